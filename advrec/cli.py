@@ -1,0 +1,153 @@
+"""The command line: one command a stage, one for all of them, and a few to look at a run."""
+
+import argparse
+import importlib.resources
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from advrec import config, study
+from advrec.errors import AdvrecError, ConfigError
+from advrec.store import Run
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (contract 1: 0, 1, 2, 3 or 130)."""
+    parsed = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = parsed.function
+    # SIGTERM, as a job manager or `kill` sends it, ends a run as orderly as Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return command(parsed)
+    except AdvrecError as error:
+        print(f"advrec: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nadvrec: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 1
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="advrec", description="How easily can a seller push an article into your shop's similar-articles lists?"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    texts = {
+        "study": "all stages: prepare, train, evaluate, report; run again to resume",
+        "prepare": "stage 1: images to catalog",
+        "train": "stage 2: the study's models",
+        "evaluate": "stage 3: attack every tuple, rank the result",
+    }
+    for name, text in texts.items():
+        command = _study_command(commands, name, text)
+        command.add_argument("--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone")
+        if name == "study":
+            command.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and do nothing")
+        command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,), dry_run=False)
+    demo = commands.add_parser("demo", help="the study on drawn garments that ships with advrec")
+    demo.add_argument("--out", type=Path, help="run directory (default results/demo)")
+    demo.set_defaults(function=_demo)
+    report = _study_command(commands, "report", "stage 4: tables, figures and page, from Parquet alone", "STUDY.yaml or DIR")
+    report.add_argument("--partial", action="store_true", help="report what there is of an unfinished run")
+    report.set_defaults(function=_report)
+    status = commands.add_parser("status", help="what is done, what is left, what was set aside")
+    status.add_argument("directory", type=Path, metavar="DIR", help="run directory")
+    status.set_defaults(function=_status)
+    attack = _study_command(commands, "attack", "one example, with pictures")
+    attack.add_argument("--model", required=True)
+    attack.add_argument("--attack", required=True, help="fgsm, pgd-K, cw-K")
+    attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
+    attack.add_argument("--target", required=True, type=int, metavar="ID", help="article whose list is entered")
+    attack.add_argument("--article", required=True, type=int, metavar="ID", help="article whose image is changed")
+    attack.set_defaults(function=_attack)
+    recommend = _study_command(commands, "recommend", "the nearest articles, as a picture and as a table")
+    recommend.add_argument("id", type=int, metavar="ID", help="article")
+    recommend.add_argument("--model", required=True)
+    recommend.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
+    recommend.set_defaults(function=_recommend)
+    return parser
+
+
+def _study_command(commands: Any, name: str, text: str, metavar: str = "STUDY.yaml") -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("study", type=Path, metavar=metavar)
+    command.add_argument("--out", type=Path, metavar="DIR", help="run directory (default results/<study name>)")
+    command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the study")
+    return command
+
+
+def _load(parsed: argparse.Namespace) -> tuple[config.Study, Path]:
+    loaded = config.load(parsed.study, parsed.set)
+    return loaded, parsed.out or Path("results") / loaded.name
+
+
+def _stages(parsed: argparse.Namespace) -> int:
+    loaded, out = _load(parsed)
+    if parsed.dry_run:
+        study.check_attacks(loaded)
+        study.check_run(Run(out), loaded)
+        print(study.overview(Run(out), loaded))
+        return 0
+    return study.run_study(loaded, out, stages=parsed.stages, address=parsed.address)
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    with importlib.resources.as_file(importlib.resources.files("advrec") / "demo.yaml") as path:
+        loaded = config.load(path)
+    return study.run_study(loaded, parsed.out or Path("results") / loaded.name)
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    if parsed.study.is_dir():
+        run, loaded = _open_run(parsed.study)
+    else:
+        loaded, out = _load(parsed)
+        run = Run(out)
+        study.check_run(run, loaded)
+    study.report(run, partial=parsed.partial)
+    return study.exit_code(run, loaded)
+
+
+def _status(parsed: argparse.Namespace) -> int:
+    run, loaded = _open_run(parsed.directory)
+    print(study.overview(run, loaded))
+    return study.exit_code(run, loaded)
+
+
+def _open_run(directory: Path) -> tuple[Run, config.Study]:
+    run = Run(directory)
+    if not run.study.exists():
+        raise ConfigError(f"{directory}: is not a run directory (it holds no study.yaml); name one below results/")
+    return run, config.parse(config.read_yaml(run.study), str(run.study))
+
+
+def _attack(parsed: argparse.Namespace) -> int:
+    from advrec import lookup
+
+    loaded, out = _load(parsed)
+    lookup.attack_one(
+        Run(out), loaded, parsed.model, parsed.attack, parsed.epsilon, parsed.target, parsed.article
+    )
+    return 0
+
+
+def _recommend(parsed: argparse.Namespace) -> int:
+    from advrec import lookup
+
+    loaded, out = _load(parsed)
+    lookup.recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

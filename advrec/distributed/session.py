@@ -1,0 +1,61 @@
+"""A Ray session: this machine's own, or a cluster's. Token authentication is set explicitly, so that it fails closed."""
+
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+# Ray reads these when it is imported, so they are set before, here, and every driver imports this module before any other of Ray's.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "auth_token").exists():
+    # A token of this process's own: nobody else needs to talk to the Ray that it starts, and a cluster refuses it.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+import ray  # noqa: E402
+
+from advrec.errors import AdvrecError  # noqa: E402
+
+
+@contextlib.contextmanager
+def session(address: str | None = None) -> Iterator[None]:
+    """Connect to the cluster at `address` (by default RAY_ADDRESS, which Ray sets inside a job), or start Ray on this machine.
+
+    Raises:
+        AdvrecError: there is no such cluster, or it refuses the token.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            **({"include_dashboard": False} if address is None else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = address or "this machine"
+        raise AdvrecError(f"Ray at {where} cannot be used ({str(error).splitlines()[0]}); check --address and the token") from None
+    # ray.init takes SIGTERM for itself, and prints a stack trace at it: give it back to the command line.
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def processes(wanted: int | str) -> tuple[int, bool]:
+    """How many processes to use, and whether each gets a GPU; auto: one a GPU, else one a core.
+
+    Raises:
+        AdvrecError: the cluster has not so many.
+    """
+    resources = ray.cluster_resources()
+    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    available = gpus or cores
+    if wanted != "auto" and int(wanted) > available:
+        kind = "GPUs" if gpus else "cores"
+        raise AdvrecError(f"{wanted} processes are asked for, Ray has {available} {kind}; lower resources in the study, or set them to auto")
+    return (available if wanted == "auto" else int(wanted)), bool(gpus)

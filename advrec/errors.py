@@ -1,0 +1,13 @@
+"""The errors that a user may see, each with the exit code of contract 1."""
+
+
+class AdvrecError(Exception):
+    """One clear sentence for the user: what is wrong, where, and how to mend it. Exit code 1."""
+
+    exit_code = 1
+
+
+class ConfigError(AdvrecError):
+    """A wrong call or a wrong configuration. Exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,102 @@
+"""Looking at single articles of a run: the neighbours of one, and one attack with its pictures. In this process, without Ray."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from advrec import schema
+from advrec.attacks import registry
+from advrec.catalog.dataset import Catalog
+from advrec.config import Study
+from advrec.errors import AdvrecError, ConfigError
+from advrec.evaluation.block import Block, evaluate_block
+from advrec.index.exact import ExactIndex, Floats
+from advrec.index.hnsw import HnswIndex
+from advrec.model import checkpoint
+from advrec.model.encoder import frozen, to_images
+from advrec.reports import gallery
+from advrec.store import Run, read_table
+
+
+def recommend(run: Run, study: Study, model: str, article: int, k: int) -> Path:
+    """Print the k nearest articles of one as a shop would list them (HNSW), and draw them; returns the picture's path."""
+    catalog, embeddings = _catalog(run, article), _embeddings(run, study, model)
+    ids, _ = HnswIndex(embeddings).top_k(np.array([article], dtype=np.int32), k)[0]
+    distances = ExactIndex(embeddings).distances(embeddings[article][None])[0, ids]
+    print(f"{'rank':>4}  {'article':>7}  {'distance':>8}  name")
+    print(f"{'':>4}  {article:>7}  {'':>8}  {catalog.names[article]} ({catalog.category_names[article]})")
+    for rank, (other, distance) in enumerate(zip(ids, distances, strict=True), start=1):
+        print(f"{rank:>4}  {other:>7}  {distance:>8.4f}  {catalog.names[other]} ({catalog.category_names[other]})")
+    pixels = catalog.pixels(ids)
+    neighbours = [
+        (image, f"{other} {catalog.category_names[other]}", float(distance))
+        for image, other, distance in zip(pixels, ids, distances, strict=True)
+    ]
+    path = run.directory / "pictures" / f"recommend-{model}-{article}.png"
+    query = (catalog.pixels([article])[0], f"{article} {catalog.category_names[article]}")
+    gallery.neighbour_picture(path, query, neighbours)
+    print(path)
+    return path
+
+
+def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, target: int, article: int) -> Path:
+    """Attack one tuple as the evaluation would, print the outcome, draw it; returns the picture's path."""
+    if not 0.0 <= epsilon <= 1.0:
+        raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
+    method = registry.by_name(attack)
+    catalog, embeddings = _catalog(run, target, article), _embeddings(run, study, model)
+    if target == article:
+        raise ConfigError("--target and --article are the same article; name two")
+    block = Block(
+        tuple_ids=np.zeros(1, dtype=np.int32),
+        target_ids=np.array([target], dtype=np.int32),
+        attack_ids=np.array([article], dtype=np.int32),
+        pixels=catalog.pixels([article]),
+        epsilons=(epsilon,),
+        batch=1,
+        examples=1,
+    )
+    network = frozen(checkpoint.load(run.weights(model)))
+    outcomes = evaluate_block(network.embed, ExactIndex(embeddings), method, block)
+    row, example = outcomes.rows.to_pylist()[0], outcomes.examples.to_pylist()[0]
+    adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(example["height"], example["width"], 3)
+    lines = [
+        f"distance {row['clean_distance']:.4f} -> {row['adversarial_distance']:.4f}",
+        f"rank {row['clean_rank']} -> {row['adversarial_rank']} of {len(catalog) - 1}",
+        f"{attack} on {model}, epsilon {epsilon:g}, largest change {row['linf']:.4f}",
+    ]
+    print("\n".join(lines))
+    path = run.directory / "pictures" / f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}.png"
+    gallery.attack_picture(path, catalog.pixels([article])[0], adversarial, catalog.pixels([target])[0], lines)
+    print(path)
+    return path
+
+
+def _catalog(run: Run, *articles: int) -> Catalog:
+    if not run.catalog.exists():
+        raise AdvrecError(f"{run.directory}: the catalog is not prepared yet; run `advrec prepare` first")
+    catalog = Catalog(run)
+    for article in articles:
+        if not 0 <= article < len(catalog):
+            raise ConfigError(f"{article} is not an article; the catalog holds 0..{len(catalog) - 1}")
+    return catalog
+
+
+def _embeddings(run: Run, study: Study, model: str) -> Floats:
+    """Raw embeddings of the catalog: the run's, or made now where the evaluation has not been there yet."""
+    if model not in study.models:
+        raise ConfigError(f"--model {model} is not a model of the study; it has {', '.join(study.models)}")
+    if not run.weights(model).exists():
+        raise AdvrecError(f"{run.directory}: the model {model} is not trained yet; run `advrec train` first")
+    network = checkpoint.load(run.weights(model))
+    if run.embeddings(model).exists():
+        table = read_table(run.embeddings(model), schema.embeddings(network.dimension))
+        return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, network.dimension)
+    catalog, encoder = Catalog(run), frozen(network)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(catalog), 64):
+            ids = range(start, min(start + 64, len(catalog)))
+            parts.append(encoder.embed(to_images(catalog.pixels(ids))).numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,60 @@
+"""Networks on disk: safetensors with the architecture in the header. Nothing here runs code from a file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from advrec import store
+from advrec.errors import AdvrecError
+from advrec.model.fashionnet import Architecture, FashionNet
+
+
+def save(path: Path, network: FashionNet) -> None:
+    header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    store.write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=header))
+
+
+def load(path: Path) -> FashionNet:
+    """The network of a file that `save` wrote, on the CPU, in evaluation mode.
+
+    Raises:
+        AdvrecError: the file is not such a file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:
+            stored = json.loads((handle.metadata() or {})["architecture"])
+        stored = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+        network = FashionNet(Architecture(**stored))
+        network.load_state_dict(safetensors.torch.load_file(path))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise AdvrecError(f"{path}: is not a checkpoint of advrec ({error}); train the model again") from None
+    return network.eval()
+
+
+def load_backbone(path: Path, network: FashionNet) -> None:
+    """Start `network`'s backbone from a safetensors file: one of ours, or a state dict of torchvision's network.
+
+    Raises:
+        AdvrecError: the file does not hold this backbone.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise AdvrecError(f"{path}: cannot be read as safetensors ({error}); name another file in weights") from None
+    prefixes = ("backbone.", "features.")
+    backbone: dict[str, torch.Tensor] = {
+        name.removeprefix(prefix): value for name, value in tensors.items() for prefix in prefixes if name.startswith(prefix)
+    }
+    try:
+        network.backbone.load_state_dict(backbone)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise AdvrecError(
+            f"{path}: does not fit {network.architecture.backbone} of width {network.architecture.width} ({reason}); "
+            f"set backbone and width to those of the file"
+        ) from None

@@ -1,0 +1,67 @@
+"""A network made ready for being attacked: frozen, in evaluation mode, BatchNorm folded into the convolutions."""
+
+import copy
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
+
+from advrec.model.fashionnet import FashionNet
+
+
+def frozen(network: FashionNet) -> FashionNet:
+    """A copy that computes the same function as `network.eval()` (up to rounding), faster, and only with respect to its input.
+
+    Folding BatchNorm, channels-last memory and frozen parameters together make a gradient step about twice as fast.
+    """
+    copied = copy.deepcopy(network).eval()
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    _fold(copied)
+    return copied.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def refresh(copied: FashionNet, network: FashionNet) -> None:
+    """Bring a copy that `frozen` made up to date with its network; ten times cheaper than a new one."""
+    modules = dict(network.named_modules())
+    folded = {convolution: modules[norm] for convolution, norm in _folded_pairs(network)}
+    for name, module in copied.named_modules():
+        source = modules.get(name)
+        if isinstance(module, nn.Conv2d) and isinstance(source, nn.Conv2d):
+            norm = folded.get(name)
+            weight, bias = source.weight, source.bias
+            if isinstance(norm, nn.BatchNorm2d):
+                weight, bias = fuse_conv_bn_weights(
+                    weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+            module.weight.copy_(weight)
+            if module.bias is not None and bias is not None:
+                module.bias.copy_(bias)
+        elif isinstance(module, nn.Linear) and isinstance(source, nn.Linear):
+            module.load_state_dict(source.state_dict())
+
+
+def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """Pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], channels last in memory."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+def _fold(network: nn.Module) -> None:
+    for convolution, norm in list(_folded_pairs(network)):
+        network.set_submodule(convolution, fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm)))
+        network.set_submodule(norm, nn.Identity())
+
+
+def _folded_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of each convolution and the BatchNorm that directly follows it."""
+    for parent, module in network.named_modules():
+        prefix = f"{parent}." if parent else ""
+        for (name, first), (next_name, second) in itertools.pairwise(module.named_children()):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                yield f"{prefix}{name}", f"{prefix}{next_name}"

@@ -1,0 +1,59 @@
+"""The classifier of the study: a backbone with two heads, categories and textures, over one embedding."""
+
+import dataclasses
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from advrec.model import backbones
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Everything that is needed to build the network before its weights are loaded."""
+
+    backbone: str
+    width: float
+    categories: tuple[str, ...]
+    textures: tuple[str, ...]
+    """Empty: no texture head."""
+
+
+class Logits(NamedTuple):
+    category: Tensor
+    """(N, categories)"""
+    texture: Tensor | None
+    """(N, textures), multi-label; None without a texture head."""
+
+
+class FashionNet(nn.Module):
+    """Images (N, 3, H, W), RGB in [0, 1], to logits. Normalisation lies inside, so that attacks see pixels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, architecture: Architecture, *, imagenet: bool = False) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.backbone, self.dimension = backbones.build(
+            architecture.backbone, width=architecture.width, imagenet=imagenet
+        )
+        self.dropout = nn.Dropout(0.2)
+        self.category_head = nn.Linear(self.dimension, len(architecture.categories))
+        self.texture_head = nn.Linear(self.dimension, len(architecture.textures)) if architecture.textures else None
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The penultimate feature vectors F(x), (N, dimension)."""
+        features = self.backbone((images - self.mean) / self.std)
+        return cast(Tensor, nn.functional.adaptive_avg_pool2d(features, 1).flatten(1))
+
+    def forward(self, images: Tensor) -> Logits:
+        embeddings = self.dropout(self.embed(images))
+        texture = None if self.texture_head is None else self.texture_head(embeddings)
+        return Logits(self.category_head(embeddings), texture)

@@ -1,0 +1,247 @@
+"""Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % Wilson interval."""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import pandas as pd
+
+from advrec.config import Split
+from advrec.evaluation.rates import wilson
+from advrec.reports.results import Results, read
+from advrec.store import Run
+
+DASH = "–"  # noqa: RUF001 - what stands where a value is not known
+QUALITY = {
+    "clean_accuracy": "n",
+    "adversarial_accuracy": "n",
+    "top5_accuracy": "n",
+    "adversarial_top5_accuracy": "n",
+    "texture_top1_precision": "n_textures",
+    "adversarial_texture_top1_precision": "n_textures",
+}
+"""The fractions of metrics.json and the key of the number of articles behind each."""
+LABELS = {
+    "clean_accuracy": "clean accuracy",
+    "adversarial_accuracy": "accuracy under PGD-8, 0.03",
+    "top5_accuracy": "top-5 accuracy",
+    "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
+    "texture_top1_precision": "texture precision",
+    "adversarial_texture_top1_precision": "texture under PGD-8, 0.03",
+    "unattacked": "success without attack",
+}
+"""How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
+QUANTITY_COLUMNS = ["model", "defense", "quantity", "n", "percent", "low_percent", "high_percent"]
+BUDGET_TOLERANCE = 1e-6
+"""float32 pixels: an excess below this is rounding, not a broken budget."""
+
+
+def all_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Every table by the name of its file."""
+    return {
+        "success": success(results),
+        "defense_comparison": defense_comparison(results),
+        "blocks": blocks(results),
+        "cost": cost(results),
+        "budget": budget(results),
+        "index_recall": index_recall(results),
+        "preparation": preparation(results),
+        "splits": splits(results),
+    }
+
+
+def success(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, rank), in the study's order; columns of rates.success_table."""
+    return results.success
+
+
+def headline(results: Results) -> pd.DataFrame:
+    """The rows of `success` at the headline's rank and the largest budget: one a (model, attack)."""
+    rows = success(results)
+    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.largest_epsilon)
+    return rows[chosen].reset_index(drop=True)
+
+
+def strongest(results: Results) -> dict[str, dict[str, Any]]:
+    """By model, the row of `headline` with the highest success; a model without outcomes is absent."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in records(headline(results)):
+        if row["model"] not in best or row["success_percent"] > best[row["model"]]["success_percent"]:
+            best[row["model"]] = row
+    return best
+
+
+def quantities(results: Results) -> pd.DataFrame:
+    """What defenses are compared by, tidy: one row a (model, quantity), with n and interval; what is unknown is absent.
+
+    A quantity is a fraction of metrics.json, `unattacked` (attack articles that stand at the rank before any attack) or
+    an attack's name (success at the headline's rank and the largest budget).
+    """
+    rows = [*_quality_rows(results), *_unattacked_rows(results)]
+    for row in records(headline(results)):
+        rows.append((row["model"], row["attack"], int(row["n"]), int(row["successes"])))
+    made = [
+        (model, results.study.models[model].defense, quantity, n, *_percent(hits, n))
+        for model, quantity, n, hits in rows
+    ]
+    return pd.DataFrame(made, columns=QUANTITY_COLUMNS)
+
+
+def defense_comparison(results: Results) -> pd.DataFrame:
+    """One row a model: defense, then <quantity>_percent, _low_percent, _high_percent and _n; unknown is empty."""
+    known = quantities(results).set_index(["model", "quantity"])
+    rows = []
+    for model, spec in results.study.models.items():
+        row: dict[str, Any] = {"model": model, "defense": spec.defense}
+        row |= {"success_rank": results.rank, "success_epsilon": results.largest_epsilon}
+        for quantity in quantity_names(results):
+            there = (model, quantity) in known.index
+            for column in ("percent", "low_percent", "high_percent", "n"):
+                name = f"{quantity}_{column}"
+                row[name] = known.loc[(model, quantity), column] if there else None
+        rows.append(row)
+    made = pd.DataFrame(rows)
+    counts = [column for column in made if str(column).endswith("_n")]
+    return made.astype(dict.fromkeys(counts, "Int64"))
+
+
+def quantity_names(results: Results) -> list[str]:
+    """In the order of the comparison."""
+    return [*QUALITY, "unattacked", *results.attacks]
+
+
+def blocks(results: Results) -> pd.DataFrame:
+    """One row a (model, attack): tuples and blocks asked for, those done, set aside and missing."""
+    rows = []
+    for (model, attack), cell in results.blocks.groupby(["model", "attack"], sort=False):
+        states = cell["state"].value_counts()
+        row = {"model": model, "attack": attack, "tuples": results.tuples}
+        row["tuples_done"] = int(cell.loc[cell["state"] == "done", "tuples"].sum())
+        row |= {"blocks": len(cell), "done": int(states.get("done", 0))}
+        row |= {"set_aside": int(states.get("set aside", 0)), "missing": int(states.get("missing", 0))}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cost(results: Results) -> pd.DataFrame:
+    """One row a (model, attack): n (rows, tuple x epsilon), means of steps, passes and seconds, and seconds in all."""
+    grouped = results.outcomes.astype({"seconds": "float64"}).groupby(["model", "attack"], observed=True)
+    made = grouped.agg(
+        n=("tuple_id", "size"),
+        gradient_steps_per_row=("gradient_steps", "mean"),
+        forward_passes_per_row=("forward_passes", "mean"),
+        seconds_per_row=("seconds", "mean"),
+        seconds=("seconds", "sum"),
+    ).reset_index()
+    return results.in_study_order(made, [])
+
+
+def budget(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon): how far an image leaves its budget, in the end and before projection.
+
+    max_excess is max(linf - epsilon), negative where the budget is not used up; max_raw_overshoot is
+    max(raw_linf - epsilon), never below 0. Both in pixels of [0, 1].
+    """
+    rows = results.outcomes.astype({"linf": "float64", "raw_linf": "float64"})
+    rows = rows.assign(excess=rows["linf"] - rows["epsilon"], raw=(rows["raw_linf"] - rows["epsilon"]).clip(lower=0.0))
+    grouped = rows.groupby(["model", "attack", "epsilon"], observed=True)
+    made = grouped.agg(
+        n=("tuple_id", "size"), max_excess=("excess", "max"), max_raw_overshoot=("raw", "max")
+    ).reset_index()
+    made["within_budget"] = made["max_excess"] <= BUDGET_TOLERANCE
+    return results.in_study_order(made, ["epsilon"])
+
+
+def index_recall(results: Results) -> pd.DataFrame:
+    """One row a model: recall of the ten nearest neighbours (0..1), queries, and how the index was built."""
+    columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
+    rows = [
+        {"model": model, **{column: results.index.get(model, {}).get(column) for column in columns}}
+        for model in results.study.models
+    ]
+    return pd.DataFrame(rows, columns=["model", *columns])
+
+
+def preparation(results: Results) -> pd.DataFrame:
+    """One row a step of the preparation: articles left and articles that the step removed."""
+    steps = results.preparation.get("steps", [])
+    made = pd.DataFrame(steps, columns=["step", "articles"])
+    removed = -made["articles"].diff().fillna(0) if len(made) else made["articles"]
+    return made.assign(removed=removed.astype("int64"))
+
+
+def splits(results: Results) -> pd.DataFrame:
+    """One row a split: articles and their share in percent."""
+    counts = results.preparation.get("splits", {})
+    rows = [(split, counts[split]) for split in get_args(Split) if split in counts]
+    made = pd.DataFrame(rows, columns=["split", "articles"])
+    total = made["articles"].sum()
+    return made.assign(percent=100.0 * made["articles"] / total if total else pd.Series(dtype="float64"))
+
+
+def comparison_text(run: Run) -> str:
+    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block."""
+    results = read(run)
+    models = list(results.study.models)
+    known = {(row["model"], row["quantity"]): row for row in records(quantities(results))}
+    title = (
+        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.largest_epsilon:g}; "
+        "percent with 95 % interval"
+    )
+    parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
+    return "\n\n".join([title, *parts]) + "\n"
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as mappings by column."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def label(quantity: str) -> str:
+    """How a quantity of the comparison is called."""
+    return LABELS.get(quantity, f"success of {quantity}")
+
+
+def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, str], Any]) -> str:
+    lines = [["model", "n", *models], ["defense", "", *(results.study.models[model].defense for model in models)]]
+    for quantity in quantity_names(results):
+        rows = [known.get((model, quantity)) for model in models]
+        counts = [row["n"] for row in rows if row]
+        lines.append([label(quantity), span(counts), *(DASH if row is None else _text_cell(row) for row in rows)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def _text_cell(row: dict[str, Any]) -> str:
+    return f"{row['percent']:.1f} ({row['low_percent']:.1f} to {row['high_percent']:.1f})"
+
+
+def span(counts: Sequence[int]) -> str:
+    """One number for equal counts, the smallest and the largest for others, a dash for none."""
+    if not counts:
+        return DASH
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _quality_rows(results: Results) -> list[tuple[str, str, int, int]]:
+    rows = []
+    for model, metrics in results.metrics.items():
+        for quantity, count in QUALITY.items():
+            fraction, n = metrics.get(quantity), metrics.get(count)
+            if fraction is not None and n:
+                rows.append((model, quantity, int(n), round(fraction * n)))
+    return rows
+
+
+def _unattacked_rows(results: Results) -> list[tuple[str, str, int, int]]:
+    each = results.outcomes.drop_duplicates(["model", "tuple_id"])
+    reached = (each["clean_rank"] <= results.rank).groupby(each["model"])
+    return [(str(model), "unattacked", len(cell), int(cell.sum())) for model, cell in reached]
+
+
+def _percent(hits: int, n: int) -> tuple[float, float, float]:
+    low, high = wilson(hits, n)
+    return 100.0 * hits / n, 100.0 * float(low), 100.0 * float(high)

@@ -1,0 +1,113 @@
+"""What the page says first: how exposed the recommender is, what each defense saves and what it costs."""
+
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from advrec.reports.results import Results
+from advrec.reports.tables import quantities, records, strongest
+
+Row = dict[str, Any]
+
+CAVEAT = Markup(
+    "A stronger attack may exist, so every success rate is a lower bound of what an adversary can do. "
+    "As the highest of several estimates, the success of the strongest attack leans upwards a little."
+)
+
+
+class Point(NamedTuple):
+    """A heading and its sentences, as safe HTML."""
+
+    heading: str
+    sentences: list[Markup]
+
+
+def verdict(results: Results) -> list[Point]:
+    """The sentences of the verdict; what is not known is said to be not known."""
+    best = strongest(results)
+    others = [model for model in results.study.models if model != results.baseline]
+    points = [Point("Exposure", [*_exposure(results, best), CAVEAT])]
+    if others:
+        points.append(Point("What each defense saves", [_saving(results, model, best) for model in others]))
+        points.append(Point("What it costs in recommendation quality", [_price(results, model) for model in others]))
+    return points
+
+
+def measured(row: Row, unit: str = "tuples") -> Markup:
+    """A percentage with its interval and n, from a row of `quantities` or of `success`."""
+    n = int(row["n"])
+    value = row["percent"] if "percent" in row else row["success_percent"]
+    return Markup("<strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, n\u00a0=\u00a0{}\u00a0{})").format(
+        number(value, n), number(row["low_percent"], n), number(row["high_percent"], n), f"{n:,}", unit
+    )
+
+
+def number(percent: float, n: int) -> str:
+    """A percentage without its sign, with as many digits as n supports."""
+    return f"{percent:.{1 if n <= 1000 else 2}f}"
+
+
+def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
+    model = results.baseline
+    if model not in best:
+        return [
+            Markup("Not known yet: no attack on {} at budget epsilon {:g} is done.").format(
+                model, results.largest_epsilon
+            )
+        ]
+    defense = results.study.models[model].defense
+    sentence = Markup(
+        "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or better in the "
+        "neighbour list of its target in {} at budget epsilon {:g}."
+    ).format(
+        _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _name(best[model]["attack"]),
+        results.rank, measured(best[model]), results.largest_epsilon,
+    )  # fmt: skip
+    before = _quantity(results, model, "unattacked")
+    if before is None:
+        return [sentence]
+    return [sentence, Markup("Without the attack {} of the same articles stand there.").format(measured(before))]
+
+
+def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
+    if model not in best:
+        return Markup("{}: not known yet, no attack on it at budget epsilon {:g} is done.").format(
+            _name(model), results.largest_epsilon
+        )
+    own = best[model]
+    sentence = Markup("{}: the strongest attack on it, {}, succeeds in {}").format(
+        _name(model), _name(own["attack"]), measured(own)
+    )
+    if results.baseline not in best:
+        return sentence + "."
+    base = best[results.baseline]
+    against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(results.baseline))
+    if own["high_percent"] < base["low_percent"]:
+        return against + "."
+    if own["low_percent"] > base["high_percent"]:
+        return against + ": it is more exposed."
+    return against + ": the intervals overlap, so this study does not show a saving."
+
+
+def _price(results: Results, model: str) -> Markup:
+    own = _quantity(results, model, "clean_accuracy")
+    base = _quantity(results, results.baseline, "clean_accuracy")
+    if own is None:
+        return Markup("{}: not known, its accuracy was not measured.").format(_name(model))
+    sentence = Markup("{}: clean accuracy {}").format(_name(model), measured(own, "articles"))
+    if base is None:
+        return sentence + "."
+    against = Markup("{}, against {} for {}").format(sentence, measured(base, "articles"), _name(results.baseline))
+    if own["high_percent"] < base["low_percent"] or own["low_percent"] > base["high_percent"]:
+        return against + "."
+    return against + ": the intervals overlap, so this study does not show a difference."
+
+
+def _quantity(results: Results, model: str, quantity: str) -> Row | None:
+    rows = quantities(results)
+    found = records(rows[(rows["model"] == model) & (rows["quantity"] == quantity)])
+    return found[0] if found else None
+
+
+def _name(name: object) -> Markup:
+    return Markup("<b>{}</b>").format(name)

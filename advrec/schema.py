@@ -1,0 +1,115 @@
+"""Every table on disk: the only home of column names and types.
+
+A table is made with `table`, which refuses a missing, a surplus or a wrongly typed column, so a reader may rely on what stands here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+CATALOG = pa.schema(
+    [
+        pa.field("article_id", pa.int32(), nullable=False),  # 0..n-1, the row's place in the catalog
+        pa.field("name", pa.string(), nullable=False),  # the source's name of the image, a path relative to its root
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("textures", pa.list_(pa.string()), nullable=False),  # empty where the source knows none
+        pa.field("split", pa.string(), nullable=False),  # train | validation | test
+        pa.field("sha256", pa.string(), nullable=False),  # of the prepared pixels (uint8, H x W x 3)
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        pa.field("article_id", pa.int32(), nullable=False),
+        pa.field("png", pa.binary(), nullable=False),  # the prepared image, RGB, lossless
+    ]
+)
+
+TUPLES = pa.schema(
+    [
+        pa.field("tuple_id", pa.int32(), nullable=False),  # 0..n-1
+        pa.field("target_id", pa.int32(), nullable=False),  # article whose neighbour list the adversary wants to enter
+        pa.field("attack_id", pa.int32(), nullable=False),  # article whose image is perturbed
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+
+OUTCOMES = pa.schema(
+    [
+        pa.field("tuple_id", pa.int32(), nullable=False),
+        pa.field("target_id", pa.int32(), nullable=False),
+        pa.field("attack_id", pa.int32(), nullable=False),
+        pa.field("epsilon", pa.float64(), nullable=False),  # l-infinity budget, pixels in [0, 1]
+        pa.field("clean_distance", pa.float32(), nullable=False),  # cosine distance to the target, 0..2
+        pa.field("adversarial_distance", pa.float32(), nullable=False),
+        pa.field("clean_rank", pa.int32(), nullable=False),  # 1-based; 1 is the best
+        pa.field("adversarial_rank", pa.int32(), nullable=False),
+        pa.field("linf", pa.float32(), nullable=False),  # of the perturbation, measured on the final image
+        pa.field("l2", pa.float32(), nullable=False),
+        pa.field("raw_linf", pa.float32(), nullable=False),  # before the harness projected to the budget
+        pa.field("gradient_steps", pa.int32(), nullable=False),  # forward + backward passes spent on this row
+        pa.field("forward_passes", pa.int32(), nullable=False),  # all forward passes; a gradient step counts here too
+        pa.field("seconds", pa.float32(), nullable=False),  # the row's share of its batch's wall time
+    ]
+)
+
+EXAMPLES = pa.schema(
+    [
+        pa.field("tuple_id", pa.int32(), nullable=False),
+        pa.field("target_id", pa.int32(), nullable=False),
+        pa.field("attack_id", pa.int32(), nullable=False),
+        pa.field("epsilon", pa.float64(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("pixels", pa.binary(), nullable=False),  # the adversarial image: float32, H x W x 3, [0, 1], little-endian
+    ]
+)
+
+HISTORY = pa.schema(
+    [
+        pa.field("epoch", pa.int32(), nullable=False),  # 1-based
+        pa.field("attack_steps", pa.int32(), nullable=False),  # k of the curriculum, 0 without an attack
+        pa.field("train_loss", pa.float64(), nullable=False),
+        pa.field("validation_clean_accuracy", pa.float64(), nullable=False),  # fractions 0..1
+        pa.field("validation_adversarial_accuracy", pa.float64(), nullable=False),  # under the defense's own attack
+        pa.field("learning_rate", pa.float64(), nullable=False),  # at the end of the epoch
+        pa.field("seconds", pa.float64(), nullable=False),
+    ]
+)
+
+
+def embeddings(dimension: int) -> pa.Schema:
+    """Schema of embeddings/model=<model>/: raw (not normalised) F(x) of `dimension` float32 values an article."""
+    return pa.schema(
+        [
+            pa.field("article_id", pa.int32(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
+        ]
+    )
+
+
+def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
+    """`columns` as a table of exactly `schema`.
+
+    Raises:
+        ValueError: a column is missing, surplus, of another type, or holds a null.
+    """
+    if set(columns) != set(schema.names):
+        raise ValueError(f"columns {sorted(columns)} are not those of the schema, {sorted(schema.names)}")
+    made = pa.table([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)
+    for field in schema:
+        if made[field.name].null_count:
+            raise ValueError(f"column {field.name} holds a null")
+    return made
+
+
+def content_hash(table: pa.Table) -> str:
+    """SHA-256 over all columns of all rows, in order; independent of how the table is chunked or stored."""
+    digest = hashlib.sha256()
+    for batch in table.to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()

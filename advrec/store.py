@@ -1,0 +1,193 @@
+"""The run directory: where everything is, files that appear whole or not at all, the lock, identities, and what was set aside."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from advrec import schema
+from advrec.errors import AdvrecError, ConfigError
+
+
+class Run:
+    """One run directory. Only the driver writes to it; everything else reads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.study = self.directory / "study.yaml"
+        self.provenance = self.directory / "provenance.json"
+        self.catalog = self.directory / "catalog.parquet"
+        self.preparation = self.directory / "preparation.json"
+        self.images = self.directory / "images"
+        self.tuples = self.directory / "tuples.parquet"
+        self.attacks = self.directory / "attacks"
+        self.examples = self.directory / "examples"
+        self.report = self.directory / "report"
+        self._identities = self.directory / "identities.json"
+        self._set_aside = self.directory / "set_aside.json"
+
+    def model(self, model: str) -> Path:
+        return self.directory / "models" / model
+
+    def weights(self, model: str) -> Path:
+        return self.model(model) / "model.safetensors"
+
+    def embeddings(self, model: str) -> Path:
+        return self.directory / "embeddings" / f"model={model}"
+
+    def block(self, model: str, attack: str, block: int) -> Path:
+        return self.attacks / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
+
+    def example_block(self, model: str, attack: str, block: int) -> Path:
+        return self.examples / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
+
+    # Identities: what determined each part of the run. A part is never mixed with rows of another origin.
+
+    def identities(self) -> dict[str, dict[str, Any]]:
+        return read_json(self._identities, default={})
+
+    def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
+        """Refuse a part of the run that something else determined.
+
+        Raises:
+            ConfigError: names the key that differs, both values, and how to go on.
+        """
+        known = self.identities().get(part)
+        if known is None:
+            return
+        for key in sorted({*known, *identity}):
+            if known.get(key) != identity.get(key):
+                raise ConfigError(
+                    f"{self.directory} holds {part} made with {key} = {_shown(known.get(key))}, the study says "
+                    f"{_shown(identity.get(key))}; name another --out, or give the changed entry another name"
+                )
+
+    def claim(self, part: str, identity: Mapping[str, Any]) -> None:
+        """Record what determines a part before its first file is written; raises as `check_identity` does."""
+        self.check_identity(part, identity)
+        known = self.identities()
+        if part not in known:
+            write_json(self._identities, {**known, part: dict(identity)})
+
+    # Set aside: work given up on, by key, with the reason.
+
+    def set_aside(self) -> dict[str, str]:
+        return read_json(self._set_aside, default={})
+
+    def write_set_aside(self, reasons: Mapping[str, str]) -> None:
+        if reasons or self._set_aside.exists():
+            write_json(self._set_aside, dict(reasons))
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run directory for one driver. The kernel frees the lock when its holder dies, however it dies.
+
+        Raises:
+            AdvrecError: another driver holds it, or the directory cannot be written.
+        """
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handle = (self.directory / ".lock").open("a+")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.seek(0)
+                holder = handle.read().strip() or "unknown"
+                raise AdvrecError(
+                    f"{self.directory} is in use by another advrec (process {holder}); wait for it, or name another --out"
+                ) from None
+            handle.truncate(0)
+            handle.write(str(os.getpid()))
+            handle.flush()
+            yield
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what an operating system says about a full or read-only disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST):
+            raise AdvrecError(f"{path}: cannot be written ({os.strerror(error.errno)}); what was finished before is kept") from None
+        raise
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` a temporary neighbour, then rename: the file appears whole or not at all, and its presence is the commit."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            _sync(temporary)
+            temporary.rename(path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    if not path.exists() and default is not None:
+        return default
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_table(path: Path, expected: pa.Schema) -> pa.Table:
+    """A table of one file or of all files below a directory, with exactly the expected columns."""
+    return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
+
+
+def read_outcomes(run: Run) -> pa.Table:
+    """All rows of attacks/, with the columns model and attack from the directories' names."""
+    if not any(run.attacks.glob("*/*/block-*.parquet")):
+        raise ConfigError(f"{run.directory} holds no outcomes yet; run `advrec evaluate` first")
+    keys = pa.schema([("model", pa.string()), ("attack", pa.string())])
+    partitioning = ds.partitioning(keys, flavor="hive")
+    dataset = ds.dataset(run.attacks, format="parquet", partitioning=partitioning)
+    return dataset.to_table(columns=["model", "attack", *schema.OUTCOMES.names])
+
+
+def remove_leftovers(run: Run) -> None:
+    """Delete temporary files that a killed driver left. Call it with the lock held."""
+    for path in run.directory.rglob(".*"):
+        if path.name == ".lock":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,254 @@
+"""The stages of a study, in order. The command line, the jobs and Python call these functions.
+
+Every stage does what is missing and nothing else, so a stage run again resumes. Torch and Ray are imported only when there is work:
+a finished study is looked through in a moment.
+"""
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from advrec import config, provenance, schema
+from advrec.catalog.dataset import Catalog
+from advrec.config import Study
+from advrec.errors import AdvrecError, ConfigError
+from advrec.evaluation import cells
+from advrec.store import Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
+
+STAGES = ("prepare", "train", "evaluate", "report")
+
+
+def run_study(
+    study: Study, out: Path, *, stages: tuple[str, ...] = STAGES, address: str | None = None, partial: bool = False
+) -> int:
+    """Run the given stages of a study in the run directory `out`.
+
+    Returns:
+        Exit code of contract 1: 0, or 3 if work was set aside and the study does not accept that.
+
+    Raises:
+        ConfigError: the study is impossible, or `out` holds something that another configuration made.
+        AdvrecError: it could not be done.
+    """
+    run = Run(out)
+    check_attacks(study)
+    check_run(run, study)
+    functions: dict[str, Callable[[], None]] = {
+        "prepare": lambda: prepare(run, study, cluster),
+        "train": lambda: train(run, study, cluster),
+        "evaluate": lambda: evaluate(run, study, cluster),
+        "report": lambda: report(run, partial=partial),
+    }
+    with run.lock(), _Cluster(address) as cluster:
+        check_run(run, study)
+        remove_leftovers(run)
+        write_text(run.study, yaml.safe_dump(config.as_dict(study), sort_keys=False))
+        for stage in stages:
+            functions[stage]()
+    return exit_code(run, study)
+
+
+def exit_code(run: Run, study: Study) -> int:
+    return 3 if run.set_aside() and not study.accept_set_aside else 0
+
+
+def check_attacks(study: Study) -> None:
+    """Refuse an attack that does not exist, before any work."""
+    from advrec.attacks import registry
+
+    for place, attack in enumerate(study.evaluation.attacks):
+        try:
+            registry.by_name(attack.attack)
+        except ConfigError as error:
+            raise ConfigError(f"evaluation.attacks.{place}: {error}") from None
+
+
+def check_run(run: Run, study: Study) -> None:
+    """Refuse a run directory that holds something made with another configuration, before any work."""
+    run.check_identity("catalog", catalog_identity(study))
+    for model in study.models:
+        run.check_identity(f"models/{model}", model_identity(study, model))
+        for attack in study.evaluation.attacks:
+            run.check_identity(f"attacks/{model}/{attack.name}", cells.identity(study, attack.attack))
+    run.check_identity("tuples", tuples_identity(study))
+
+
+def catalog_identity(study: Study) -> dict[str, Any]:
+    return {**study.catalog.model_dump(mode="json"), "seed": study.seed}
+
+
+def model_identity(study: Study, model: str) -> dict[str, Any]:
+    """Everything of the study that determines a model's weights, that of its `init` included."""
+    identity = {**study.models[model].model_dump(mode="json"), "seed": study.seed}
+    if identity["init"] != "none":
+        identity["init_sha256"] = config.canonical_hash(model_identity(study, identity["init"]))
+    return identity
+
+
+def tuples_identity(study: Study) -> dict[str, Any]:
+    return {"tuples": study.evaluation.tuples, "split": study.evaluation.split, "seed": study.seed}
+
+
+class _Cluster:
+    """Ray, connected when the first stage needs it."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._stack = contextlib.ExitStack()
+        self._connected = False
+
+    def __enter__(self) -> "_Cluster":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def connect(self) -> None:
+        if not self._connected:
+            from advrec.distributed.session import session
+
+            self._stack.enter_context(session(self._address))
+            self._connected = True
+
+
+def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
+    """Stage 1: images to catalog.parquet and images/."""
+    if run.catalog.exists():
+        _say("prepare: done before")
+        return
+    from advrec.catalog import deepfashion, folder, synthetic
+    from advrec.catalog import prepare as catalog
+
+    if study.catalog.source == "synthetic":
+        root = run.directory / "synthetic"
+        shutil.rmtree(root, ignore_errors=True)
+        plan = synthetic.plan(study.catalog.articles, study.seed)
+    else:
+        root = Path(str(study.catalog.root))
+        listing = deepfashion.read(root) if study.catalog.source == "deepfashion" else folder.read(root, study.seed)
+    cluster.connect()
+    from advrec.distributed.prepare import draw, prepare_images
+
+    if study.catalog.source == "synthetic":
+        draw(root, plan)
+        synthetic.write_annotations(root, plan)
+        listing = deepfashion.read(root)
+    made = catalog.assemble(study.catalog.source, listing, prepare_images(listing, study.catalog.image_size))
+    catalog.check_splits(made)
+    run.claim("catalog", catalog_identity(study))
+    run.write_set_aside(run.set_aside() | made.set_aside)
+    catalog.write(run, made)
+    for step in made.preparation["steps"]:
+        _say(f"prepare: {step['articles']:>7} {step['step']}")
+    splits = ", ".join(f"{count} {split}" for split, count in made.preparation["splits"].items())
+    _say(f"prepare: {splits}; {len(made.preparation['categories'])} categories, {len(made.preparation['textures'])} textures")
+
+
+def train(run: Run, study: Study, cluster: _Cluster) -> None:
+    """Stage 2: every model of the study that is not trained yet, in the study's order."""
+    _require(run.catalog, "the catalog is not prepared", "advrec prepare")
+    for model in study.models:
+        if run.weights(model).exists():
+            _say(f"train {model}: done before")
+            continue
+        if study.resources.training_workers != 0:
+            cluster.connect()
+        from advrec.distributed.train import train_model
+
+        run.claim(f"models/{model}", model_identity(study, model))
+        train_model(run, study, model)
+        metrics = read_json(run.model(model) / "metrics.json")
+        _say(
+            f"train {model}: test accuracy {100 * metrics['clean_accuracy']:.1f} % clean, "
+            f"{100 * metrics['adversarial_accuracy']:.1f} % under PGD-8 at 0.03 (n = {metrics['n']})"
+        )
+
+
+def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
+    """Stage 3: tuples, embeddings, indexes, and the outcomes of every attack on every model."""
+    for model in study.models:
+        _require(run.weights(model), f"the model {model} is not trained", "advrec train")
+    catalog = Catalog(run)
+    if not run.tuples.exists():
+        run.claim("tuples", tuples_identity(study))
+        write_table(run.tuples, _make_tuples(study, catalog))
+    tuples = read_table(run.tuples, schema.TUPLES)
+    missing = (cells.missing_blocks(run, study, cell, len(tuples)) for cell in cells.cells(study))
+    if not any(list(blocks) for blocks in missing):
+        _say("evaluate: done before")
+        return
+    cluster.connect()
+    from advrec.distributed.evaluate import evaluate_models
+
+    failed = evaluate_models(run, study, catalog, tuples)
+    images = {key: reason for key, reason in run.set_aside().items() if key.startswith("images/")}
+    run.write_set_aside(images | failed)
+    for key, reason in failed.items():
+        _say(f"evaluate: set aside {key}: {reason}")
+    write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
+
+
+def report(run: Run, *, partial: bool = False) -> None:
+    """Stage 4: tables, figures and the page, from the run directory alone."""
+    from advrec.reports import tables
+    from advrec.reports.report import write_report
+
+    page = write_report(run, partial=partial)
+    _say(tables.comparison_text(run))
+    _say(f"report: {page}")
+
+
+def _make_tuples(study: Study, catalog: Catalog) -> Any:
+    from advrec.evaluation import tuples
+
+    wanted, split = study.evaluation.tuples, study.evaluation.split
+    if isinstance(wanted, str):
+        return tuples.read_csv(catalog, split, Path(wanted))
+    return tuples.sample(catalog, split, wanted, study.seed)
+
+
+def _provenance(run: Run, study: Study, catalog: Catalog, tuples: int) -> dict[str, Any]:
+    return {
+        **provenance.describe(),
+        "seed": study.seed,
+        "tuples": tuples,
+        "sha256": {
+            "catalog": catalog.sha256,
+            "tuples": provenance.file_hash(run.tuples),
+            "weights": {model: provenance.file_hash(run.weights(model)) for model in study.models},
+        },
+    }
+
+
+def _require(path: Path, what: str, command: str) -> None:
+    if not path.exists():
+        raise AdvrecError(f"{path.parent}: {what} yet; run `{command}` first, or `advrec study` for all stages")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)
+
+
+def overview(run: Run, study: Study) -> str:
+    """What is done, what is left and what was set aside, as lines of text."""
+    done = {True: "done", False: "to do"}
+    lines = [f"{run.directory}", f"prepare   {done[run.catalog.exists()]}"]
+    lines += [f"train     {model}: {done[run.weights(model).exists()]}" for model in study.models]
+    wanted = study.evaluation.tuples
+    tuples = pq.read_metadata(run.tuples).num_rows if run.tuples.exists() else wanted if isinstance(wanted, int) else None
+    for cell in cells.cells(study):
+        if tuples is None:
+            lines.append(f"evaluate  {cell.model} {cell.attack}: to do")
+        else:
+            total = cells.num_blocks(study, tuples)
+            missing = sum(1 for _ in cells.missing_blocks(run, study, cell, tuples))
+            lines.append(f"evaluate  {cell.model} {cell.attack}: {total - missing} of {total} blocks done")
+    lines.append(f"report    {done[(run.report / 'index.html').exists()]}")
+    lines += [f"set aside {key}: {reason}" for key, reason in sorted(run.set_aside().items())]
+    return "\n".join(lines)

@@ -1,0 +1,59 @@
+"""Labelled batches from the catalog: seeded order, shared out to workers, augmented."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from advrec.catalog.dataset import Catalog
+from advrec.model.encoder import to_images
+
+Ids = npt.NDArray[np.int32]
+
+
+class Batch(NamedTuple):
+    images: Tensor
+    """(N, 3, H, W) in [0, 1]"""
+    categories: Tensor
+    """(N,) int64"""
+    textures: Tensor | None
+    """(N, textures) 0 or 1; None where the catalog knows none"""
+
+
+def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
+    textures = torch.from_numpy(catalog.texture_labels[article_ids]).to(device) if catalog.textures else None
+    categories = torch.from_numpy(catalog.category_labels[article_ids]).to(device)
+    return Batch(to_images(catalog.pixels(article_ids), device), categories, textures)
+
+
+def shuffled(article_ids: Ids, size: int, *, seed: int, epoch: int, rank: int, world: int) -> Iterator[Ids]:
+    """This worker's share of every batch of an epoch. All workers together see each article at most once; a last,
+    incomplete batch is left out (unless it is the only one)."""
+    order = np.random.default_rng([seed, epoch]).permutation(article_ids)
+    for start in range(0, max(len(order) - size, 0) + 1, size):
+        yield order[start : start + size][rank::world]
+
+
+def num_batches(articles: int, size: int) -> int:
+    """How many batches `shuffled` gives."""
+    return max(articles - size, 0) // size + 1
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random rotation to +-15 degrees, scale 0.85..1.15, shift to 8 % and horizontal flip, in one resampling."""
+    count = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    angle, scale = uniform(-0.26, 0.26), uniform(0.85, 1.15)
+    flip = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1.0
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    rows = [cosine * flip, -sine, uniform(-0.16, 0.16), sine * flip, cosine, uniform(-0.16, 0.16)]
+    affine = torch.stack(rows, 1).view(count, 2, 3).to(images)
+    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False).clamp_(0.0, 1.0)

@@ -1,0 +1,72 @@
+"""How well a classifier classifies, clean and under attack, as counts that add up over workers."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advrec.attacks.gradient import PGD
+from advrec.attacks.objective import Misclassification
+from advrec.catalog.dataset import Catalog
+from advrec.model.fashionnet import FashionNet
+from advrec.training.data import Ids, load
+
+PUBLISHED = PGD(steps=8)  # the attack of adversarial_accuracy, at epsilon 0.03, as published
+PUBLISHED_EPSILON = 0.03
+COUNTS = ("n", "accuracy", "top5_accuracy", "n_textures", "texture_top1_precision")
+
+
+def count(
+    network: FashionNet, catalog: Catalog, article_ids: Ids, *, attack: PGD | None = None, epsilon: float = 0.0, batch: int = 64
+) -> Tensor:
+    """Counts (5,) float64 in the order of COUNTS: images, right category, right category among the first five, images with
+    texture labels, and those whose highest-scored texture is one of their labels.
+
+    Args:
+        network: a frozen network.
+        attack: against the classification loss, with the correct labels; None: clean images.
+    """
+    totals = torch.zeros(len(COUNTS), dtype=torch.float64)
+    device = network.mean.device
+    for start in range(0, len(article_ids), batch):
+        images, categories, textures = load(catalog, article_ids[start : start + batch], device)
+        if attack is not None:
+            budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=device)
+            images = attack(Misclassification(network, categories, textures), images, budgets).images
+        with torch.inference_mode():
+            logits = network(images)
+        best = logits.category.topk(min(5, logits.category.shape[1]), dim=1).indices == categories[:, None]
+        totals[0] += len(images)
+        totals[1] += best[:, 0].sum().cpu()
+        totals[2] += best.any(1).sum().cpu()
+        if textures is not None and logits.texture is not None:
+            labelled = textures.sum(1) > 0
+            hits = textures.gather(1, logits.texture.argmax(1, keepdim=True))[:, 0] > 0
+            totals[3] += labelled.sum().cpu()
+            totals[4] += (hits & labelled).sum().cpu()
+    return totals
+
+
+def metrics(clean: Tensor, adversarial: Tensor) -> dict[str, Any]:
+    """The content of metrics.json from the counts on clean and on attacked images: fractions 0..1, with n."""
+    return {
+        "n": int(clean[0]),
+        "n_textures": int(clean[3]),
+        "clean_accuracy": _share(clean, 1),
+        "adversarial_accuracy": _share(adversarial, 1),
+        "top5_accuracy": _share(clean, 2),
+        "adversarial_top5_accuracy": _share(adversarial, 2),
+        "texture_top1_precision": _share(clean, 4),
+        "adversarial_texture_top1_precision": _share(adversarial, 4),
+    }
+
+
+def _share(counts: Tensor, place: int) -> float | None:
+    n = float(counts[3 if place == 4 else 0])
+    return float(counts[place]) / n if n else None
+
+
+def shard(article_ids: Ids, rank: int, world: int) -> Ids:
+    """A worker's share of the articles to measure."""
+    return np.ascontiguousarray(article_ids[rank::world])

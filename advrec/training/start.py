@@ -1,0 +1,35 @@
+"""The network that a training starts from."""
+
+from pathlib import Path
+
+import torch
+
+from advrec.catalog.dataset import Catalog
+from advrec.config import AnyModelSpec
+from advrec.errors import ConfigError
+from advrec.model import checkpoint
+from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.store import Run
+
+
+def initial_network(run: Run, spec: AnyModelSpec, catalog: Catalog, seed: int) -> FashionNet:
+    """Random by seed, or with the weights that `init` or `weights` name.
+
+    Raises:
+        ConfigError: `init` names a model of another architecture.
+        AdvrecError: weights cannot be had.
+    """
+    assert spec.width is not None, "config.load resolves it"
+    architecture = Architecture(
+        backbone=spec.backbone, width=spec.width, categories=catalog.categories, textures=catalog.textures
+    )
+    torch.manual_seed(seed)
+    network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
+    if spec.init != "none":
+        trained = checkpoint.load(run.weights(spec.init))
+        if trained.architecture != architecture:
+            raise ConfigError(f"init: {spec.init} has another backbone or width; give both models the same")
+        network.load_state_dict(trained.state_dict())
+    elif spec.weights not in ("none", "imagenet"):
+        checkpoint.load_backbone(Path(spec.weights), network)
+    return network

@@ -1,0 +1,70 @@
+"""Small real things that many tests share: a drawn catalog, a network, a run directory."""
+
+from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from advrec import config
+from advrec.catalog import deepfashion, prepare, synthetic
+from advrec.catalog.dataset import Catalog
+from advrec.catalog.images import prepare as prepare_image
+from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.store import Run
+
+STUDY = {
+    "name": "tiny",
+    "catalog": {"source": "synthetic", "articles": 132, "image_size": 32},
+    "models": {"unsecured": {"defense": "none", "epochs": 1}},
+    "evaluation": {"tuples": 12, "block": 4, "epsilons": [0.01, 0.05], "attacks": ["fgsm", "pgd-2"], "examples": 2},
+    "resources": {"actors": 2, "training_workers": 0},
+}
+
+
+def study(**changes: object) -> config.Study:
+    """STUDY with whole sections replaced."""
+    return config._resolved(config.parse(STUDY | changes, "test"), Path.cwd())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run directory with a prepared catalog of drawn garments. Read only: shared by tests."""
+    run = Run(tmp_path_factory.mktemp("prepared"))
+    plan = synthetic.plan(132, 7)
+    synthetic.write_images(run.directory / "synthetic", plan.entries)
+    synthetic.write_annotations(run.directory / "synthetic", plan)
+    listing = deepfashion.read(run.directory / "synthetic")
+    images = [prepare_image(listing.root / article.name, 32) for article in listing.articles]
+    prepare.write(run, prepare.assemble("synthetic", listing, images))
+    return run
+
+
+@pytest.fixture(scope="session")
+def catalog(prepared: Run) -> Catalog:
+    return Catalog(prepared)
+
+
+def random_network(categories: int = 5, textures: int = 3, seed: int = 0) -> FashionNet:
+    """A network with random weights and BatchNorm statistics that are not those of a new one."""
+    torch.manual_seed(seed)
+    network = FashionNet(
+        Architecture(
+            backbone="mobilenet_v2",
+            width=0.35,
+            categories=tuple(f"category {n}" for n in range(categories)),
+            textures=tuple(f"texture {n}" for n in range(textures)),
+        )
+    )
+    network.train()
+    with torch.no_grad():
+        for _ in range(10):  # statistics of real activations, so that embeddings do not collapse
+            network(torch.rand(16, 3, 32, 32))
+    return network.eval()

@@ -1,0 +1,109 @@
+"""Intervals against the equation that defines them and against published values; rates against a naive loop."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from advrec.evaluation.rates import success_table, wilson
+
+Z95 = 1.959963984540054
+
+
+@pytest.mark.parametrize(("successes", "n"), [(1, 10), (5, 10), (9, 10), (37, 128), (1, 10_000), (9_999, 10_000)])
+def test_bounds_are_the_roots_of_wilsons_quadratic(successes, n):
+    """|s/n - p| = z sqrt(p (1 - p) / n), squared and collected in powers of p, solved by a root finder."""
+    share = successes / n
+    roots = np.sort(np.roots([1 + Z95**2 / n, -(2 * share + Z95**2 / n), share**2]))
+    np.testing.assert_allclose(wilson(successes, n), roots, rtol=1e-6)
+
+
+def test_published_value():
+    """81 of 263: 0.2553 to 0.3662 (R. G. Newcombe, Statistics in Medicine 17, 1998, table I, score method)."""
+    np.testing.assert_allclose(wilson(81, 263), (0.2553, 0.3662), atol=5e-5)
+    np.testing.assert_allclose(wilson(15, 148), (0.0624, 0.1605), atol=5e-5)
+    np.testing.assert_allclose(wilson(0, 20), (0.0, 0.1611), atol=5e-5)
+    np.testing.assert_allclose(wilson(1, 29), (0.0061, 0.1718), atol=5e-5)
+
+
+def test_ends_are_exact_and_nothing_counted_is_nan():
+    low, high = wilson([0, 7, 0], [7, 7, 0])
+    np.testing.assert_array_equal(low[[0, 2]], [0.0, np.nan])
+    np.testing.assert_array_equal(high[[1, 2]], [1.0, np.nan])
+    assert 0.0 < high[0] < 1.0
+    assert 0.0 < low[1] < 1.0
+
+
+def test_successes_and_failures_mirror_each_other():
+    low, high = wilson(np.arange(31), 30 * np.ones(31))
+    np.testing.assert_allclose(low, 1 - high[::-1], atol=1e-12)
+    assert np.all(np.diff(low) > 0)
+
+
+def test_shapes_broadcast_and_confidence_widens():
+    low, high = wilson([[1], [2]], [10, 20, 40])
+    assert low.shape == high.shape == (2, 3)
+    wide = wilson([[1], [2]], [10, 20, 40], confidence=0.99)
+    assert np.all(wide[0] < low)
+    assert np.all(wide[1] > high)
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    """Mean coverage over many shares, from the binomial distribution: Wilson's is close to nominal, Wald's is not."""
+    n, counts = 40, np.arange(41)
+    choose = np.array([float(np.prod((n - np.arange(k)) / (np.arange(k) + 1.0))) for k in counts])
+    shares = np.linspace(0.02, 0.98, 97)[:, None]
+    probability = choose * shares**counts * (1 - shares) ** (n - counts)
+    low, high = wilson(counts, n)
+    coverage = (probability * ((low <= shares) & (shares <= high))).sum(axis=1)
+    assert abs(coverage.mean() - 0.95) < 0.01
+    half = Z95 * np.sqrt(counts / n * (1 - counts / n) / n)
+    wald = (probability * ((counts / n - half <= shares) & (shares <= counts / n + half))).sum(axis=1)
+    assert wald.mean() < 0.93
+
+
+@pytest.mark.parametrize(("successes", "n", "confidence"), [(3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0), (1, 2, 0.0)])
+def test_the_impossible_is_refused(successes, n, confidence):
+    with pytest.raises(ValueError, match="lie"):
+        wilson(successes, n, confidence)
+
+
+def test_success_table_equals_a_naive_loop():
+    rng = np.random.default_rng(5)
+    keys = list(itertools.product(["b", "a"], ["pgd-8", "fgsm"], [0.05, 0.01]))
+    rows = [
+        {"model": m, "attack": a, "epsilon": e, "tuple_id": t, "adversarial_rank": int(rng.integers(1, 30))}
+        for place, (m, a, e) in enumerate(keys)
+        for t in range(10 + place)
+    ]
+    rng.shuffle(rows)
+    made = success_table(pd.DataFrame(rows), [10, 1, 3])
+    expected = []
+    for model, attack, epsilon in sorted(keys):
+        for rank in (1, 3, 10):
+            cell = [
+                r["adversarial_rank"]
+                for r in rows
+                if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)
+            ]
+            hits = sum(1 for reached in cell if reached <= rank)
+            expected.append((model, attack, epsilon, rank, len(cell), hits, 100 * hits / len(cell)))
+    columns = ["model", "attack", "epsilon", "rank", "n", "successes", "success_percent"]
+    assert list(made[columns].itertuples(index=False, name=None)) == expected
+    low, high = wilson(made["successes"].to_numpy(), made["n"].to_numpy())
+    np.testing.assert_array_equal(made["low_percent"], 100 * low)
+    np.testing.assert_array_equal(made["high_percent"], 100 * high)
+
+
+def test_a_rank_equal_to_the_threshold_succeeds():
+    rows = pd.DataFrame({"model": "m", "attack": "a", "epsilon": 0.1, "adversarial_rank": [3, 4]})
+    assert success_table(rows, [3])["successes"].tolist() == [1]
+
+
+def test_no_outcomes_make_an_empty_table_of_the_same_types():
+    empty = pd.DataFrame({"model": [], "attack": [], "epsilon": [], "adversarial_rank": []})
+    made = success_table(empty, [1])
+    assert len(made) == 0
+    one = success_table(pd.DataFrame({"model": ["m"], "attack": "a", "epsilon": 0.1, "adversarial_rank": 1}), [1])
+    assert list(made.dtypes) == list(one.dtypes)

@@ -1,0 +1,46 @@
+import torch
+
+from advrec.model import checkpoint
+from advrec.model.encoder import frozen, refresh, to_images
+from tests.conftest import random_network
+
+
+def test_a_frozen_copy_computes_the_same_function_and_leaves_the_original_alone():
+    network = random_network().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    copied, images = frozen(network), torch.rand(4, 3, 32, 32)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in copied.modules())
+    assert not any(parameter.requires_grad for parameter in copied.parameters())
+    assert network.training
+    expected = network.eval().embed(images)
+    torch.testing.assert_close(copied.embed(images), expected, rtol=1e-4, atol=1e-5)
+    assert expected.std() > 1e-3  # not a collapsed network, for which anything is equal
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_refresh_brings_a_copy_up_to_date():
+    first, second, images = random_network(seed=1), random_network(seed=2), torch.rand(4, 3, 32, 32)
+    copied = frozen(first)
+    refresh(copied, second)
+    fresh = frozen(second)
+    for ours, expected in zip(copied(images), fresh(images), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert not torch.allclose(copied.embed(images), first.embed(images))
+
+
+def test_attacks_see_pixels_in_0_1_and_normalisation_lies_inside():
+    network, images = random_network(), torch.rand(2, 3, 32, 32)
+    by_hand = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    expected = network.backbone(by_hand).mean((2, 3))
+    torch.testing.assert_close(network.embed(images), expected)
+    pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    assert (to_images(pixels) * 255 - images * 255).abs().max() <= 0.5 + 1e-4
+
+
+def test_a_checkpoint_gives_back_the_network(tmp_path):
+    network, images = random_network(), torch.rand(2, 3, 32, 32)
+    checkpoint.save(tmp_path / "model.safetensors", network)
+    loaded = checkpoint.load(tmp_path / "model.safetensors")
+    assert loaded.architecture == network.architecture
+    for ours, expected in zip(loaded(images), network(images), strict=True):
+        assert torch.equal(ours, expected)

@@ -1,0 +1,212 @@
+"""A run directory as `advrec study` leaves it, made of invented outcomes in a moment."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from advrec import schema
+from advrec.catalog.pixels import encode_png
+from advrec.reports.report import write_report
+from advrec.store import Run, write_json, write_table, write_text
+
+SIDE = 32
+NASTY = "<script>alert(1)</script>&\"'.jpg"
+STUDY = """
+name: small
+seed: 7
+catalog: {{source: synthetic, image_size: {side}, articles: {articles}}}
+models:
+  unsecured: {{defense: none, width: 0.5}}
+  at: {{defense: at, width: 0.5, init: unsecured}}
+  cat: {{defense: cat, width: 0.5, init: unsecured}}
+evaluation:
+  tuples: {tuples}
+  block: {block}
+  epsilons: [{epsilons}]
+  ranks: [1, 3, 10, 100]
+  attacks: [{attacks}]
+  examples: 2
+"""
+DEFENSE_STRENGTH = {"unsecured": 0.0, "at": 6.0, "cat": 3.5}
+ATTACK_STRENGTH = {"fgsm": -2.0, "pgd-8": 1.5, "pgd-32": 3.5, "pgd-128": 4.5, "cw-50": 5.0}
+
+
+class Maker:
+    """Builds runs below a directory; a run's outcomes depend on its arguments alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(
+        self,
+        name: str = "run",
+        *,
+        attacks: Sequence[str] = ("fgsm", "pgd-8"),
+        epsilons: Sequence[float] = (0.01, 0.05),
+        tuples: int = 20,
+        block: int = 8,
+        articles: int = 30,
+        skip: Sequence[tuple[str, str, int]] = (),
+        names: Mapping[int, str] | None = None,
+        pictures: Sequence[np.ndarray] | None = None,
+    ) -> Run:
+        """`skip` names blocks (model, attack, block) to leave out; `names` renames articles."""
+        run = Run(self._directory / name)
+        side = SIDE if pictures is None else len(pictures[0])
+        shape = {"side": side, "articles": articles, "tuples": tuples, "block": block}
+        listed = {"epsilons": ", ".join(map(str, epsilons)), "attacks": ", ".join(attacks)}
+        write_text(run.study, STUDY.format(**shape, **listed))
+        rng = np.random.default_rng(0)
+        write_catalog(run, articles, names or {}, rng, side, pictures)
+        pairs = write_tuples(run, tuples, articles, rng)
+        for model in DEFENSE_STRENGTH:
+            write_json(run.model(model) / "metrics.json", metrics(model))
+            write_json(run.model(model) / "index.json", INDEX)
+            for attack in attacks:
+                rows = outcomes(model, attack, epsilons, pairs, articles, rng)
+                for number in range(-(-tuples // block)):
+                    inside = rows["tuple_id"] // block == number
+                    if (model, attack, number) not in skip:
+                        part = {key: values[inside] for key, values in rows.items()}
+                        write_table(run.block(model, attack, number), schema.table(schema.OUTCOMES, part))
+                if (model, attack, 0) not in skip:
+                    write_examples(run, model, attack, epsilons, pairs, rng, side, pictures)
+        write_json(run.provenance, {"python": "3.11", "packages": {"torch": "2.14", "nmslib": None}, "cores": 2})
+        return run
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A reported run of 3 models x 2 attacks x 2 budgets x 20 tuples, to read only; its articles have hostile names."""
+    run = Maker(tmp_path_factory.mktemp("finished"))(names=dict.fromkeys(range(30), NASTY))
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, where a test asks for something else: drawing them takes most of the time."""
+    blank = {variant: b"<svg/>" for variant in ("wide-light", "wide-dark", "narrow-light", "narrow-dark")}
+    monkeypatch.setattr("advrec.reports.report._figure", lambda run, name, draw: blank)
+
+
+INDEX = {"recall_at_10": 0.987, "queries": 300, "build_s": 1.2, "m": 16, "ef_construction": 200, "ef_search": 200}
+
+
+def metrics(model: str) -> dict[str, Any]:
+    loss = {"unsecured": 0.0, "at": 0.12, "cat": 0.06}[model]
+    return {
+        "clean_accuracy": 0.68 - loss,
+        "adversarial_accuracy": 0.01 + 4 * loss,
+        "top5_accuracy": 0.93 - loss / 2,
+        "adversarial_top5_accuracy": 0.2 + 4 * loss,
+        "texture_top1_precision": 0.43 - loss / 3,
+        "adversarial_texture_top1_precision": None,
+        "n": 300,
+        "n_textures": 200,
+    }
+
+
+def write_catalog(
+    run: Run, articles: int, names: Mapping[int, str], rng: np.random.Generator, side: int, pictures: Any
+) -> None:
+    images = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(articles)]
+    images = images if pictures is None else [pictures[article % len(pictures)] for article in range(articles)]
+    columns = {
+        "article_id": range(articles),
+        "name": [names.get(article, f"img/{article:04d}.jpg") for article in range(articles)],
+        "category": [("dress", "tee")[article % 2] for article in range(articles)],
+        "textures": [["striped"]] * articles,
+        "split": ["test"] * articles,
+        "sha256": ["0" * 64] * articles,
+    }
+    write_table(run.catalog, schema.table(schema.CATALOG, columns))
+    pngs = {"article_id": range(articles), "png": [encode_png(image) for image in images]}
+    write_table(run.images / "part-000000.parquet", schema.table(schema.IMAGES, pngs))
+    steps = [{"step": "images listed", "articles": articles + 5}, {"step": "after duplicates", "articles": articles}]
+    splits = {"train": 0, "validation": 0, "test": articles}
+    labels = {"categories": ["dress", "tee"], "textures": ["striped"], "catalog_sha256": "0" * 64}
+    write_json(run.preparation, {"source": "synthetic", "steps": steps, "splits": splits, **labels})
+
+
+def write_tuples(run: Run, tuples: int, articles: int, rng: np.random.Generator) -> np.ndarray:
+    pairs = np.stack(
+        [2 * rng.integers(0, articles // 2, tuples), 1 + 2 * rng.integers(0, articles // 2, tuples)], axis=1
+    )
+    columns = {
+        "tuple_id": range(tuples),
+        "target_id": pairs[:, 0],
+        "attack_id": pairs[:, 1],
+        "split": ["test"] * tuples,
+    }
+    write_table(run.tuples, schema.table(schema.TUPLES, columns))
+    return pairs
+
+
+def outcomes(
+    model: str, attack: str, epsilons: Sequence[float], pairs: np.ndarray, articles: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """One row a (tuple, epsilon): the stronger the attack and the larger the budget, the better the rank."""
+    n, m = len(pairs), len(epsilons)
+    epsilon = np.tile(np.asarray(epsilons), n)
+    force = (
+        ATTACK_STRENGTH[attack] + 1.5 * np.log10(epsilon / 0.01) - DEFENSE_STRENGTH[model] + rng.normal(0, 1.5, n * m)
+    )
+    clean_rank = np.repeat(np.random.default_rng(1).integers(2, articles - 1, n), m)  # no attack, no change
+    share = 1 / (1 + np.exp(2 * force))
+    overshoot = 0.0025 if attack == "cw-50" else 0.0
+    steps = 1 if attack == "fgsm" else int(attack.split("-")[1])
+    return {
+        "tuple_id": np.repeat(np.arange(n), m),
+        "target_id": np.repeat(pairs[:, 0], m),
+        "attack_id": np.repeat(pairs[:, 1], m),
+        "epsilon": epsilon,
+        "clean_distance": np.full(n * m, 0.62, dtype=np.float32),
+        "adversarial_distance": (0.62 * share + 0.004).astype(np.float32),
+        "clean_rank": clean_rank,
+        "adversarial_rank": np.maximum(1, np.rint(clean_rank * share)).astype(np.int32),
+        "linf": epsilon.astype(np.float32),
+        "l2": (epsilon * 60).astype(np.float32),
+        "raw_linf": (epsilon + overshoot).astype(np.float32),
+        "gradient_steps": np.full(n * m, steps, dtype=np.int32),
+        "forward_passes": np.full(n * m, steps + 2, dtype=np.int32),
+        "seconds": rng.uniform(0.001, 0.002, n * m).astype(np.float32) * (steps + 2),
+    }
+
+
+def write_examples(
+    run: Run,
+    model: str,
+    attack: str,
+    epsilons: Sequence[float],
+    pairs: np.ndarray,
+    rng: np.random.Generator,
+    side: int,
+    pictures: Any,
+) -> None:
+    ids = [(tuple_id, epsilon) for tuple_id in range(4 if pictures is not None else 2) for epsilon in epsilons]
+    images = []
+    for tuple_id, epsilon in ids:
+        clean = (
+            rng.random((side, side, 3)) if pictures is None else pictures[pairs[tuple_id, 1] % len(pictures)] / 255.0
+        )
+        change = rng.uniform(-epsilon, epsilon, clean.shape)
+        images.append(np.clip(clean + change, 0, 1).astype("<f4").tobytes())
+    columns = {
+        "tuple_id": [tuple_id for tuple_id, _ in ids],
+        "target_id": [pairs[tuple_id, 0] for tuple_id, _ in ids],
+        "attack_id": [pairs[tuple_id, 1] for tuple_id, _ in ids],
+        "epsilon": [epsilon for _, epsilon in ids],
+        "height": [side] * len(ids),
+        "width": [side] * len(ids),
+        "pixels": images,
+    }
+    write_table(run.example_block(model, attack, 0), schema.table(schema.EXAMPLES, columns))

@@ -1,0 +1,280 @@
+"""A small run with invented outcomes: its tables, its page, and what happens when something is missing."""
+
+import html
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from advrec import schema
+from advrec.errors import ConfigError
+from advrec.reports import results, tables
+from advrec.reports.report import write_report
+from advrec.store import read_outcomes, read_table, write_json, write_table
+
+NASTY = "<script>alert(1)</script>&\"'.jpg"
+
+
+class Page(HTMLParser):
+    """What a page loads, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loads, self.images, self.heads, self.text = [], [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.loads += [given[key] for key in ("src", "srcset", "href", "data", "action") if key in given]
+        self.images += [given] if tag == "img" else []
+        self.heads += [given] if tag == "th" else []
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def page_of(run, **options):
+    return write_report(run, **options).read_text(encoding="utf-8")
+
+
+def csv(run, name):
+    return pd.read_csv(run.report / "tables" / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def test_success_equals_a_naive_recomputation(finished):
+    rows = read_outcomes(finished).to_pylist()
+    made = csv(finished, "success")
+    assert len(made) == 3 * 2 * 2 * 4
+    assert made["successes"].nunique() > 5  # the invented outcomes differ from cell to cell
+    for row in made.to_dict("records"):
+        key = (row["model"], row["attack"], row["epsilon"])
+        cell = [r["adversarial_rank"] for r in rows if (r["model"], r["attack"], r["epsilon"]) == key]
+        hits = sum(reached <= row["rank"] for reached in cell)
+        share, z = hits / 20, 1.959963984540054
+        roots = sorted(np.roots([1 + z**2 / 20, -(2 * share + z**2 / 20), share**2]).real)
+        assert (row["n"], row["successes"]) == (20, hits)
+        shown = [row["success_percent"], row["low_percent"], row["high_percent"]]
+        np.testing.assert_allclose(shown, [100 * share, 100 * roots[0], 100 * roots[1]], atol=1e-6)
+
+
+def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget(finished):
+    made = csv(finished, "defense_comparison").set_index("model")
+    assert list(made.index) == ["unsecured", "at", "cat"]
+    assert made["defense"].tolist() == ["none", "at", "cat"]
+    success = csv(finished, "success")
+    for model in made.index:
+        chosen = success[(success["model"] == model) & (success["attack"] == "pgd-8")]
+        chosen = chosen[(chosen["rank"] == 3) & (chosen["epsilon"] == 0.05)].iloc[0]
+        assert made.loc[model, "pgd-8_percent"] == chosen["success_percent"]
+        assert made.loc[model, "pgd-8_high_percent"] == chosen["high_percent"]
+        assert made.loc[model, "pgd-8_n"] == 20
+    assert made.loc["at", "clean_accuracy_percent"] == pytest.approx(56.0)
+    assert made.loc["at", "clean_accuracy_n"] == 300
+    assert made.loc["at", "texture_top1_precision_n"] == 200
+    assert made["adversarial_texture_top1_precision_percent"].isna().all()
+
+
+def test_cost_and_budget_equal_a_naive_recomputation(finished):
+    rows = [r for r in read_outcomes(finished).to_pylist() if (r["model"], r["attack"]) == ("cat", "pgd-8")]
+    cost = csv(finished, "cost").set_index(["model", "attack"]).loc[("cat", "pgd-8")]
+    assert cost["n"] == len(rows) == 40
+    assert cost["forward_passes_per_row"] == 10.0
+    assert cost["seconds_per_row"] == pytest.approx(sum(r["seconds"] for r in rows) / 40)
+    budget = csv(finished, "budget")
+    assert budget["within_budget"].all()
+    assert budget["max_raw_overshoot"].max() < 1e-6
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_broken_budget_is_seen(make_run):
+    run = make_run(attacks=["fgsm", "cw-50"])
+    assert tables.budget(results.read(run))["max_raw_overshoot"].max() == pytest.approx(0.0025, abs=1e-6)
+    path = run.block("at", "fgsm", 0)
+    table = read_table(path, schema.OUTCOMES).to_pydict()
+    table["linf"][0] += 0.01
+    write_table(path, schema.table(schema.OUTCOMES, table))
+    made = tables.budget(results.read(run))
+    broken = made[~made["within_budget"]]
+    assert broken[["model", "attack", "n"]].to_numpy().tolist() == [["at", "fgsm", 20]]
+    assert broken["max_excess"].item() == pytest.approx(0.01, abs=1e-6)
+    assert ">NO<" in page_of(run)
+
+
+def test_the_page_loads_nothing_from_anywhere(finished):
+    page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
+    assert len(page.loads) == 2 * 4 + 4 * 6
+    assert all(re.match(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/=]+$", load) for load in page.loads)
+    assert not {"link", "script", "iframe", "object", "embed", "a"} & set(page.tags)
+    style = re.search(r"<style>(.*?)</style>", (finished.report / "index.html").read_text(encoding="utf-8"), re.S)
+    assert not re.search(r"url\(|@import", style[1])
+
+
+def test_the_page_is_accessible(finished):
+    page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
+    assert len(page.images) == 2 + 4 * 6
+    assert all(image.get("alt") for image in page.images)
+    assert {head.get("scope") for head in page.heads} == {"col", "row"}
+
+
+def test_the_verdict_comes_first_with_n_and_interval(finished):
+    text = html.unescape(Page((finished.report / "index.html").read_text(encoding="utf-8")).text).replace("\u00a0", " ")
+    best = tables.strongest(results.read(finished))["unsecured"]
+    interval = f"{best['low_percent']:.1f} to {best['high_percent']:.1f}"
+    sentence = f"in {best['success_percent']:.1f} % (95 % interval {interval}, n = 20"
+    assert sentence in text
+    assert text.index("What each defense saves") < text.index("What it costs") < text.index("Defenses compared")
+    assert text.index("Success against budget") < text.index("Examples") < text.index("Catalog and preparation")
+    assert text.index("Catalog and preparation") < text.index("Provenance")
+
+
+@pytest.mark.usefixtures("quick")
+def test_hostile_names_stay_text(finished, make_run):
+    text = (finished.report / "index.html").read_text(encoding="utf-8")
+    assert NASTY in html.unescape(text)
+    assert "<script" not in text
+    run = make_run("hostile")
+    run.write_set_aside({f"attacks/{NASTY}/fgsm/0": NASTY})
+    write_json(run.provenance, {NASTY: NASTY})
+    write_json(run.preparation, {"source": NASTY, "categories": [NASTY], "steps": [{"step": NASTY, "articles": 1}]})
+    forged = page_of(run)
+    assert "<script" not in forged
+    assert html.unescape(forged).count(NASTY) >= 7
+
+
+def test_every_table_and_figure_is_written(finished):
+    names = {path.name for path in (finished.report / "tables").iterdir()}
+    made = {"success", "defense_comparison", "blocks", "cost", "budget", "index_recall", "preparation", "splits"}
+    assert names == {f"{name}.{form}" for name in made for form in ("csv", "tex")}
+    drawn = {path.name for path in (finished.report / "figures").iterdir()}
+    assert drawn == {f"{name}.{form}" for name in ("success", "comparison") for form in ("png", "svg")}
+    for name in ("success", "comparison"):
+        picture = np.asarray(Image.open(finished.report / "figures" / f"{name}.png").convert("RGB"))
+        assert len(np.unique(picture @ np.array([65536, 256, 1]))) > 50
+    assert csv(finished, "preparation")["removed"].tolist() == [0, 5]
+    assert csv(finished, "splits")["percent"].tolist() == [0.0, 0.0, 100.0]
+
+
+def test_the_same_run_gives_the_same_report(finished):
+    before = {path: path.read_bytes() for path in finished.report.rglob("*.*")}
+    write_report(finished)
+    assert {path: path.read_bytes() for path in finished.report.rglob("*.*")} == before
+
+
+def test_missing_blocks_are_refused_with_their_number(make_run):
+    run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
+    with pytest.raises(ConfigError, match=r"2 of 18 blocks are missing.*`advrec evaluate`.*--partial") as refused:
+        write_report(run)
+    assert "\n" not in str(refused.value)
+    assert not run.report.exists()
+
+
+def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
+    run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
+    text = Page(page_of(run, partial=True)).text
+    assert "Partial: 2 of 18 blocks are missing" in text
+    assert "fgsm on at: 12 of 20 tuples" in text
+    assert "pgd-8 on cat: 16 of 20 tuples" in text
+    counts = csv(run, "success").groupby(["model", "attack"])["n"].unique().map(list)
+    assert counts[("at", "fgsm")] == [12]
+    assert counts[("cat", "pgd-8")] == [16]
+    assert counts[("cat", "fgsm")] == [20]
+
+
+@pytest.mark.usefixtures("quick")
+def test_set_aside_blocks_do_not_stop_a_report_but_are_told(make_run):
+    run = make_run(skip=[("at", "fgsm", 1)])
+    run.write_set_aside({"attacks/at/fgsm/1": "killed three times"})
+    text = Page(page_of(run)).text
+    assert "Set aside: 1 of 18 blocks" in text
+    assert "attacks/at/fgsm/1: killed three times" in text
+    assert "Partial:" not in text
+    row = csv(run, "blocks").set_index(["model", "attack"]).loc[("at", "fgsm")]
+    assert row[["tuples", "tuples_done", "blocks", "done", "set_aside", "missing"]].tolist() == [20, 12, 3, 2, 1, 0]
+
+
+def test_a_whole_run_has_no_banner(finished):
+    assert 'class="banner"' not in (finished.report / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("quick")
+def test_missing_metrics_become_a_dash(make_run):
+    run = make_run()
+    (run.model("at") / "metrics.json").unlink()
+    (run.model("cat") / "index.json").unlink()
+    text = page_of(run)
+    assert "at</b>: not known, its accuracy was not measured" in text
+    made = csv(run, "defense_comparison").set_index("model")
+    assert np.isnan(made.loc["at", "clean_accuracy_percent"])
+    assert made.loc["cat", "clean_accuracy_percent"] == pytest.approx(62.0)
+    line = next(line for line in tables.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
+    assert re.search(rf"68\.0 \(.*\)\s+{tables.DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
+
+
+def test_a_run_without_any_outcome_can_still_be_shown(make_run):
+    every = [
+        (model, attack, block)
+        for model in ("unsecured", "at", "cat")
+        for attack in ("fgsm", "pgd-8")
+        for block in range(3)
+    ]
+    run = make_run(skip=every)
+    run.provenance.unlink()
+    run.preparation.unlink()
+    text = Page(page_of(run, partial=True)).text
+    assert "18 of 18 blocks are missing" in text
+    assert "Not known yet: no attack on unsecured" in text
+    assert "clean accuracy 56.0" in text.replace("\u00a0", " ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_models_and_attacks_that_the_study_does_not_name_are_left_out(make_run):
+    run = make_run(attacks=["fgsm", "pgd-8", "pgd-32"])
+    study = (
+        run.study.read_text()
+        .replace("[fgsm, pgd-8, pgd-32]", "[pgd-8, fgsm]")
+        .replace("cat, width: 0.5", "cat, width: 1.0")
+    )
+    lines = [line for line in study.splitlines() if not line.strip().startswith("at:")]
+    run.study.write_text("\n".join(lines))
+    text = Page(page_of(run)).text
+    assert "pgd-32" not in text
+    success = csv(run, "success")
+    assert success["model"].unique().tolist() == ["unsecured", "cat"]
+    assert success["attack"].unique().tolist() == ["pgd-8", "fgsm"]
+
+
+@pytest.mark.parametrize(("ranks", "chosen"), [([1, 3, 10], 3), ([1, 5], 1), ([2, 10], 2), ([100], 100)])
+def test_the_headline_takes_the_rank_nearest_to_3(make_run, ranks, chosen):
+    run = make_run(tuples=4, block=4, attacks=["fgsm"])
+    run.study.write_text(run.study.read_text().replace("ranks: [1, 3, 10, 100]", f"ranks: {ranks}"))
+    assert results.read(run).rank == chosen
+
+
+def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
+    run = make_run(attacks=["fgsm", "pgd-8", "pgd-32", "pgd-128", "cw-50"], tuples=100, block=50)
+    text = tables.comparison_text(run)
+    assert max(map(len, text.splitlines())) <= 100
+    made = tables.headline(results.read(run)).set_index(["model", "attack"])
+    line = next(line for line in text.splitlines() if line.startswith("success of pgd-128"))
+    values = re.findall(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", line)
+    for model, shown in zip(("unsecured", "at", "cat"), values, strict=True):
+        row = made.loc[(model, "pgd-128")]
+        expected = (row["success_percent"], row["low_percent"], row["high_percent"])
+        np.testing.assert_allclose([float(value) for value in shown], expected, atol=0.051)
+
+
+def test_a_report_needs_neither_torch_nor_ray(finished):
+    code = (
+        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report as report; "
+        f"print(report.tables.comparison_text(Run(Path({str(finished.directory)!r})))); "
+        "sys.exit(' '.join({'torch', 'ray', 'torchvision'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "success of pgd-8" in done.stdout
