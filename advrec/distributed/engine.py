@@ -27,22 +27,38 @@ class Unit:
     attempts: int = 0
 
 
-def run(
-    units: Iterable[Unit], *, start_actor: Callable[[], ActorHandle], actors: int, on_result: Callable[[Unit, Any], None]
-) -> dict[str, str]:
-    """Work through `units` in order, one at a time an actor.
+class Pool:
+    """Actors that work through units of any kind, one at a time each; used as a context, which ends them.
 
-    A unit whose actor dies or raises is tried again, `ATTEMPTS` times in all. An actor that dies is replaced.
-
-    Returns:
-        What was given up on: the unit's key and the last reason.
+    Args:
+        start_actor: makes one actor, with Ray's own restarts switched off.
+        actors: how many at most.
     """
-    waiting = deque(units)
-    running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
-    idle = [start_actor() for _ in range(min(actors, len(waiting)))]
-    pool = list(idle)
-    set_aside: dict[str, str] = {}
-    try:
+
+    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int) -> None:
+        self._start_actor = start_actor
+        self._most = actors
+        self._actors: list[ActorHandle] = []
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def run(self, units: Iterable[Unit], on_result: Callable[[Unit, Any], None]) -> dict[str, str]:
+        """Work through `units` in order. A unit whose actor dies or raises is tried again, `ATTEMPTS` times in all.
+
+        Returns:
+            What was given up on: the unit's key and the last reason.
+        """
+        waiting = deque(units)
+        running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
+        while len(self._actors) < min(self._most, len(waiting)):
+            self._actors.append(self._start_actor())
+        idle = list(self._actors)
+        set_aside: dict[str, str] = {}
         while waiting or running:
             while waiting and idle:
                 unit, actor = waiting.popleft(), idle.pop()
@@ -54,19 +70,19 @@ def run(
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayActorError as error:
-                    pool.remove(actor)
-                    actor = start_actor()
-                    pool.append(actor)
+                    actor = self._replace(actor)
                     _again(unit, f"its process died: {_first_line(error)}", waiting, set_aside)
                 except ray.exceptions.RayTaskError as error:
                     _again(unit, _first_line(error.cause), waiting, set_aside)
                 else:
                     on_result(unit, result)
                 idle.append(actor)
-    finally:
-        for actor in pool:
-            ray.kill(actor)
-    return set_aside
+        return set_aside
+
+    def _replace(self, dead: ActorHandle) -> ActorHandle:
+        self._actors.remove(dead)
+        self._actors.append(self._start_actor())
+        return self._actors[-1]
 
 
 def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, ...]], *, on_result: Callable[[Any], None]) -> list[Any]:

@@ -35,16 +35,17 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table) 
     """
     actors, gpu = processes(study.resources.actors)
     set_aside: dict[str, str] = {}
-    for model in study.models:
-        missing = [
-            (cell, block)
-            for cell in cells(study)
-            if cell.model == model
-            for block in missing_blocks(run, study, cell, len(tuples))
-        ]
-        if not missing and (run.model(model) / "index.json").exists():
-            continue
-        set_aside |= _Model(run, study, catalog, tuples, model, actors, gpu).evaluate(missing)
+    with engine.Pool(lambda: attacker.start(gpu), actors) as pool:
+        for model in study.models:
+            missing = [
+                (cell, block)
+                for cell in cells(study)
+                if cell.model == model
+                for block in missing_blocks(run, study, cell, len(tuples))
+            ]
+            if not missing and (run.model(model) / "index.json").exists():
+                continue
+            set_aside |= _Model(run, study, catalog, tuples, model, pool).evaluate(missing)
     return set_aside
 
 
@@ -52,10 +53,10 @@ class _Model:
     """One model's part of the stage."""
 
     def __init__(
-        self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, model: str, actors: int, gpu: bool
+        self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, model: str, pool: engine.Pool
     ) -> None:
         self.run, self.study, self.catalog, self.tuples, self.model = run, study, catalog, tuples, model
-        self.actors, self.gpu = actors, gpu
+        self.pool = pool
         self.network = checkpoint.load(run.weights(model))
         self.sha256 = provenance.file_hash(run.weights(model))
 
@@ -99,7 +100,7 @@ class _Model:
             return lambda: (reference, self.catalog.pixels(ids))
 
         units = [engine.Unit(key=key, method="embed", arguments=arguments(ids)) for key, ids in shards.items()]
-        failed = self._run(units, on_result)
+        failed = self.pool.run(units, on_result)
         progress.close()
         if failed:
             raise AdvrecError(f"the catalog could not be embedded by {self.model}: {next(iter(failed.values()))}")
@@ -130,14 +131,9 @@ class _Model:
             return lambda: (reference, attacks[cell.attack], self._block(block))
 
         units = [engine.Unit(key=key, method="attack", arguments=arguments(*place)) for key, place in work.items()]
-        failed = self._run(units, on_result)
+        failed = self.pool.run(units, on_result)
         progress.close()
         return failed
-
-    def _run(self, units: list[engine.Unit], on_result: Any) -> dict[str, str]:
-        return engine.run(
-            units, start_actor=lambda: attacker.start(self.gpu), actors=self.actors, on_result=on_result
-        )
 
     def _block(self, block: int) -> Block:
         evaluation = self.study.evaluation

@@ -83,7 +83,7 @@ def make_run(tmp_path: Path) -> Maker:
     return Maker(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A reported run of 3 models x 2 attacks x 2 budgets x 20 tuples, to read only; its articles have hostile names."""
     run = Maker(tmp_path_factory.mktemp("finished"))(names=dict.fromkeys(range(30), NASTY))

@@ -174,6 +174,7 @@ def test_missing_blocks_are_refused_with_their_number(make_run):
     assert not run.report.exists()
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     text = Page(page_of(run, partial=True)).text

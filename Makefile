@@ -1,0 +1,28 @@
+# make demo and make test work on a fresh machine with Python 3.11 or newer: they make .venv and install into it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+demo: .venv/installed
+	$(BIN)/advrec demo
+
+test: .venv/installed-dev check
+	$(BIN)/pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff check advrec jobs tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,7 @@
+"""Stage 3, attack every tuple and rank the result, for `ray job submit -- python jobs/evaluate.py STUDY.yaml [options]`; the same as `advrec evaluate`."""
+
+import sys
+
+from advrec.cli import main
+
+sys.exit(main(["evaluate", *sys.argv[1:]]))

@@ -1,0 +1,7 @@
+"""Stage 2, the study's models, for `ray job submit -- python jobs/train.py STUDY.yaml [options]`; the same as `advrec train`."""
+
+import sys
+
+from advrec.cli import main
+
+sys.exit(main(["train", *sys.argv[1:]]))

@@ -1,0 +1,101 @@
+"""Bad studies get one sentence with the key's path, the allowed values and the nearest right word."""
+
+import copy
+
+import pytest
+
+from advrec import config
+from advrec.errors import ConfigError
+
+BASE = {
+    "name": "demo",
+    "catalog": {"source": "synthetic"},
+    "models": {"unsecured": {"defense": "none"}, "at": {"defense": "at", "init": "unsecured"}},
+    "evaluation": {"attacks": ["fgsm", "pgd-8"]},
+}
+
+BAD = {
+    "nme=1": ["nme", "did you mean name"],
+    "models.at.epsilonn=0.1": ["models.at.epsilonn", "did you mean epsilon"],
+    "models.at.epsilon=-1": ["models.at.epsilon is -1", "greater than or equal to 0"],
+    "models.at.defense=att": ["models.at.defense is att", "did you mean at", "none, at, cat"],
+    "models.x={}": ["models.x.defense is missing"],
+    "models.at.init=unsecure": ["models.at.init", "did you mean unsecured"],
+    "models.at.init=at": ["models.at.init is at"],
+    "models.../x={defense: none}": [],
+    "catalog.source=sythetic": ["catalog.source is sythetic", "did you mean synthetic"],
+    "catalog.source=folder": ["needs root"],
+    "catalog.root=x": ["root is not used by the synthetic source"],
+    "evaluation.epsilons=[0.1, -0.2]": ["evaluation.epsilons.1 is -0.2"],
+    "evaluation.epsilons=[0.1, 1.5]": ["evaluation.epsilons.1 is 1.5", "less than or equal to 1"],
+    "evaluation.epsilons=[.nan]": ["evaluation.epsilons.0", "finite"],
+    "evaluation.epsilons=[0.1, 0.1]": ["epsilons lists 0.1 twice"],
+    "evaluation.epsilons=[]": ["evaluation.epsilons"],
+    "evaluation.attacks=[fgsm, fgsm]": ["attacks lists fgsm twice"],
+    "evaluation.attacks=[{attack: fgsm, name: a/b}]": ["evaluation.attacks.0.name"],
+    "evaluation.tuples=1.5": ["evaluation.tuples is 1.5"],
+    "evaluation.tuples=0": ["evaluation.tuples is 0"],
+    "evaluation.ranks=[0]": ["evaluation.ranks.0 is 0"],
+    "resources.actors=0": ["resources.actors is 0"],
+    "seed=abc": ["seed is 'abc'"],
+    "seed=true": ["seed is True"],
+    "accept_set_aside=1": ["accept_set_aside is 1"],
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_a_bad_study_is_refused_in_one_sentence(override):
+    raw = copy.deepcopy(BASE)
+    with pytest.raises(ConfigError) as error:
+        config._apply(raw, override)
+        config.parse(raw, "study.yaml")
+    assert "\n" not in str(error.value)
+    for part in BAD[override]:
+        assert part in str(error.value)
+
+
+def test_defaults_are_resolved_and_paths_absolute(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\ncatalog: {source: folder, root: pics, image_size: 128}\nmodels: {a: {defense: none, weights: w.safetensors}}\n"
+        "evaluation: {attacks: [fgsm], epsilons: [0.05, 1e-2], tuples: pairs.csv}\n"
+    )
+    study = config.load(path, ["models.a.epochs=3"])
+    assert study.catalog.root == str(tmp_path / "pics")
+    assert study.models["a"].width == 1.0
+    assert study.models["a"].epochs == 3
+    assert study.models["a"].weights == str(tmp_path / "w.safetensors")
+    assert study.evaluation.epsilons == (0.01, 0.05)
+    assert study.evaluation.tuples == str(tmp_path / "pairs.csv")
+    assert config.load(path, ["catalog.image_size=64"]).models["a"].width == 0.5
+
+
+def test_a_resolved_study_reads_back_as_itself(tmp_path):
+    study = config.parse(BASE, "base")
+    assert config.parse(config.as_dict(study), "again") == study
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("a: 1\na: 2\n", "the key a stands twice"),
+        ("a: [1\n", "is not valid YAML"),
+        ("- 1\n", "is a mapping"),
+        ("a: !!python/object/apply:os.system [true]\n", "is not valid YAML"),
+    ],
+)
+def test_bad_yaml_is_refused(tmp_path, text, part):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=part):
+        config.load(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / "none.yaml")
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys():
+    assert config.canonical_hash({"a": 1, "b": [1.5]}) == config.canonical_hash({"b": [1.5], "a": 1})
+    assert config.canonical_hash({"a": 1}) != config.canonical_hash({"a": 2})
