@@ -1,4 +1,4 @@
-"""A study file: strict YAML -> frozen models, with overrides and errors that name the key, the allowed values and the nearest right word."""
+"""A study file: strict YAML -> frozen models; errors name the key, the allowed values and the nearest right word."""
 
 import difflib
 import hashlib
@@ -237,12 +237,12 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise ConfigError(f"--set {override}: write --set key.path=value")
     node: Any = raw
-    keys = path.split(".")
+    keys: list[Any] = path.split(".")
     for depth, key in enumerate(keys):
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigError(f"--set {override}: {'.'.join(keys[:depth])} is a list of {len(node)}; {key} is no place in it")
-            key = int(key)  # type: ignore[assignment]
+            key = int(key)
         elif not isinstance(node, dict):
             raise ConfigError(f"--set {override}: {'.'.join(keys[:depth])} holds a value, not keys")
         if depth == len(keys) - 1:
@@ -253,7 +253,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         elif isinstance(node, dict):
             node = node.setdefault(key, {})
         else:
-            node = node[key]  # type: ignore[index]
+            node = node[key]
 
 
 class _Loader(yaml.SafeLoader):
@@ -263,7 +263,7 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key} stands twice", problem_mark=key_node.start_mark)
         seen.add(key)
@@ -310,9 +310,9 @@ def _sentence(error: ErrorDetails, raw: Any) -> str:
     return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _path_in(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
+def _path_in(location: tuple[Any, ...], raw: Any) -> list[Any]:
     """Pydantic's location without the tags of unions and validators, which are not keys of the file."""
-    path: list[int | str] = []
+    path: list[Any] = []
     for place, key in enumerate(location):
         if (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int) and key < len(raw)):
             raw = raw[key]
@@ -332,7 +332,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
         section: type[Strict] = Study
     elif location[0] == "models":
-        section = {"none": NoDefense, "at": AdversarialTraining, "cat": CurriculumAdversarialTraining}[str(location[2])]
+        defenses: dict[str, type[Strict]] = {"none": NoDefense, "at": AdversarialTraining, "cat": CurriculumAdversarialTraining}
+        section = defenses[str(location[2])]
     elif location[:2] == ("evaluation", "attacks"):
         section = AttackSpec
     else:

@@ -53,7 +53,8 @@ class Run:
     # Identities: what determined each part of the run. A part is never mixed with rows of another origin.
 
     def identities(self) -> dict[str, dict[str, Any]]:
-        return read_json(self._identities, default={})
+        known: dict[str, dict[str, Any]] = read_json(self._identities, default={})
+        return known
 
     def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
         """Refuse a part of the run that something else determined.
@@ -81,7 +82,8 @@ class Run:
     # Set aside: work given up on, by key, with the reason.
 
     def set_aside(self) -> dict[str, str]:
-        return read_json(self._set_aside, default={})
+        reasons: dict[str, str] = read_json(self._set_aside, default={})
+        return reasons
 
     def write_set_aside(self, reasons: Mapping[str, str]) -> None:
         if reasons or self._set_aside.exists():

@@ -1,4 +1,4 @@
-"""Stage 1, images to catalog, for `ray job submit -- python jobs/prepare.py STUDY.yaml [options]`; the same as `advrec prepare`."""
+"""Stage 1, images to catalog: `ray job submit -- python jobs/prepare.py STUDY.yaml [options]` is `advrec prepare`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Stage 4, tables, figures and page, for `ray job submit -- python jobs/report.py STUDY.yaml [options]`; the same as `advrec report`."""
+"""Stage 4, tables, figures and page: `ray job submit -- python jobs/report.py STUDY.yaml [options]` is `advrec report`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""All stages of a study, for `ray job submit -- python jobs/study.py STUDY.yaml [options]`; the same as `advrec study`."""
+"""All stages of a study: `ray job submit -- python jobs/study.py STUDY.yaml [options]` is `advrec study`."""
 
 import sys
 

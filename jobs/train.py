@@ -1,4 +1,4 @@
-"""Stage 2, the study's models, for `ray job submit -- python jobs/train.py STUDY.yaml [options]`; the same as `advrec train`."""
+"""Stage 2, the study's models: `ray job submit -- python jobs/train.py STUDY.yaml [options]` is `advrec train`."""
 
 import sys
 

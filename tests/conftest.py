@@ -63,8 +63,33 @@ def random_network(categories: int = 5, textures: int = 3, seed: int = 0) -> Fas
             textures=tuple(f"texture {n}" for n in range(textures)),
         )
     )
-    network.train()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the plain average of what is seen: statistics of real activations
     with torch.no_grad():
-        for _ in range(10):  # statistics of real activations, so that embeddings do not collapse
-            network(torch.rand(16, 3, 32, 32))
+        for _ in range(10):
+            network.train()(torch.rand(16, 3, 32, 32))
+    for norm in norms:
+        norm.momentum = 0.1
     return network.eval()
+
+
+def small_network(catalog: Catalog, seed: int = 0) -> FashionNet:
+    """A network with a backbone of two convolutions, which learns the drawn garments in seconds."""
+    torch.manual_seed(seed)
+    network = random_network(len(catalog.categories), len(catalog.textures), seed)
+    network.backbone = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 5, stride=2, padding=2),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 64, 5, stride=2, padding=2),
+        torch.nn.BatchNorm2d(64),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(4),
+        torch.nn.Flatten(),
+        torch.nn.Unflatten(1, (1024, 1, 1)),
+    )
+    network.dimension = 1024
+    network.category_head = torch.nn.Linear(1024, len(catalog.categories))
+    network.texture_head = torch.nn.Linear(1024, len(catalog.textures))
+    return network

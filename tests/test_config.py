@@ -46,8 +46,8 @@ BAD = {
 @pytest.mark.parametrize("override", BAD)
 def test_a_bad_study_is_refused_in_one_sentence(override):
     raw = copy.deepcopy(BASE)
+    config._apply(raw, override)
     with pytest.raises(ConfigError) as error:
-        config._apply(raw, override)
         config.parse(raw, "study.yaml")
     assert "\n" not in str(error.value)
     for part in BAD[override]:

@@ -14,9 +14,9 @@ if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "au
     # A token of this process's own: nobody else needs to talk to the Ray that it starts, and a cluster refuses it.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
-import ray  # noqa: E402
+import ray
 
-from advrec.errors import AdvrecError  # noqa: E402
+from advrec.errors import AdvrecError
 
 
 @contextlib.contextmanager
@@ -57,5 +57,5 @@ def processes(wanted: int | str) -> tuple[int, bool]:
     available = gpus or cores
     if wanted != "auto" and int(wanted) > available:
         kind = "GPUs" if gpus else "cores"
-        raise AdvrecError(f"{wanted} processes are asked for, Ray has {available} {kind}; lower resources in the study, or set them to auto")
+        raise AdvrecError(f"{wanted} processes are asked for, Ray has {available} {kind}; lower resources, or set them to auto")
     return (available if wanted == "auto" else int(wanted)), bool(gpus)

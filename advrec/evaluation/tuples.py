@@ -58,7 +58,7 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
                         raise ConfigError(f"{path} line {reader.line_num}: {name} is not an article of the {split} split")
                 pair = place[target], place[attack]
                 if catalog.category_names[pair[0]] == catalog.category_names[pair[1]]:
-                    raise ConfigError(f"{path} line {reader.line_num}: target and attack article are both {catalog.category_names[pair[0]]}")
+                    raise ConfigError(f"{path} line {reader.line_num}: both articles are of category {catalog.category_names[pair[0]]}")
                 pairs.append(pair)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to an existing CSV") from None

@@ -37,7 +37,8 @@ class ExactIndex:
         units = queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
         products = units.astype(np.float32) @ self.embeddings.T
         products *= self._inverse_norms
-        return np.subtract(1.0, products, out=products)
+        distances: Floats = np.subtract(1.0, products, out=products)
+        return distances
 
     def ranks(self, target_ids: Ids, attack_ids: Ids, candidates: Floats) -> Ids:
         """Rank of each candidate among the neighbours of its target.

@@ -36,7 +36,7 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
         if isinstance(module, nn.Conv2d) and isinstance(source, nn.Conv2d):
             norm = folded.get(name)
             weight, bias = source.weight, source.bias
-            if isinstance(norm, nn.BatchNorm2d):
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
                 weight, bias = fuse_conv_bn_weights(
                     weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
                 )
@@ -53,9 +53,12 @@ def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu")
 
 
 def _fold(network: nn.Module) -> None:
-    for convolution, norm in list(_folded_pairs(network)):
-        network.set_submodule(convolution, fuse_conv_bn_eval(network.get_submodule(convolution), network.get_submodule(norm)))
-        network.set_submodule(norm, nn.Identity())
+    for convolution_name, norm_name in list(_folded_pairs(network)):
+        convolution, norm = network.get_submodule(convolution_name), network.get_submodule(norm_name)
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
+        network.set_submodule(norm_name, nn.Identity())
 
 
 def _folded_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:

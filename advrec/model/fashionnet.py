@@ -1,7 +1,7 @@
 """The classifier of the study: a backbone with two heads, categories and textures, over one embedding."""
 
 import dataclasses
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ class FashionNet(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
         features = self.backbone((images - self.mean) / self.std)
-        return cast(Tensor, nn.functional.adaptive_avg_pool2d(features, 1).flatten(1))
+        return nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
 
     def forward(self, images: Tensor) -> Logits:
         embeddings = self.dropout(self.embed(images))

@@ -44,16 +44,11 @@ def num_batches(articles: int, size: int) -> int:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random rotation to +-15 degrees, scale 0.85..1.15, shift to 8 % and horizontal flip, in one resampling."""
-    count = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
-    angle, scale = uniform(-0.26, 0.26), uniform(0.85, 1.15)
-    flip = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1.0
-    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rows = [cosine * flip, -sine, uniform(-0.16, 0.16), sine * flip, cosine, uniform(-0.16, 0.16)]
-    affine = torch.stack(rows, 1).view(count, 2, 3).to(images)
-    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False).clamp_(0.0, 1.0)
+    """Random shift by up to a sixteenth of the side, and horizontal flip. Whole pixels: resampling would blur fine textures."""
+    count, _, height, width = images.shape
+    margin = max(width // 16, 1)
+    padded = functional.pad(images, (margin,) * 4, mode="replicate")
+    offsets = torch.randint(0, 2 * margin + 1, (count, 2), generator=generator).tolist()
+    flips = torch.randint(0, 2, (count,), generator=generator).tolist()
+    shifted = [image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, offsets, strict=True)]
+    return torch.stack([image.flip(2) if flip else image for image, flip in zip(shifted, flips, strict=True)])

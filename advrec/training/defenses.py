@@ -15,9 +15,13 @@ from advrec.training.data import Batch
 
 
 class Defense(Protocol):
-    adversarial: bool
-    """Whether `craft` needs a frozen network, and validation an attack."""
-    epsilon: float
+    @property
+    def adversarial(self) -> bool:
+        """Whether `craft` attacks, so that it needs a frozen copy of the network as it now is."""
+
+    @property
+    def epsilon(self) -> float:
+        """The budget trained against."""
 
     def schedule(self) -> Schedule:
         """A new state machine for one training."""
@@ -98,7 +102,12 @@ def of(spec: AnyModelSpec) -> Defense:
 
 
 def _objective(network: FashionNet, batch: Batch) -> Misclassification:
-    return Misclassification(network, batch.categories, batch.textures)
+    return Misclassification(network, batch.categories, batch.textures, texture_weight(batch))
+
+
+def texture_weight(batch: Batch) -> float:
+    """The weight that makes the mean over textures a sum: with the study's mean the category is nearly all of the loss."""
+    return 1.0 if batch.textures is None else float(batch.textures.shape[1])
 
 
 def _budgets(batch: Batch, epsilon: float) -> Tensor:

@@ -99,9 +99,9 @@ def fit(
 
 def _step(module: nn.Module, optimizer: torch.optim.Optimizer, batch: data.Batch) -> Tensor:
     category, texture = module(batch.images)
-    loss = classification_loss(category, texture, batch.categories, batch.textures).mean()
+    loss = classification_loss(category, texture, batch.categories, batch.textures, defenses.texture_weight(batch)).mean()
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.detach()
 
