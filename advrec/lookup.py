@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from advrec import schema
 from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
@@ -16,7 +15,7 @@ from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
 from advrec.model.encoder import frozen, to_images
 from advrec.reports import gallery
-from advrec.store import Run, read_table
+from advrec.store import Run, read_embeddings
 
 
 def recommend(run: Run, study: Study, model: str, article: int, k: int) -> Path:
@@ -61,11 +60,11 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
     outcomes = evaluate_block(network.embed, ExactIndex(embeddings), method, block)
     row, example = outcomes.rows.to_pylist()[0], outcomes.examples.to_pylist()[0]
     adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(example["height"], example["width"], 3)
-    lines = [
-        f"distance {row['clean_distance']:.4f} -> {row['adversarial_distance']:.4f}",
-        f"rank {row['clean_rank']} -> {row['adversarial_rank']} of {len(catalog) - 1}",
-        f"{attack} on {model}, epsilon {epsilon:g}, largest change {row['linf']:.4f}",
-    ]
+    lines = gallery.attack_lines(
+        (row["clean_distance"], row["adversarial_distance"]),
+        (row["clean_rank"], row["adversarial_rank"]),
+        f"{attack} on {model}, budget epsilon {epsilon:g}, largest change of a pixel {row['linf']:.4f}",
+    )
     print("\n".join(lines))
     path = run.directory / "pictures" / f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}.png"
     gallery.attack_picture(path, catalog.pixels([article])[0], adversarial, catalog.pixels([target])[0], lines)
@@ -91,8 +90,7 @@ def _embeddings(run: Run, study: Study, model: str) -> Floats:
         raise AdvrecError(f"{run.directory}: the model {model} is not trained yet; run `advrec train` first")
     network = checkpoint.load(run.weights(model))
     if run.embeddings(model).exists():
-        table = read_table(run.embeddings(model), schema.embeddings(network.dimension))
-        return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, network.dimension)
+        return read_embeddings(run, model, network.dimension)
     catalog, encoder = Catalog(run), frozen(network)
     parts = []
     with torch.inference_mode():

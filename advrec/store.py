@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -160,6 +162,12 @@ def read_json(path: Path, default: Any = None) -> Any:
 def read_table(path: Path, expected: pa.Schema) -> pa.Table:
     """A table of one file or of all files below a directory, with exactly the expected columns."""
     return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
+
+
+def read_embeddings(run: Run, model: str, dimension: int) -> npt.NDArray[np.float32]:
+    """Raw embeddings (N, dimension) of the whole catalog, row j of article j."""
+    table = read_table(run.embeddings(model), schema.embeddings(dimension)).sort_by("article_id")
+    return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
 
 
 def read_outcomes(run: Run) -> pa.Table:

@@ -21,7 +21,7 @@ from advrec.index import hnsw
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.progress import Progress
-from advrec.store import Run, read_table, write_json, write_table
+from advrec.store import Run, read_embeddings, write_json, write_table
 
 EMBED_SHARD = 256  # images a unit of embedding
 RECALL_QUERIES = 500
@@ -75,8 +75,7 @@ class _Model:
         path = self.run.embeddings(self.model) / "part-000000.parquet"
         dimension = self.network.dimension
         if path.exists():
-            table = read_table(path, schema.embeddings(dimension))
-            return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
+            return read_embeddings(self.run, self.model, dimension)
         made = self._embed()
         flat = pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), dimension)
         columns = {"article_id": np.arange(len(made), dtype=np.int32), "embedding": flat}

@@ -44,7 +44,7 @@ def test_pairs_by_name_are_read_and_bad_ones_named_by_line(catalog, tmp_path):
     assert read((other, ids[0]), (ids[0], other)).to_pylist()[1]["attack_id"] == other
     with pytest.raises(ConfigError, match="line 3: both articles are of category"):
         read((other, ids[0]), (ids[0], same))
-    with pytest.raises(ConfigError, match="line 2: .* is not an article of the test split"):
+    with pytest.raises(ConfigError, match=r"line 2: .* is not an article of the test split"):
         read((ids[0], train))
     with pytest.raises(ConfigError, match="columns target_name and attack_name"):
         read(header="a,b")

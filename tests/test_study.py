@@ -1,0 +1,202 @@
+"""The whole way, as a user goes it: real commands on a small study, killed, resumed, extended and refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+import yaml
+
+from tests.conftest import STUDY
+
+ADVREC = [sys.executable, "-m", "advrec.cli"]
+
+
+def advrec(*arguments, cwd, **options):
+    command = [*ADVREC, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
+
+
+def write(path: Path, **changes) -> Path:
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+def blocks(run: Path) -> dict[str, int]:
+    return {str(p.relative_to(run)): p.stat().st_mtime_ns for p in sorted(run.glob("attacks/*/*/block-*.parquet"))}
+
+
+def rows(run: Path):
+    table = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas()
+    return table.drop(columns="seconds").sort_values(["model", "attack", "tuple_id", "epsilon"]).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A finished run of STUDY in <place>/results/tiny."""
+    directory = tmp_path_factory.mktemp("study")
+    done = advrec("study", write(directory / "tiny.yaml"), cwd=directory)
+    assert done.returncode == 0, done.stderr
+    assert "report/index.html" in done.stdout
+    return directory
+
+
+def test_the_run_directory_is_what_the_contract_says(place):
+    run = place / "results" / "tiny"
+    for name in ("study.yaml", "provenance.json", "catalog.parquet", "tuples.parquet", "report/index.html"):
+        assert (run / name).exists(), name
+    for name in ("model.safetensors", "metrics.json", "history.parquet"):
+        assert (run / "models" / "unsecured" / name).exists(), name
+    assert list((run / "models" / "unsecured" / "tensorboard").glob("events*"))
+    table = rows(run)
+    assert len(table) == 2 * 12 * 2
+    assert set(table.columns) >= {"model", "attack", "tuple_id", "epsilon", "adversarial_rank", "linf", "gradient_steps"}
+    assert not table.duplicated(["model", "attack", "tuple_id", "epsilon"]).any()
+    assert (table.linf <= table.epsilon + 1e-8).all()
+    assert (table[table.attack == "pgd-2"].gradient_steps == 2).all()
+
+
+def test_a_second_run_computes_nothing_and_status_says_so(place):
+    before = blocks(place / "results" / "tiny")
+    again = advrec("study", "tiny.yaml", cwd=place)
+    assert again.returncode == 0
+    assert again.stdout.count("done before") == 3
+    assert blocks(place / "results" / "tiny") == before
+    status = advrec("status", "results/tiny", cwd=place)
+    assert status.returncode == 0
+    assert status.stdout.count("3 of 3 blocks done") == 2
+
+
+def test_another_attack_computes_only_itself(place):
+    before = blocks(place / "results" / "tiny")
+    write(place / "more.yaml", evaluation=STUDY["evaluation"] | {"attacks": ["fgsm", "pgd-2", "cw-2"]})
+    assert advrec("evaluate", "more.yaml", cwd=place).returncode == 0
+    after = blocks(place / "results" / "tiny")
+    assert {name: after[name] for name in before} == before
+    assert all("attack=cw-2" in name for name in set(after) - set(before))
+    assert len(after) == len(before) + 3
+
+
+def test_a_study_that_does_not_match_the_run_is_refused_by_name(place):
+    before = blocks(place / "results" / "tiny")
+    for override, part in {
+        "models.unsecured.epochs=2": "models/unsecured made with epochs = 1, the study says 2",
+        "catalog.articles=133": "catalog made with articles = 132, the study says 133",
+        "evaluation.epsilons=[0.01]": "epsilons = [0.01, 0.05], the study says [0.01]",
+        "evaluation.tuples=11": "tuples = 12, the study says 11",
+        "seed=1": "seed = 42, the study says 1",
+    }.items():
+        refused = advrec("study", "tiny.yaml", "--set", override, cwd=place)
+        assert refused.returncode == 2, override
+        assert part in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert blocks(place / "results" / "tiny") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--set", "evaluation.attacks=[pdg-8]"], "did you mean pgd-8"),
+        (["--set", "evaluation.epsilons=[-0.1]"], "evaluation.epsilons.0 is -0.1"),
+        (["--set", "evaluation.epsilon=1"], "did you mean epsilons"),
+        (["--set", "catalog={source: folder, root: nowhere}"], "is not a directory"),
+        (["--set", "seed"], "write --set key.path=value"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, part):
+    refused = advrec("study", write(tmp_path / "bad.yaml"), *arguments, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert part in refused.stderr
+    assert refused.stderr.startswith("advrec: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
+    """No row missing, none twice, finished blocks not computed again, and the rows are those of the undisturbed run."""
+    attacks = ["fgsm", "pgd-2", {"name": "slow", "attack": "pgd-150"}]
+    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": attacks})
+    run = tmp_path / "results" / "tiny"
+    process = subprocess.Popen(
+        [*ADVREC, "study", str(study)], cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while len(blocks(run)) < 6 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = blocks(run)
+    assert 6 <= len(finished) < 9, "the kill came too late to show anything"
+    assert advrec("study", study, cwd=tmp_path).returncode == 0
+    after = blocks(run)
+    assert {name: after[name] for name in finished} == finished
+    assert len(after) == 9
+    table, undisturbed = rows(run), rows(place / "results" / "tiny")
+    assert not table.duplicated(["model", "attack", "tuple_id", "epsilon"]).any()
+    assert len(table) == 3 * 12 * 2
+    fast = ["fgsm", "pgd-2"]
+    same = table[table.attack.isin(fast)].reset_index(drop=True)
+    assert same.equals(undisturbed[undisturbed.attack.isin(fast)].reset_index(drop=True))
+
+
+def test_one_and_two_actors_and_two_nodes_give_equal_rows(place, tmp_path):
+    """The same weights evaluated again, by one actor."""
+    import shutil
+
+    run = tmp_path / "one"
+    shutil.copytree(place / "results" / "tiny", run)
+    shutil.rmtree(run / "attacks")
+    done = advrec("evaluate", place / "tiny.yaml", "--out", run, "--set", "resources.actors=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    fast = rows(place / "results" / "tiny")
+    fast = fast[fast.attack.isin(["fgsm", "pgd-2"])].reset_index(drop=True)
+    assert rows(run).equals(fast)
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
+    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": [{"name": "slow", "attack": "pgd-3000"}]})
+    import shutil
+
+    run = tmp_path / "results" / "tiny"
+    shutil.copytree(place / "results" / "tiny", run)
+    process = subprocess.Popen(
+        [*ADVREC, "evaluate", str(study)], cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(15)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert advrec("status", run, cwd=tmp_path).returncode == 0
+
+
+def test_recommend_and_attack_print_and_draw(place):
+    lists = advrec("recommend", "tiny.yaml", "--model", "unsecured", "3", "-k", "4", cwd=place)
+    assert lists.returncode == 0, lists.stderr
+    assert len(lists.stdout.splitlines()) == 7
+    assert Path(place, lists.stdout.splitlines()[-1]).stat().st_size > 1000
+    right = {"--model": "unsecured", "--attack": "pgd-8", "--epsilon": "0.05", "--target": "1", "--article": "5"}
+    one = advrec("attack", "tiny.yaml", *[part for pair in right.items() for part in pair], cwd=place)
+    assert one.returncode == 0, one.stderr
+    assert "rank" in one.stdout
+    assert Path(place, one.stdout.splitlines()[-1]).stat().st_size > 1000
+    for wrong in (["--target", "9999"], ["--epsilon", "2"], ["--model", "nobody"], ["--attack", "pdg-8"]):
+        command = right | dict([wrong])
+        refused = advrec("attack", "tiny.yaml", *[part for pair in command.items() for part in pair], cwd=place)
+        assert refused.returncode == 2, wrong
+        assert refused.stderr.count("\n") == 1
+
+
+def test_what_is_not_there_yet_is_said_in_one_sentence(tmp_path):
+    study = write(tmp_path / "tiny.yaml")
+    for command in ("train", "evaluate"):
+        refused = advrec(command, study, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert "run `advrec" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert advrec("status", tmp_path, cwd=tmp_path).returncode == 2
+    assert advrec("frobnicate", cwd=tmp_path).returncode == 2
