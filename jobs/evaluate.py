@@ -1,4 +1,4 @@
-"""Stage 3, attack every tuple and rank the result: `ray job submit -- python jobs/evaluate.py STUDY.yaml [options]` is `advrec evaluate`."""
+"""Stage 3, attack and rank: `ray job submit -- python jobs/evaluate.py STUDY.yaml [options]` is `advrec evaluate`."""
 
 import sys
 

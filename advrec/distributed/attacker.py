@@ -15,6 +15,7 @@ from advrec.evaluation.block import Block, Outcomes, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.memory import keep_freed
 
 THREADS = 1  # of each actor, everywhere: rows must not depend on the machine
 EMBED_BATCH = 64
@@ -46,6 +47,7 @@ class Attacker:
 
     def __init__(self) -> None:
         torch.set_num_threads(THREADS)
+        keep_freed()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._loaded: str | None = None
         self._indexed: str | None = None

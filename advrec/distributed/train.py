@@ -18,6 +18,7 @@ from advrec.config import AnyModelSpec, Study
 from advrec.distributed.session import processes
 from advrec.errors import AdvrecError
 from advrec.model import checkpoint
+from advrec.model.memory import keep_freed
 from advrec.progress import duration
 from advrec.store import Run, read_json, read_table, write_json, write_table
 from advrec.training.loop import Epoch, Fitted, fit
@@ -69,6 +70,7 @@ def _ray_worker(arguments: dict[str, Any]) -> None:
 def _worker(arguments: dict[str, Any]) -> None:
     """Train; the worker that is given a place for the result reports epochs as they end, and saves the result there."""
     torch.set_num_threads(1)
+    keep_freed()
     study = config.parse(arguments["study"], "the study")
     run = Run(Path(arguments["run"]))
     spec: AnyModelSpec = study.models[arguments["model"]]

