@@ -59,7 +59,8 @@ class Run:
         return known
 
     def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
-        """Refuse a part of the run that something else determined.
+        """Refuse a part of the run that something else determined. Only the keys given are compared: before any work a study does
+        not know the hashes that `claim` adds later.
 
         Raises:
             ConfigError: names the key that differs, both values, and how to go on.
@@ -67,7 +68,7 @@ class Run:
         known = self.identities().get(part)
         if known is None:
             return
-        for key in sorted({*known, *identity}):
+        for key in sorted(identity):
             if known.get(key) != identity.get(key):
                 raise ConfigError(
                     f"{self.directory} holds {part} made with {key} = {_shown(known.get(key))}, the study says "

@@ -66,7 +66,10 @@ def test_an_identity_that_differs_is_refused_by_name(tmp_path):
     run.claim("models/at", {"epsilon": 0.03, "steps": 8})
     with pytest.raises(ConfigError, match=r"models/at made with epsilon = 0.03, the study says 0.05"):
         run.check_identity("models/at", {"epsilon": 0.05, "steps": 8})
+    run.check_identity("models/at", {"epsilon": 0.03})
     run.check_identity("models/cat", {"epsilon": 0.05})
+    with pytest.raises(ConfigError, match="weights = nothing"):
+        run.claim("models/at", {"epsilon": 0.03, "weights": "ab"})
 
 
 def hold(directory):

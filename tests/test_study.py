@@ -142,7 +142,7 @@ def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
     assert same.equals(undisturbed[undisturbed.attack.isin(fast)].reset_index(drop=True))
 
 
-def test_one_and_two_actors_and_two_nodes_give_equal_rows(place, tmp_path):
+def test_one_and_two_actors_give_equal_rows(place, tmp_path):
     """The same weights evaluated again, by one actor."""
     import shutil
 
