@@ -51,9 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in texts.items():
         command = _study_command(commands, name, text)
         command.add_argument("--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone")
-        if name == "study":
-            command.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and do nothing")
-        command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,), dry_run=False)
+        command.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and do nothing")
+        command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,))
     demo = commands.add_parser("demo", help="the study on drawn garments that ships with advrec")
     demo.add_argument("--out", type=Path, help="run directory (default results/demo)")
     demo.set_defaults(function=_demo)

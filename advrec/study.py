@@ -187,8 +187,9 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     from advrec.distributed.evaluate import evaluate_models
 
     failed = evaluate_models(run, study, catalog, tuples)
-    images = {key: reason for key, reason in run.set_aside().items() if key.startswith("images/")}
-    run.write_set_aside(images | failed)
+    written = {cells.block_key(cell, block) for cell in cells.cells(study) for block in cells.done_blocks(run, cell)}
+    earlier = {key: reason for key, reason in run.set_aside().items() if key not in written}
+    run.write_set_aside(earlier | failed)
     for key, reason in failed.items():
         _say(f"evaluate: set aside {key}: {reason}")
     write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))

@@ -86,16 +86,14 @@ class Misclassification:
         classify: images (N, C, H, W) to (category logits, texture logits or None).
         categories: correct categories (N,).
         textures: correct textures (N, M), or None.
-        texture_weight: of `classification_loss`.
     """
 
     classify: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     categories: Tensor
     textures: Tensor | None
-    texture_weight: float = 1.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        return -classification_loss(*self.classify(images), self.categories, self.textures, self.texture_weight)
+        return -classification_loss(*self.classify(images), self.categories, self.textures)
 
     def select(self, rows: Tensor) -> Self:
         textures = None if self.textures is None else self.textures[rows]

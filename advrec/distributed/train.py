@@ -14,7 +14,7 @@ import torch
 
 from advrec import config, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import AnyModelSpec, Study
+from advrec.config import AnyModelSpec, CurriculumAdversarialTraining, Study
 from advrec.distributed.session import processes
 from advrec.errors import AdvrecError
 from advrec.model import checkpoint
@@ -36,7 +36,7 @@ def train_model(run: Run, study: Study, model: str) -> None:
     storage = run.model(model) / ".training"
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
-    watcher = _Watcher(run, model, storage / EPOCHS)
+    watcher = _Watcher(run, model, study.models[model], storage / EPOCHS)
     arguments = {"run": str(run.directory), "study": config.as_dict(study), "model": model, "storage": str(storage)}
     with watcher:
         if study.resources.training_workers == 0:
@@ -107,8 +107,11 @@ def _keep(run: Run, model: str, directory: Path) -> None:
 class _Watcher:
     """Follows the epochs as the workers report them: a line each on the screen, and TensorBoard's log."""
 
-    def __init__(self, run: Run, model: str, epochs: Path) -> None:
+    def __init__(self, run: Run, model: str, spec: AnyModelSpec, epochs: Path) -> None:
         self._model, self._epochs = model, epochs
+        # A curriculum's length is known when it is over.
+        self._total = None if isinstance(spec, CurriculumAdversarialTraining) else spec.epochs
+        self._of = f"/{self._total}" if self._total else ""
         self._tensorboard = run.model(model) / "tensorboard"
         self._seen = 0
         self._stop = threading.Event()
@@ -125,6 +128,9 @@ class _Watcher:
         self._show_new()
         self._writer.close()
 
+    def _left(self, epoch: Epoch) -> str:
+        return f" an epoch, {duration((self._total - epoch.epoch) * epoch.seconds)} left" if self._total else ""
+
     def _follow(self) -> None:
         while not self._stop.wait(0.5):
             self._show_new()
@@ -135,10 +141,10 @@ class _Watcher:
             epoch = Epoch(**json.loads(line))
             for name in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy", "attack_steps"):
                 self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+            attacked = f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}" if epoch.attack_steps else ""
             print(
-                f"train {self._model}: epoch {epoch.epoch}, k {epoch.attack_steps}, loss {epoch.train_loss:.3f}, validation accuracy "
-                f"{100 * epoch.validation_clean_accuracy:.1f} % clean, {100 * epoch.validation_adversarial_accuracy:.1f} % attacked, "
-                f"{duration(epoch.seconds)}",
+                f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
+                f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}",
                 flush=True,
             )
         self._seen = len(lines)

@@ -30,6 +30,11 @@ def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> Iterator[
     return (b for b in range(num_blocks(study, tuples)) if not run.block(cell.model, cell.attack, b).exists())
 
 
+def done_blocks(run: Run, cell: Cell) -> Iterator[int]:
+    """Numbers of the blocks that have their file."""
+    return (int(path.stem.removeprefix("block-")) for path in run.block(*cell, 0).parent.glob("block-*.parquet"))
+
+
 def block_key(cell: Cell, block: int) -> str:
     """Name of a block in set_aside.json and in progress messages."""
     return f"attacks/{cell.model}/{cell.attack}/{block}"

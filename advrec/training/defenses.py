@@ -102,12 +102,7 @@ def of(spec: AnyModelSpec) -> Defense:
 
 
 def _objective(network: FashionNet, batch: Batch) -> Misclassification:
-    return Misclassification(network, batch.categories, batch.textures, texture_weight(batch))
-
-
-def texture_weight(batch: Batch) -> float:
-    """The weight that makes the mean over textures a sum: with the study's mean the category is nearly all of the loss."""
-    return 1.0 if batch.textures is None else float(batch.textures.shape[1])
+    return Misclassification(network, batch.categories, batch.textures)
 
 
 def _budgets(batch: Batch, epsilon: float) -> Tensor:

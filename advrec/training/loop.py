@@ -99,7 +99,9 @@ def fit(
 
 def _step(module: nn.Module, optimizer: torch.optim.Optimizer, batch: data.Batch) -> Tensor:
     category, texture = module(batch.images)
-    loss = classification_loss(category, texture, batch.categories, batch.textures, defenses.texture_weight(batch)).mean()
+    # The sum over textures, not the study's mean, with which the category is nearly all of the loss.
+    weight = 1.0 if batch.textures is None else float(batch.textures.shape[1])
+    loss = classification_loss(category, texture, batch.categories, batch.textures, weight).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
