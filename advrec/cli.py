@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        print(f"advrec: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept", file=sys.stderr)
+        return 1
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -111,8 +114,7 @@ def _report(parsed: argparse.Namespace) -> int:
         run, loaded = _open_run(parsed.study)
     else:
         loaded, out = _load(parsed)
-        run = Run(out)
-        study.check_run(run, loaded)
+        return study.run_study(loaded, out, stages=("report",), partial=parsed.partial)
     study.report(run, partial=parsed.partial)
     return study.exit_code(run, loaded)
 

@@ -21,6 +21,8 @@ from advrec.store import Run, read_embeddings
 def recommend(run: Run, study: Study, model: str, article: int, k: int) -> Path:
     """Print the k nearest articles of one as a shop would list them (HNSW), and draw them; returns the picture's path."""
     catalog, embeddings = _catalog(run, article), _embeddings(run, study, model)
+    if not 1 <= k < len(catalog):
+        raise ConfigError(f"-k is {k}: the catalog has 1..{len(catalog) - 1} other articles")
     ids, _ = HnswIndex(embeddings).top_k(np.array([article], dtype=np.int32), k)[0]
     distances = ExactIndex(embeddings).distances(embeddings[article][None])[0, ids]
     print(f"{'rank':>4}  {'article':>7}  {'distance':>8}  name")

@@ -39,12 +39,6 @@ class Progress:
         left = f"{duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else duration(elapsed)
         return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}"
 
-    def say(self, text: str) -> None:
-        """A line of its own, without spoiling the rewritten one."""
-        self.close()
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
-
     def close(self) -> None:
         if self._open_line:
             self._stream.write("\n")

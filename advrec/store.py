@@ -5,7 +5,6 @@ import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import pyarrow.parquet as pq
 
 from advrec import schema
 from advrec.errors import AdvrecError, ConfigError
+
+TEMPORARY = ".advrec-"  # begins with a dot, so that no reader of a directory of tables takes it for one
 
 
 class Run:
@@ -75,12 +76,16 @@ class Run:
                     f"{_shown(identity.get(key))}; name another --out, or give the changed entry another name"
                 )
 
-    def claim(self, part: str, identity: Mapping[str, Any]) -> None:
-        """Record what determines a part before its first file is written; raises as `check_identity` does."""
-        self.check_identity(part, identity)
-        known = self.identities()
-        if part not in known:
-            write_json(self._identities, {**known, part: dict(identity)})
+    def claim(self, part: str, identity: Mapping[str, Any], *, made: bool) -> None:
+        """Record what determines a part before its first file is written.
+
+        Args:
+            made: whether the part has a file already; then this raises as `check_identity` does. Otherwise an earlier claim, of
+                work that failed or was stopped, binds nobody.
+        """
+        if made:
+            self.check_identity(part, identity)
+        write_json(self._identities, self.identities() | {part: dict(identity)})
 
     # Set aside: work given up on, by key, with the reason.
 
@@ -91,6 +96,11 @@ class Run:
     def write_set_aside(self, reasons: Mapping[str, str]) -> None:
         if reasons or self._set_aside.exists():
             write_json(self._set_aside, dict(reasons))
+
+    def check_directory(self) -> None:
+        """Refuse a directory that holds something else than a run: raises ConfigError."""
+        if self.directory.is_dir() and any(self.directory.iterdir()) and not (self.study.exists() or (self.directory / ".lock").exists()):
+            raise ConfigError(f"{self.directory} holds files that are no run of advrec; name a new or empty directory in --out")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -130,7 +140,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """`write` a temporary neighbour, then rename: the file appears whole or not at all, and its presence is the commit."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}.{path.name}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -182,14 +192,9 @@ def read_outcomes(run: Run) -> pa.Table:
 
 
 def remove_leftovers(run: Run) -> None:
-    """Delete temporary files that a killed driver left. Call it with the lock held."""
-    for path in run.directory.rglob(".*"):
-        if path.name == ".lock":
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    """Delete temporary files that a killed driver left, and nothing else. Call it with the lock held."""
+    for path in run.directory.rglob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def _shown(value: Any) -> str:

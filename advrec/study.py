@@ -37,6 +37,7 @@ def run_study(
         AdvrecError: it could not be done.
     """
     run = Run(out)
+    run.check_directory()
     check_attacks(study)
     check_run(run, study)
     functions: dict[str, Callable[[], None]] = {
@@ -71,12 +72,17 @@ def check_attacks(study: Study) -> None:
 
 def check_run(run: Run, study: Study) -> None:
     """Refuse a run directory that holds something made with another configuration, before any work."""
-    run.check_identity("catalog", catalog_identity(study))
+    if run.catalog.exists():
+        run.check_identity("catalog", catalog_identity(study))
     for model in study.models:
-        run.check_identity(f"models/{model}", model_identity(study, model))
-        for attack in study.evaluation.attacks:
-            run.check_identity(f"attacks/{model}/{attack.name}", cells.identity(study, attack.attack))
-    run.check_identity("tuples", tuples_identity(study))
+        if run.weights(model).exists():
+            run.check_identity(f"models/{model}", model_identity(study, model))
+    if run.tuples.exists():
+        run.check_identity("tuples", tuples_identity(study))
+    names = {attack.name: attack.attack for attack in study.evaluation.attacks}
+    for cell in cells.cells(study):
+        if any(True for _ in cells.done_blocks(run, cell)):
+            run.check_identity(f"attacks/{cell.model}/{cell.attack}", cells.identity(study, names[cell.attack]))
 
 
 def catalog_identity(study: Study) -> dict[str, Any]:
@@ -141,8 +147,8 @@ def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
         listing = deepfashion.read(root)
     made = catalog.assemble(study.catalog.source, listing, prepare_images(listing, study.catalog.image_size))
     catalog.check_splits(made)
-    run.claim("catalog", catalog_identity(study))
-    run.write_set_aside(run.set_aside() | made.set_aside)
+    run.claim("catalog", catalog_identity(study), made=False)
+    run.write_set_aside(made.set_aside)
     catalog.write(run, made)
     for step in made.preparation["steps"]:
         _say(f"prepare: {step['articles']:>7} {step['step']}")
@@ -161,7 +167,7 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
             cluster.connect()
         from advrec.distributed.train import train_model
 
-        run.claim(f"models/{model}", model_identity(study, model))
+        run.claim(f"models/{model}", model_identity(study, model), made=False)
         train_model(run, study, model)
         metrics = read_json(run.model(model) / "metrics.json")
         _say(
@@ -176,23 +182,34 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
         _require(run.weights(model), f"the model {model} is not trained", "advrec train")
     catalog = Catalog(run)
     if not run.tuples.exists():
-        run.claim("tuples", tuples_identity(study))
-        write_table(run.tuples, _make_tuples(study, catalog))
+        made = _make_tuples(study, catalog)
+        run.claim("tuples", tuples_identity(study), made=False)
+        write_table(run.tuples, made)
     tuples = read_table(run.tuples, schema.TUPLES)
-    missing = (cells.missing_blocks(run, study, cell, len(tuples)) for cell in cells.cells(study))
-    if not any(list(blocks) for blocks in missing):
+    if not _missing(run, study, len(tuples)):
+        _set_aside(run, study, len(tuples), {})
         _say("evaluate: done before")
         return
     cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
 
+    write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
     failed = evaluate_models(run, study, catalog, tuples)
-    written = {cells.block_key(cell, block) for cell in cells.cells(study) for block in cells.done_blocks(run, cell)}
-    earlier = {key: reason for key, reason in run.set_aside().items() if key not in written}
-    run.write_set_aside(earlier | failed)
+    _set_aside(run, study, len(tuples), failed)
     for key, reason in failed.items():
         _say(f"evaluate: set aside {key}: {reason}")
-    write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
+
+
+def _missing(run: Run, study: Study, tuples: int) -> set[str]:
+    """Keys of the study's blocks that have no file."""
+    return {cells.block_key(c, block) for c in cells.cells(study) for block in cells.missing_blocks(run, study, c, tuples)}
+
+
+def _set_aside(run: Run, study: Study, tuples: int, failed: dict[str, str]) -> None:
+    """Add what failed now; drop what has its file by now, or is no longer part of the study."""
+    missing = _missing(run, study, tuples)
+    known = run.set_aside() | failed
+    run.write_set_aside({key: reason for key, reason in known.items() if key.startswith("images/") or key in missing})
 
 
 def report(run: Run, *, partial: bool = False) -> None:
@@ -215,8 +232,11 @@ def _make_tuples(study: Study, catalog: Catalog) -> Any:
 
 
 def _provenance(run: Run, study: Study, catalog: Catalog, tuples: int) -> dict[str, Any]:
+    before = read_json(run.provenance, default={})
     return {
         **provenance.describe(),
+        # Every evaluation adds rows that its own machine and code made: what made the earlier ones stays.
+        "earlier": [*before.pop("earlier", []), before] if before else [],
         "seed": study.seed,
         "tuples": tuples,
         "sha256": {

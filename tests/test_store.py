@@ -62,14 +62,15 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path):
 
 def test_an_identity_that_differs_is_refused_by_name(tmp_path):
     run = Run(tmp_path)
-    run.claim("models/at", {"epsilon": 0.03, "steps": 8})
-    run.claim("models/at", {"epsilon": 0.03, "steps": 8})
+    run.claim("models/at", {"epsilon": 0.9}, made=False)  # of work that failed: it binds nobody
+    run.claim("models/at", {"epsilon": 0.03, "steps": 8}, made=False)
+    run.claim("models/at", {"epsilon": 0.03, "steps": 8}, made=True)
     with pytest.raises(ConfigError, match=r"models/at made with epsilon = 0.03, the study says 0.05"):
         run.check_identity("models/at", {"epsilon": 0.05, "steps": 8})
     run.check_identity("models/at", {"epsilon": 0.03})
     run.check_identity("models/cat", {"epsilon": 0.05})
     with pytest.raises(ConfigError, match="weights = nothing"):
-        run.claim("models/at", {"epsilon": 0.03, "weights": "ab"})
+        run.claim("models/at", {"epsilon": 0.03, "weights": "ab"}, made=True)
 
 
 def hold(directory):
@@ -98,6 +99,16 @@ def test_leftovers_of_a_killed_driver_are_removed(tmp_path):
     run = Run(tmp_path)
     kept = run.block("m", "a", 0)
     store.write_table(kept, tuples(1))
-    (kept.parent / ".block-000001.parquet.99").write_bytes(b"torn")
+    (kept.parent / f"{store.TEMPORARY}99.block-000001.parquet").write_bytes(b"torn")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("somebody else's")
     store.remove_leftovers(run)
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    assert (tmp_path / ".git" / "config").exists()
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    Run(tmp_path).check_directory()
+    (tmp_path / "thesis.doc").write_text("")
+    with pytest.raises(ConfigError, match="no run of advrec"):
+        Run(tmp_path).check_directory()

@@ -1,6 +1,7 @@
 """The whole way, as a user goes it: real commands on a small study, killed, resumed, extended and refused."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def advrec(*arguments, cwd, **options):
 
 
 def write(path: Path, **changes) -> Path:
-    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    path.write_text(yaml.safe_dump({**STUDY, "resources": {"actors": 2, "training_workers": 2}, **changes}))
     return path
 
 
@@ -144,8 +145,6 @@ def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
 
 def test_one_and_two_actors_give_equal_rows(place, tmp_path):
     """The same weights evaluated again, by one actor."""
-    import shutil
-
     run = tmp_path / "one"
     shutil.copytree(place / "results" / "tiny", run)
     shutil.rmtree(run / "attacks")
@@ -157,21 +156,25 @@ def test_one_and_two_actors_give_equal_rows(place, tmp_path):
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
-    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": [{"name": "slow", "attack": "pgd-3000"}]})
-    import shutil
-
+    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": [{"name": "slow", "attack": "pgd-300"}]})
     run = tmp_path / "results" / "tiny"
     shutil.copytree(place / "results" / "tiny", run)
     process = subprocess.Popen(
         [*ADVREC, "evaluate", str(study)], cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(15)
+    deadline = time.monotonic() + 120
+    while not (run / "attacks" / "model=unsecured" / "attack=slow").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    before = blocks(run)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in error
     assert "Traceback" not in error
-    assert advrec("status", run, cwd=tmp_path).returncode == 0
+    assert advrec("evaluate", study, cwd=tmp_path).returncode == 0
+    after = blocks(run)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 2 * 3 + 3
 
 
 def test_recommend_and_attack_print_and_draw(place):
@@ -189,6 +192,23 @@ def test_recommend_and_attack_print_and_draw(place):
         refused = advrec("attack", "tiny.yaml", *[part for pair in command.items() for part in pair], cwd=place)
         assert refused.returncode == 2, wrong
         assert refused.stderr.count("\n") == 1
+
+
+def test_a_block_that_was_set_aside_is_tried_again_and_forgotten_once_done(place, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "results" / "tiny", run)
+    (run / "set_aside.json").write_text('{"attacks/unsecured/pgd-2/1": "its process died (3 attempts)"}')
+    (run / "attacks/model=unsecured/attack=pgd-2/block-000001.parquet").unlink()
+    status = advrec("status", run, cwd=tmp_path)
+    assert status.returncode == 3
+    assert "2 of 3 blocks done" in status.stdout
+    assert "set aside attacks/unsecured/pgd-2/1: its process died (3 attempts)" in status.stdout
+    before = blocks(run)
+    assert advrec("study", place / "tiny.yaml", "--out", run, cwd=tmp_path).returncode == 0
+    after = blocks(run)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 1
+    assert advrec("status", run, cwd=tmp_path).returncode == 0
 
 
 def test_what_is_not_there_yet_is_said_in_one_sentence(tmp_path):

@@ -32,10 +32,10 @@ def prepare(path: Path, size: int) -> Prepared | Unreadable:
 
     try:
         decoded = decode(path.read_bytes())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return Unreadable(str(error) or type(error).__name__)
-    pixels = np.asarray(squared(decoded, size))
-    return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
+        pixels = np.asarray(squared(decoded, size))
+        return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
+    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
+        return Unreadable(f"{type(error).__name__}: {error}")
 
 
 def decode(encoded: bytes) -> Image.Image:

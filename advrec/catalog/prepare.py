@@ -3,6 +3,7 @@
 The images themselves are prepared one by one (`images.prepare`), in parallel by whoever calls; this module decides.
 """
 
+import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -63,6 +64,7 @@ def check_splits(made: Cataloged) -> None:
 
 def write(run: Run, made: Cataloged) -> None:
     """Write images, then the counts, then catalog.parquet, whose presence says that the catalog is whole."""
+    shutil.rmtree(run.images, ignore_errors=True)  # of a preparation that was killed, perhaps with other articles
     for shard, start in enumerate(range(0, len(made.images), SHARD)):
         write_table(run.images / f"part-{shard:06d}.parquet", made.images.slice(start, SHARD))
     write_json(run.preparation, made.preparation)

@@ -69,11 +69,11 @@ class Pool:
                 unit.attempts += 1
                 try:
                     result = ray.get(reference)
-                except ray.exceptions.RayActorError as error:
-                    actor = self._replace(actor)
-                    _again(unit, f"its process died: {_first_line(error)}", waiting, set_aside)
                 except ray.exceptions.RayTaskError as error:
                     _again(unit, _first_line(error.cause), waiting, set_aside)
+                except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
+                    actor = self._replace(actor)
+                    _again(unit, f"its process died: {_first_line(error)}", waiting, set_aside)
                 else:
                     on_result(unit, result)
                 idle.append(actor)
@@ -81,6 +81,7 @@ class Pool:
 
     def _replace(self, dead: ActorHandle) -> ActorHandle:
         self._actors.remove(dead)
+        ray.kill(dead)  # one that is only out of reach would hold its core for ever
         self._actors.append(self._start_actor())
         return self._actors[-1]
 

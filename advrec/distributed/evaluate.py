@@ -16,7 +16,7 @@ from advrec.distributed.attacker import ModelRef
 from advrec.distributed.session import processes
 from advrec.errors import AdvrecError
 from advrec.evaluation.block import Block, Outcomes
-from advrec.evaluation.cells import Cell, block_key, cells, identity, missing_blocks
+from advrec.evaluation.cells import Cell, block_key, cells, done_blocks, identity, missing_blocks
 from advrec.index import hnsw
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
@@ -43,7 +43,7 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table) 
                 if cell.model == model
                 for block in missing_blocks(run, study, cell, len(tuples))
             ]
-            if not missing and (run.model(model) / "index.json").exists():
+            if not missing:
                 continue
             set_aside |= _Model(run, study, catalog, tuples, model, pool).evaluate(missing)
     return set_aside
@@ -62,11 +62,12 @@ class _Model:
 
     def evaluate(self, missing: list[tuple[Cell, int]]) -> dict[str, str]:
         hashes = {"weights": self.sha256, "catalog": self.catalog.sha256}
-        self.run.claim(f"embeddings/{self.model}", hashes)
+        self.run.claim(f"embeddings/{self.model}", hashes, made=self.run.embeddings(self.model).exists())
         tuples_hash = {"tuples": schema.content_hash(self.tuples)}
         for attack in self.study.evaluation.attacks:
             determined_by = identity(self.study, attack.attack) | hashes | tuples_hash
-            self.run.claim(f"attacks/{self.model}/{attack.name}", determined_by)
+            done = any(True for _ in done_blocks(self.run, Cell(self.model, attack.name)))
+            self.run.claim(f"attacks/{self.model}/{attack.name}", determined_by, made=done)
         embeddings = self._embeddings()
         self._measure_index(embeddings)
         return self._attack(attacker.put(self.sha256, self.network, embeddings), missing)
@@ -109,7 +110,11 @@ class _Model:
         path = self.run.model(self.model) / "index.json"
         if not path.exists():
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
-            write_json(path, hnsw.measure_recall(ExactIndex(embeddings), queries, threads=os.cpu_count() or 1))
+            try:
+                exact = ExactIndex(embeddings)
+            except ValueError as error:
+                raise AdvrecError(f"{self.model} cannot recommend: {error}; train it again or leave it out") from None
+            write_json(path, hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
 
     def _attack(self, reference: ModelRef, missing: list[tuple[Cell, int]]) -> dict[str, str]:
         size, total = self.study.evaluation.block, len(self.tuples)

@@ -1,4 +1,4 @@
-"""Training through Ray Train. The workers train and report; the driver alone writes into the run directory."""
+"""Training through Ray Train. The workers write into models/<model>/.training only; the driver takes the result from there."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from advrec import config, schema
 from advrec.catalog.dataset import Catalog
 from advrec.config import AnyModelSpec, CurriculumAdversarialTraining, Study
 from advrec.distributed.session import processes
-from advrec.errors import AdvrecError
+from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
 from advrec.progress import duration
@@ -24,6 +24,7 @@ from advrec.store import Run, read_json, read_table, write_json, write_table
 from advrec.training.loop import Epoch, Fitted, fit
 from advrec.training.start import initial_network
 
+IMAGES_A_WORKER = 16
 EPOCHS = "epochs.jsonl"  # below the training's storage; one line an epoch, as it ends
 
 
@@ -44,6 +45,12 @@ def train_model(run: Run, study: Study, model: str) -> None:
             _keep(run, model, storage)
         else:
             workers, gpu = processes(study.resources.training_workers)
+            batch = study.models[model].batch
+            if study.resources.training_workers == "auto":
+                # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or more.
+                workers = min(workers, max(1, batch // IMAGES_A_WORKER))
+            elif workers > batch // 2:
+                raise ConfigError(f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images")
             trainer = ray.train.torch.TorchTrainer(
                 _ray_worker,
                 train_loop_config=arguments,

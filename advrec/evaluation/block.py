@@ -88,6 +88,8 @@ def verify(embed: Embed, attack: Attack, objective: CosineDistance, images: Tens
     """Run an attack on a batch; project its images to the budget and the box; measure and embed what is left."""
     start = time.monotonic()
     attacked: Attacked = attack(objective, images, epsilon)
+    if images.is_cuda:
+        torch.cuda.synchronize()
     seconds = (time.monotonic() - start) / len(images)
     claimed = attacked.images.detach().float()
     if claimed.shape != images.shape or not torch.isfinite(claimed).all():

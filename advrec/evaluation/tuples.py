@@ -47,7 +47,7 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
     place = {catalog.names[article]: int(article) for article in catalog.ids_of(split)}
     pairs = []
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
             if not {"target_name", "attack_name"} <= set(reader.fieldnames or ()):
                 raise ConfigError(f"{path} line 1: needs the columns target_name and attack_name")
@@ -60,6 +60,8 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
                 if catalog.category_names[pair[0]] == catalog.category_names[pair[1]]:
                     raise ConfigError(f"{path} line {reader.line_num}: both articles are of category {catalog.category_names[pair[0]]}")
                 pairs.append(pair)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to an existing CSV") from None
     if not pairs:

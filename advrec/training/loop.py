@@ -82,7 +82,7 @@ def fit(
             losses.append(_step(module, optimizer, batch._replace(images=images)))
             rate.step()
         clean, adversarial = _validate(network, defense, steps, catalog, rank, world)
-        mean_loss = float(_sum(torch.stack(losses).double().mean()) / world)
+        mean_loss = float(_sum(torch.stack(losses).double().mean(), device) / world)
         epoch = Epoch(
             number, steps, mean_loss, clean, adversarial, optimizer.param_groups[0]["lr"], time.monotonic() - start
         )
@@ -124,11 +124,11 @@ def _validate(
     _same_statistics(network)
     measured = frozen(network)
     ids = quality.shard(catalog.ids_of("validation"), rank, world)
-    clean = _sum(quality.count(measured, catalog, ids))
+    clean = _sum(quality.count(measured, catalog, ids), network.mean.device)
     if not steps:
         return float(clean[1] / clean[0]), float(clean[1] / clean[0])
     attack = PGD(steps=steps)
-    attacked = _sum(quality.count(measured, catalog, ids, attack=attack, epsilon=defense.epsilon))
+    attacked = _sum(quality.count(measured, catalog, ids, attack=attack, epsilon=defense.epsilon), network.mean.device)
     return float(clean[1] / clean[0]), float(attacked[1] / attacked[0])
 
 
@@ -136,20 +136,21 @@ def _measure(network: FashionNet, catalog: Catalog, rank: int, world: int) -> di
     _same_statistics(network)
     measured = frozen(network)
     ids = quality.shard(catalog.ids_of("test"), rank, world)
-    clean = _sum(quality.count(measured, catalog, ids))
+    clean = _sum(quality.count(measured, catalog, ids), network.mean.device)
     attacked = quality.count(measured, catalog, ids, attack=quality.PUBLISHED, epsilon=quality.PUBLISHED_EPSILON)
-    return quality.metrics(clean, _sum(attacked))
+    return quality.metrics(clean, _sum(attacked, network.mean.device))
 
 
 def _place() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _sum(values: Tensor) -> Tensor:
-    """The sum over all workers."""
+def _sum(values: Tensor, device: torch.device) -> Tensor:
+    """The sum over all workers, on the CPU; `device` is where their process group works."""
     if dist.is_initialized():
+        values = values.to(device)
         dist.all_reduce(values)
-    return values
+    return values.cpu()
 
 
 def _same_statistics(network: FashionNet) -> None:

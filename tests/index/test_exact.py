@@ -95,3 +95,23 @@ def test_a_candidate_that_is_not_finite_is_refused():
     index = ExactIndex(np.eye(3, dtype=np.float32))
     with pytest.raises(ValueError, match="finite"):  # a NaN compares as nearest of all
         index.ranks(np.array([0]), np.array([1]), np.full((1, 3), np.nan, dtype=np.float32))
+
+
+def test_no_distance_falls_between_the_two_counts(monkeypatch):
+    """Distances on both sides of 1e-6 below the candidate's, at the finest steps of float32: each is counted, one way or the other."""
+    candidate = np.array([[1.0, 0.7]], dtype=np.float32)
+    embeddings = np.array([[1, 0], [0, 1], *[[1.0, 0.69]] * 400], dtype=np.float32)  # all truly nearer than the candidate
+    index = ExactIndex(embeddings)
+    own = pair_distances(embeddings[:1], candidate)[0]
+    around = np.concatenate([[0.0, 1.0], own - 1e-6 + np.linspace(-3e-7, 3e-7, 400)]).astype(np.float32)
+    monkeypatch.setattr(index, "distances", lambda queries: np.tile(around, (len(queries), 1)))
+    assert index.ranks(np.array([0]), np.array([1]), candidate).tolist() == [401]
+
+
+def test_float32_distances_err_by_less_than_what_is_recounted():
+    random = np.random.default_rng(3)
+    embeddings = np.abs(random.normal(size=(300, 1280))).astype(np.float32)  # like features after a ReLU: all near each other
+    approximate = ExactIndex(embeddings).distances(embeddings[:20])
+    for row in range(20):
+        exact = pair_distances(np.broadcast_to(embeddings[row], embeddings.shape), embeddings)
+        assert np.abs(approximate[row] - exact).max() < 1e-6
