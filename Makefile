@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: .venv/installed
 	$(BIN)/advrec demo
@@ -14,6 +14,9 @@ check: .venv/installed-dev
 	$(BIN)/ruff check advrec jobs tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+bench: .venv/installed
+	$(BIN)/python tests/bench_attacks.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
