@@ -31,8 +31,8 @@ class CatalogSpec(Strict):
     """Where the images are, for deepfashion and folder; relative to the study file."""
     image_size: Annotated[int, Field(ge=32, le=512)] = 64
     """Side of the prepared square image, in pixels."""
-    articles: Annotated[int, Field(ge=1)] = 2000
-    """How many articles the synthetic source draws (duplicates and images without a label come on top)."""
+    articles: Annotated[int, Field(ge=1)] | None = None
+    """How many articles the synthetic source draws (duplicates and images without a label come on top); by default 2000."""
 
     @model_validator(mode="after")
     def _root_where_needed(self) -> "CatalogSpec":
@@ -40,7 +40,7 @@ class CatalogSpec(Strict):
             raise ValueError("root is not used by the synthetic source; remove it or choose source: folder or deepfashion")
         if self.source != "synthetic" and self.root is None:
             raise ValueError(f"source {self.source} needs root, the directory of its images")
-        if self.source != "synthetic" and "articles" in self.model_fields_set:
+        if self.source != "synthetic" and self.articles is not None:
             raise ValueError("articles belongs to the synthetic source; the others hold what their root holds")
         return self
 
@@ -220,7 +220,9 @@ def _resolved(study: Study, directory: Path) -> Study:
         weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
         models[name] = spec.model_copy(update={"width": spec.width or width, "weights": weights})
     root = study.catalog.root
-    catalog = study.catalog.model_copy(update={"root": None if root is None else str((directory / root).resolve())})
+    articles = study.catalog.articles or (2000 if study.catalog.source == "synthetic" else None)
+    absolute = None if root is None else str((directory / root).resolve())
+    catalog = study.catalog.model_copy(update={"root": absolute, "articles": articles})
     tuples = study.evaluation.tuples
     evaluation = study.evaluation.model_copy(
         update={

@@ -134,7 +134,7 @@ def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
     if study.catalog.source == "synthetic":
         root = run.directory / "synthetic"
         shutil.rmtree(root, ignore_errors=True)
-        plan = synthetic.plan(study.catalog.articles, study.seed)
+        plan = synthetic.plan(study.catalog.articles or 0, study.seed)
     else:
         root = Path(str(study.catalog.root))
         listing = deepfashion.read(root) if study.catalog.source == "deepfashion" else folder.read(root, study.seed)

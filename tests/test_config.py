@@ -68,6 +68,7 @@ def test_defaults_are_resolved_and_paths_absolute(tmp_path):
     assert study.evaluation.epsilons == (0.01, 0.05)
     assert study.evaluation.tuples == str(tmp_path / "pairs.csv")
     assert config.load(path, ["catalog.image_size=64"]).models["a"].width == 0.5
+    assert config.parse(config.as_dict(study), "again") == study  # as the run directory keeps it
 
 
 def test_a_resolved_study_reads_back_as_itself(tmp_path):
