@@ -15,7 +15,10 @@ check: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# torchattacks asks for a version of requests that others do not bear; it runs without.
 bench: .venv/installed
+	$(BIN)/pip install --quiet foolbox
+	$(BIN)/pip install --quiet --no-deps torchattacks
 	$(BIN)/python tests/bench_attacks.py
 
 .venv/installed: pyproject.toml

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(function=_status)
     attack = _study_command(commands, "attack", "one example, with pictures")
     attack.add_argument("--model", required=True)
-    attack.add_argument("--attack", required=True, help="fgsm, pgd-K, cw-K")
+    attack.add_argument("--attack", required=True, help="a name of the table of attacks: pgd-128, apgd-100, auto, ...")
     attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
     attack.add_argument("--target", required=True, type=int, metavar="ID", help="article whose list is entered")
     attack.add_argument("--article", required=True, type=int, metavar="ID", help="article whose image is changed")
@@ -97,6 +97,7 @@ def _stages(parsed: argparse.Namespace) -> int:
     loaded, out = _load(parsed)
     if parsed.dry_run:
         study.check_attacks(loaded)
+        study.check_models(loaded)
         study.check_run(Run(out), loaded)
         print(study.overview(Run(out), loaded))
         return 0
@@ -129,7 +130,7 @@ def _open_run(directory: Path) -> tuple[Run, config.Study]:
     run = Run(directory)
     if not run.study.exists():
         raise ConfigError(f"{directory}: is not a run directory (it holds no study.yaml); name one below results/")
-    return run, config.parse(config.read_yaml(run.study), str(run.study))
+    return run, config.read(run.study)
 
 
 def _attack(parsed: argparse.Namespace) -> int:

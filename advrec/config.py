@@ -1,24 +1,34 @@
 """A study file: strict YAML -> frozen models; errors name the key, the allowed values and the nearest right word."""
 
-import difflib
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from advrec import strict_yaml
 from advrec.errors import ConfigError
+from advrec.wording import sentence, suggest
 
 # A name becomes a directory (model=<name>), so it can never hold a separator, a leading dot or "..".
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Epsilon = Annotated[float, Field(ge=0.0, le=1.0)]
 Split = Literal["train", "validation", "test"]
+Stop = Literal["never", "rank-1", "converged"]
+Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
+Backbone = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"]
 
 
 class Strict(BaseModel):
@@ -48,9 +58,10 @@ class CatalogSpec(Strict):
 class ModelSpec(Strict):
     """What all defenses share."""
 
-    backbone: Literal["mobilenet_v2"] = "mobilenet_v2"
+    backbone: Backbone = "mobilenet_v2"
+    """A network of torchvision, without its last layer."""
     width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
-    """Width multiplier of the backbone; by default 0.5 up to 96 pixels and 1.0 above."""
+    """Width multiplier of mobilenet_v2; by default 0.5 up to 96 pixels and 1.0 above."""
     weights: str = "none"
     """Where the backbone starts: none (random), imagenet (torchvision's), or a safetensors file."""
     init: str = "none"
@@ -65,6 +76,8 @@ class ModelSpec(Strict):
     def _one_start(self) -> "ModelSpec":
         if self.init != "none" and self.weights != "none":
             raise ValueError("init and weights both say where training starts; set one of them to none")
+        if self.backbone != "mobilenet_v2" and self.width not in (None, 1.0):
+            raise ValueError(f"width {self.width} belongs to mobilenet_v2; {self.backbone} has one width, leave it out")
         return self
 
 
@@ -88,22 +101,79 @@ class CurriculumAdversarialTraining(ModelSpec):
     """Epochs without a gain in validation accuracy before the next k."""
 
 
-AnyModelSpec = NoDefense | AdversarialTraining | CurriculumAdversarialTraining
+class OwnModel(Strict):
+    """A model that was trained elsewhere: evaluated, not trained."""
+
+    model: Annotated[str, StringConstraints(min_length=1)]
+    """package.module:function, which returns a torch module from images (N, 3, H, W) in [0, 1] to embeddings (N, D), importable from
+    where the command runs; or a network of torchvision, which is used without its last layer."""
+    checkpoint: str | None = None
+    """Its weights: safetensors, or a state dict saved by torch; relative to the study file. A function may load its own."""
+    weights: Literal["none", "imagenet"] = "none"
+    """imagenet: torchvision's own weights, for one of its networks."""
+    defense: Literal["none", "at", "cat"] = "none"
+    """How it was trained, for the report."""
+
+    @model_validator(mode="after")
+    def _weights(self) -> "OwnModel":
+        if ":" in self.model and self.weights != "none":
+            raise ValueError("weights: imagenet is for networks of torchvision; the function loads its own, or name a checkpoint")
+        if ":" not in self.model and (self.checkpoint is None) == (self.weights == "none"):
+            raise ValueError(f"{self.model} needs either a checkpoint, the file of its weights, or weights: imagenet")
+        return self
+
+
+TrainedModel = NoDefense | AdversarialTraining | CurriculumAdversarialTraining
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return "own" if "model" in value else value.get("defense")
+    return "own" if isinstance(value, OwnModel) else getattr(value, "defense", None)
+
+
+AnyModel = Annotated[
+    Annotated[NoDefense, Tag("none")]
+    | Annotated[AdversarialTraining, Tag("at")]
+    | Annotated[CurriculumAdversarialTraining, Tag("cat")]
+    | Annotated[OwnModel, Tag("own")],
+    Discriminator(_kind),
+]
 
 
 def _attack_entry(value: Any) -> Any:
-    """`pgd-8` stands for {name: pgd-8, attack: pgd-8}."""
+    """`pgd-8` stands for {name: pgd-8, attack: pgd-8}; `auto` stops and nests unless the study says otherwise."""
     if isinstance(value, str):
-        return {"name": value, "attack": value}
-    if isinstance(value, dict) and "name" not in value and isinstance(value.get("attack"), str):
-        return {"name": value["attack"], **value}
-    return value
+        value = {"attack": value}
+    if not isinstance(value, dict) or not isinstance(value.get("attack"), str):
+        return value
+    defaults = {"stop": "rank-1", "nested": True} if value["attack"] == "auto" else {"stop": "never", "nested": False}
+    defaults |= {"restarts": 0, "from": None}
+    if "name" not in value:
+        changed = [key for key, default in defaults.items() if key in value and value[key] != default]
+        if changed:
+            raise ValueError(f"{changed[0]} differs from what {value['attack']} means; give this attack a name of its own")
+        defaults["name"] = value["attack"]
+    return defaults | value
 
 
 class AttackSpec(Strict):
     name: Name
     attack: str
     """A name of the table of attacks (README): it means one thing for ever."""
+    stop: Stop
+    """never: every tuple takes all steps; rank-1: one that stands nearer than its target's nearest neighbour stops; converged: so does
+    one that gains no more."""
+    nested: bool
+    """Whether a larger budget goes on from a smaller one's result and skips what is solved."""
+    restarts: Annotated[int, Field(ge=0, le=100)]
+    """How often the attack begins again, at random, on the tuples that it has left unsolved."""
+    source: Name | None = Field(alias="from")
+    """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 class EvaluationSpec(Strict):
@@ -119,12 +189,17 @@ class EvaluationSpec(Strict):
     attacks: Annotated[tuple[Annotated[AttackSpec, BeforeValidator(_attack_entry)], ...], Field(min_length=1)]
     examples: Annotated[int, Field(ge=0)] = 4
     """Of how many tuples the adversarial images are kept, in every cell."""
+    delivery: Annotated[tuple[Delivery, ...], BeforeValidator(_listed), Field(min_length=1)] = ("float",)
+    """As what the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q (quality Q); one or several."""
+    checks: Annotated[int, Field(ge=0)] = 64
+    """On how many tuples the evaluation examines itself; 0: not at all."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "EvaluationSpec":
         for key, values in (
             ("epsilons", self.epsilons),
             ("ranks", self.ranks),
+            ("delivery", self.delivery),
             ("attacks", [a.name for a in self.attacks]),
         ):
             repeated = sorted({v for v in values if list(values).count(v) > 1}, key=str)
@@ -146,7 +221,7 @@ class Study(Strict):
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     catalog: CatalogSpec
-    models: Annotated[dict[Name, Annotated[AnyModelSpec, Field(discriminator="defense")]], Field(min_length=1)]
+    models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     evaluation: EvaluationSpec
     resources: ResourcesSpec = ResourcesSpec()
     accept_set_aside: bool = False
@@ -156,12 +231,24 @@ class Study(Strict):
     def _init_chains(self) -> "Study":
         done: list[str] = []
         for name, spec in self.models.items():
+            if isinstance(spec, OwnModel):
+                continue
             if spec.init != "none" and spec.init not in done:
                 raise ValueError(
-                    f"models.{name}.init is {spec.init}, which is not a model listed above it; models listed above: "
-                    f"{', '.join(done) or 'none'}{_suggest(spec.init, done)}"
+                    f"models.{name}.init is {spec.init}, which is not a model trained above it; models trained above: "
+                    f"{', '.join(done) or 'none'}{suggest(spec.init, done)}"
                 )
             done.append(name)
+        return self
+
+    @model_validator(mode="after")
+    def _transfers(self) -> "Study":
+        for place, attack in enumerate(self.evaluation.attacks):
+            if attack.source is not None and attack.source not in self.models:
+                raise ValueError(
+                    f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of the study; models: "
+                    f"{', '.join(self.models)}{suggest(attack.source, list(self.models))}"
+                )
         return self
 
 
@@ -176,9 +263,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         ConfigError: anything in it is not as it should be.
     """
-    raw = read_yaml(path)
-    for override in overrides:
-        _apply(raw, override)
+    raw = strict_yaml.read(path, Study.model_fields)
+    for assignment in overrides:
+        strict_yaml.override(raw, assignment)
     return _resolved(parse(raw, str(path)), path.resolve().parent)
 
 
@@ -188,37 +275,21 @@ def parse(raw: Mapping[str, Any], where: str) -> Study:
         # JSON mode is strict about types and yet takes a list for a tuple.
         return Study.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(error.errors()[0], raw)}") from None
+        raise ConfigError(f"{where}: {sentence(error.errors()[0], raw, _keys_beside)}") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason}); name an existing study file") from None
-    try:
-        raw = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a study file is a mapping with the keys {', '.join(Study.model_fields)}")
-    return raw
+def read(path: Path) -> Study:
+    """The resolved study of a run directory's study.yaml."""
+    return parse(strict_yaml.read(path, Study.model_fields), str(path))
 
 
 def as_dict(study: Study) -> dict[str, Any]:
-    return study.model_dump(mode="json")
+    return study.model_dump(mode="json", by_alias=True)
 
 
 def _resolved(study: Study, directory: Path) -> Study:
     """Defaults that depend on other keys become explicit; paths become absolute."""
-    width = 0.5 if study.catalog.image_size <= 96 else 1.0
-    models = {}
-    for name, spec in study.models.items():
-        weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
-        models[name] = spec.model_copy(update={"width": spec.width or width, "weights": weights})
+    models = {name: _resolved_model(spec, study.catalog.image_size, directory) for name, spec in study.models.items()}
     root = study.catalog.root
     articles = study.catalog.articles or (2000 if study.catalog.source == "synthetic" else None)
     absolute = None if root is None else str((directory / root).resolve())
@@ -234,94 +305,12 @@ def _resolved(study: Study, directory: Path) -> Study:
     return study.model_copy(update={"models": models, "catalog": catalog, "evaluation": evaluation})
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {override}: write --set key.path=value")
-    node: Any = raw
-    keys: list[Any] = path.split(".")
-    for depth, key in enumerate(keys):
-        if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                raise ConfigError(f"--set {override}: {'.'.join(keys[:depth])} is a list of {len(node)}; {key} is no place in it")
-            key = int(key)
-        elif not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(keys[:depth])} holds a value, not keys")
-        if depth == len(keys) - 1:
-            try:
-                node[key] = yaml.load(text, Loader=_Loader)
-            except yaml.YAMLError:
-                raise ConfigError(f"--set {override}: the value is not valid YAML") from None
-        elif isinstance(node, dict):
-            node = node.setdefault(key, {})
-        else:
-            node = node[key]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, reads 1e-3 as a number and leaves dates alone."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {key} stands twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
-
-
-def _suggest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _sentence(error: ErrorDetails, raw: Any) -> str:
-    """One pydantic error as one sentence with the key's path, the allowed values and the nearest right word."""
-    location = _path_in(error["loc"], raw)
-    where = ".".join(map(str, location)) or "the study"
-    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
-    if kind == "missing":
-        return f"{where} is missing"
-    if kind == "extra_forbidden":
-        allowed = _keys_beside(error["loc"])
-        return f"{where} is not a known key{_suggest(str(location[-1]), allowed)} (known here: {', '.join(allowed)})"
-    if kind == "value_error":
-        detail = str(context["error"])
-        return detail if where == "the study" else f"{where}: {detail}"
-    if kind in ("union_tag_invalid", "literal_error"):
-        expected = str(context.get("expected_tags") or context.get("expected"))
-        allowed = re.findall(r"'([^']*)'", expected)
-        given = value.get("defense") if isinstance(value, dict) else value
-        key = f"{where}.defense" if kind == "union_tag_invalid" else where
-        return f"{key} is {given}{_suggest(str(given), allowed)} (allowed: {', '.join(allowed)})"
-    if kind == "union_tag_not_found":
-        return f"{where}.defense is missing (allowed: none, at, cat)"
-    if kind == "string_pattern_mismatch":
-        return f"{where} is {value!r}; a name holds letters, digits, - and _, and begins with a letter or digit"
-    shown = value if not isinstance(value, float) or math.isfinite(value) else str(value)
-    return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _path_in(location: tuple[Any, ...], raw: Any) -> list[Any]:
-    """Pydantic's location without the tags of unions and validators, which are not keys of the file."""
-    path: list[Any] = []
-    for place, key in enumerate(location):
-        if (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int) and key < len(raw)):
-            raw = raw[key]
-            path.append(key)
-        elif place == len(location) - 1 and isinstance(raw, dict) and key != "[key]":
-            path.append(key)
-    return path
+def _resolved_model(spec: TrainedModel | OwnModel, image_size: int, directory: Path) -> TrainedModel | OwnModel:
+    if isinstance(spec, OwnModel):
+        return spec.model_copy(update={"checkpoint": spec.checkpoint and str(directory / spec.checkpoint)})
+    width = 0.5 if spec.backbone == "mobilenet_v2" and image_size <= 96 else 1.0
+    weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
+    return spec.model_copy(update={"width": spec.width or width, "weights": weights})
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -334,10 +323,15 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
         section: type[Strict] = Study
     elif location[0] == "models":
-        defenses: dict[str, type[Strict]] = {"none": NoDefense, "at": AdversarialTraining, "cat": CurriculumAdversarialTraining}
-        section = defenses[str(location[2])]
+        kinds: dict[str, type[Strict]] = {
+            "none": NoDefense,
+            "at": AdversarialTraining,
+            "cat": CurriculumAdversarialTraining,
+            "own": OwnModel,
+        }
+        section = kinds[str(location[2])]
     elif location[:2] == ("evaluation", "attacks"):
         section = AttackSpec
     else:
         section = sections[str(location[0])]
-    return sorted(section.model_fields)
+    return sorted(field.alias or name for name, field in section.model_fields.items())

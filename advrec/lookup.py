@@ -9,7 +9,7 @@ from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
 from advrec.errors import AdvrecError, ConfigError
-from advrec.evaluation.block import Block, evaluate_block
+from advrec.evaluation.block import Block, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex, Floats
 from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
@@ -45,7 +45,7 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
     """Attack one tuple as the evaluation would, print the outcome, draw it; returns the picture's path."""
     if not 0.0 <= epsilon <= 1.0:
         raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
-    method = registry.by_name(attack)
+    method = registry.build(attack)
     catalog, embeddings = _catalog(run, target, article), _embeddings(run, study, model)
     if target == article:
         raise ConfigError("--target and --article are the same article; name two")
@@ -57,9 +57,12 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
         epsilons=(epsilon,),
         batch=1,
         examples=1,
+        label=attack,
+        seed=study.seed,
+        stop="rank-1" if attack == "auto" else "never",
     )
     network = frozen(checkpoint.load(run.weights(model)))
-    outcomes = evaluate_block(network.embed, ExactIndex(embeddings), method, block)
+    outcomes = evaluate_block(Recommender(network.embed, ExactIndex(embeddings)), method, block)
     row, example = outcomes.rows.to_pylist()[0], outcomes.examples.to_pylist()[0]
     adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(example["height"], example["width"], 3)
     lines = gallery.attack_lines(

@@ -5,7 +5,7 @@ A table is made with `table`, which refuses a missing, a surplus or a wrongly ty
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -52,9 +52,27 @@ OUTCOMES = pa.schema(
         pa.field("raw_linf", pa.float32(), nullable=False),  # before the harness projected to the budget
         pa.field("gradient_steps", pa.int32(), nullable=False),  # forward + backward passes spent on this row
         pa.field("forward_passes", pa.int32(), nullable=False),  # all forward passes; a gradient step counts here too
-        pa.field("seconds", pa.float32(), nullable=False),  # the row's share of its batch's wall time
+        pa.field("seconds", pa.float32(), nullable=False),  # the row's share, by forward passes, of its batch's wall time
+        pa.field("winner", pa.string(), nullable=False),  # which attack of an ensemble made the image; else the attack itself
+        pa.field("inherited", pa.bool_(), nullable=False),  # nested: the image of the next smaller budget, which had solved the tuple
     ]
 )
+
+
+def outcomes(deliveries: Sequence[str] = ()) -> pa.Schema:
+    """OUTCOMES and, for each delivery other than float, distance and rank of the image after that round trip."""
+    columns = []
+    for delivery in deliveries:
+        distance, rank = delivered(delivery)
+        columns += [pa.field(distance, pa.float32(), nullable=False), pa.field(rank, pa.int32(), nullable=False)]
+    return pa.schema([*OUTCOMES, *columns])
+
+
+def delivered(delivery: str) -> tuple[str, str]:
+    """Names of the columns of a delivery: adversarial_distance_png and adversarial_rank_png, ..."""
+    name = delivery.replace("-", "_")
+    return f"adversarial_distance_{name}", f"adversarial_rank_{name}"
+
 
 EXAMPLES = pa.schema(
     [

@@ -33,6 +33,7 @@ class Run:
         self.images = self.directory / "images"
         self.tuples = self.directory / "tuples.parquet"
         self.attacks = self.directory / "attacks"
+        self.checks = self.directory / "checks"
         self.examples = self.directory / "examples"
         self.report = self.directory / "report"
         self._identities = self.directory / "identities.json"
@@ -44,11 +45,15 @@ class Run:
     def weights(self, model: str) -> Path:
         return self.model(model) / "model.safetensors"
 
+    def health(self, model: str) -> Path:
+        return self.model(model) / "health.json"
+
     def embeddings(self, model: str) -> Path:
         return self.directory / "embeddings" / f"model={model}"
 
-    def block(self, model: str, attack: str, block: int) -> Path:
-        return self.attacks / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
+    def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
+        """A file of outcomes; `part` is attacks, or checks for what the evaluation measures about itself."""
+        return self.directory / part / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
 
     def example_block(self, model: str, attack: str, block: int) -> Path:
         return self.examples / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
@@ -181,14 +186,14 @@ def read_embeddings(run: Run, model: str, dimension: int) -> npt.NDArray[np.floa
     return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
 
 
-def read_outcomes(run: Run) -> pa.Table:
-    """All rows of attacks/, with the columns model and attack from the directories' names."""
-    if not any(run.attacks.glob("*/*/block-*.parquet")):
-        raise ConfigError(f"{run.directory} holds no outcomes yet; run `advrec evaluate` first")
+def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.Table:
+    """All rows of a run's attacks/ or checks/, with the columns model and attack from the directories' names before them."""
     keys = pa.schema([("model", pa.string()), ("attack", pa.string())])
+    expected = pa.schema([*keys, *columns])
+    if not any(directory.glob("*/*/block-*.parquet")):
+        return expected.empty_table()
     partitioning = ds.partitioning(keys, flavor="hive")
-    dataset = ds.dataset(run.attacks, format="parquet", partitioning=partitioning)
-    return dataset.to_table(columns=["model", "attack", *schema.OUTCOMES.names])
+    return ds.dataset(directory, format="parquet", partitioning=partitioning, schema=expected).to_table()
 
 
 def remove_leftovers(run: Run) -> None:

@@ -16,9 +16,10 @@ import yaml
 
 from advrec import config, provenance, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import Study
+from advrec.config import OwnModel, Study
 from advrec.errors import AdvrecError, ConfigError
-from advrec.evaluation import cells
+from advrec.evaluation import cells, checks
+from advrec.evaluation.cells import Cell
 from advrec.store import Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
 
 STAGES = ("prepare", "train", "evaluate", "report")
@@ -39,6 +40,7 @@ def run_study(
     run = Run(out)
     run.check_directory()
     check_attacks(study)
+    check_models(study)
     check_run(run, study)
     functions: dict[str, Callable[[], None]] = {
         "prepare": lambda: prepare(run, study, cluster),
@@ -65,9 +67,21 @@ def check_attacks(study: Study) -> None:
 
     for place, attack in enumerate(study.evaluation.attacks):
         try:
-            registry.by_name(attack.attack)
+            registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
         except ConfigError as error:
             raise ConfigError(f"evaluation.attacks.{place}: {error}") from None
+
+
+def check_models(study: Study) -> None:
+    """Refuse a model of the user's own that is not there, before any work."""
+    for name, spec in study.models.items():
+        if isinstance(spec, OwnModel):
+            from advrec.model import own
+
+            try:
+                own.fingerprint(spec)
+            except ConfigError as error:
+                raise ConfigError(f"models.{name}: {error}") from None
 
 
 def check_run(run: Run, study: Study) -> None:
@@ -79,10 +93,14 @@ def check_run(run: Run, study: Study) -> None:
             run.check_identity(f"models/{model}", model_identity(study, model))
     if run.tuples.exists():
         run.check_identity("tuples", tuples_identity(study))
-    names = {attack.name: attack.attack for attack in study.evaluation.attacks}
-    for cell in cells.cells(study):
-        if any(True for _ in cells.done_blocks(run, cell)):
-            run.check_identity(f"attacks/{cell.model}/{cell.attack}", cells.identity(study, names[cell.attack]))
+    for cell in _cells(study):
+        if cells.is_begun(run, cell):
+            run.check_identity(cell.key, cells.identity(study, cell))
+
+
+def _cells(study: Study) -> list[Cell]:
+    """What the study asks for, and what the evaluation measures about itself."""
+    return [*cells.cells(study), *checks.cells(study)]
 
 
 def catalog_identity(study: Study) -> dict[str, Any]:
@@ -91,7 +109,12 @@ def catalog_identity(study: Study) -> dict[str, Any]:
 
 def model_identity(study: Study, model: str) -> dict[str, Any]:
     """Everything of the study that determines a model's weights, that of its `init` included."""
-    identity = {**study.models[model].model_dump(mode="json"), "seed": study.seed}
+    spec = study.models[model]
+    identity = {**spec.model_dump(mode="json"), "seed": study.seed}
+    if isinstance(spec, OwnModel):
+        from advrec.model import own
+
+        return identity | own.fingerprint(spec)
     if identity["init"] != "none":
         identity["init_sha256"] = config.canonical_hash(model_identity(study, identity["init"]))
     return identity
@@ -159,16 +182,19 @@ def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
 def train(run: Run, study: Study, cluster: _Cluster) -> None:
     """Stage 2: every model of the study that is not trained yet, in the study's order."""
     _require(run.catalog, "the catalog is not prepared", "advrec prepare")
-    for model in study.models:
+    for model, spec in study.models.items():
         if run.weights(model).exists():
             _say(f"train {model}: done before")
             continue
+        if isinstance(spec, OwnModel):
+            _adopt(run, study, model, spec)
+            continue
+        run.claim(f"models/{model}", model_identity(study, model), made=False)
         if study.resources.training_workers != 0:
             cluster.connect()
         from advrec.distributed.train import train_model
 
-        run.claim(f"models/{model}", model_identity(study, model), made=False)
-        train_model(run, study, model)
+        train_model(run, study, model, spec)
         metrics = read_json(run.model(model) / "metrics.json")
         _say(
             f"train {model}: test accuracy {100 * metrics['clean_accuracy']:.1f} % clean, "
@@ -176,9 +202,25 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
         )
 
 
+def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:
+    """Take a model of the user's own as it is."""
+    from advrec.model import checkpoint, own
+
+    try:
+        network = own.adopt(spec, study.catalog.image_size)
+    except ConfigError as error:
+        raise ConfigError(f"models.{model}: {error}") from None
+    run.claim(f"models/{model}", model_identity(study, model), made=False)
+    checkpoint.save(run.weights(model), network)
+    _say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
+
+
 def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     """Stage 3: tuples, embeddings, indexes, and the outcomes of every attack on every model."""
-    for model in study.models:
+    _require(run.catalog, "the catalog is not prepared", "advrec prepare")
+    for model, spec in study.models.items():
+        if isinstance(spec, OwnModel) and not run.weights(model).exists():
+            _adopt(run, study, model, spec)
         _require(run.weights(model), f"the model {model} is not trained", "advrec train")
     catalog = Catalog(run)
     if not run.tuples.exists():
@@ -186,7 +228,8 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
         run.claim("tuples", tuples_identity(study), made=False)
         write_table(run.tuples, made)
     tuples = read_table(run.tuples, schema.TUPLES)
-    if not _missing(run, study, len(tuples)):
+    healthy = not study.evaluation.checks or all(run.health(model).exists() for model in study.models)
+    if healthy and not _missing(run, study, len(tuples)):
         _set_aside(run, study, len(tuples), {})
         _say("evaluate: done before")
         return
@@ -194,7 +237,7 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     from advrec.distributed.evaluate import evaluate_models
 
     write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
-    failed = evaluate_models(run, study, catalog, tuples)
+    failed = evaluate_models(run, study, catalog, tuples, _cells(study))
     _set_aside(run, study, len(tuples), failed)
     for key, reason in failed.items():
         _say(f"evaluate: set aside {key}: {reason}")
@@ -202,7 +245,7 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
 
 def _missing(run: Run, study: Study, tuples: int) -> set[str]:
     """Keys of the study's blocks that have no file."""
-    return {cells.block_key(c, block) for c in cells.cells(study) for block in cells.missing_blocks(run, study, c, tuples)}
+    return {cells.block_key(c, block) for c in _cells(study) for block in cells.missing_blocks(run, study, c, tuples)}
 
 
 def _set_aside(run: Run, study: Study, tuples: int, failed: dict[str, str]) -> None:
@@ -265,11 +308,14 @@ def overview(run: Run, study: Study) -> str:
     tuples = pq.read_metadata(run.tuples).num_rows if run.tuples.exists() else wanted if isinstance(wanted, int) else None
     for cell in cells.cells(study):
         if tuples is None:
-            lines.append(f"evaluate  {cell.model} {cell.attack}: to do")
+            lines.append(f"evaluate  {cell.model} {cell.attack.name}: to do")
         else:
-            total = cells.num_blocks(study, tuples)
+            total = cells.num_blocks(study, cell, tuples)
             missing = sum(1 for _ in cells.missing_blocks(run, study, cell, tuples))
-            lines.append(f"evaluate  {cell.model} {cell.attack}: {total - missing} of {total} blocks done")
+            lines.append(f"evaluate  {cell.model} {cell.attack.name}: {total - missing} of {total} blocks done")
+    if tuples is not None and study.evaluation.checks:
+        left = sum(1 for cell in checks.cells(study) for _ in cells.missing_blocks(run, study, cell, tuples))
+        lines.append(f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}")
     lines.append(f"report    {done[(run.report / 'index.html').exists()]}")
     lines += [f"set aside {key}: {reason}" for key, reason in sorted(run.set_aside().items())]
     return "\n".join(lines)

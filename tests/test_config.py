@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from advrec import config
+from advrec import config, strict_yaml
 from advrec.errors import ConfigError
 
 BASE = {
@@ -46,7 +46,7 @@ BAD = {
 @pytest.mark.parametrize("override", BAD)
 def test_a_bad_study_is_refused_in_one_sentence(override):
     raw = copy.deepcopy(BASE)
-    config._apply(raw, override)
+    strict_yaml.override(raw, override)
     with pytest.raises(ConfigError) as error:
         config.parse(raw, "study.yaml")
     assert "\n" not in str(error.value)

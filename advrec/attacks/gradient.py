@@ -1,14 +1,18 @@
-"""Signed gradient steps: FGSM and PGD are one loop. Published protocol: from the clean image, last iterate."""
+"""Signed gradient steps: FGSM, PGD, PGD with a decaying step, and momentum."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from advrec.attacks.budget import Ball, ball
-from advrec.attacks.objective import Objective, evaluate
-from advrec.attacks.result import Attacked, spent
+from advrec.attacks.budget import Ball
+from advrec.attacks.iterate import Moving, minimise
+from advrec.attacks.objective import Evaluated, evaluate
+from advrec.attacks.problem import Problem
+from advrec.attacks.result import Attacked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,46 +25,85 @@ class PGD:
     steps: int
     step_scale: float = 1.0
 
-    def __call__(self, objective: Objective, images: Tensor, epsilon: Tensor, start: Tensor | None = None) -> Attacked:
-        """Adversarial images that make `objective` small.
+    def __call__(self, problem: Problem) -> Attacked:
+        return minimise(problem, self, steps=self.steps, keep="last")
 
-        Args:
-            objective: one loss an image.
-            images: clean images (N, C, H, W), float32, [0, 1].
-            epsilon: l-infinity budgets (N,), 0..1: each image has its own.
-            start: where to begin, inside the ball; by default the clean images.
-        """
-        allowed = ball(images, epsilon)
-        step = (epsilon * self.step_scale / self.steps).to(images).view(-1, 1, 1, 1)
-        current = images if start is None else allowed.project(start)
-        for _ in range(self.steps):
-            current = signed_step(objective, allowed, current, step)
-        return spent(current, gradient_steps=self.steps)
+    def begin(self, problem: Problem) -> Moving:
+        return Moving(problem.images if problem.start is None else problem.ball.project(problem.start))
+
+    def step(self, number: int, state: Moving, evaluated: Evaluated, problem: Problem) -> Moving:
+        length = problem.epsilon * self.step_scale / self.steps
+        return Moving(signed_step(problem.ball, state.current, evaluated.gradient, length))
 
 
-def mixed_pgd(objective: Objective, images: Tensor, epsilon: Tensor, steps: Sequence[int]) -> Tensor:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecayingPGD:
+    """PGD whose step falls from epsilon / 2 to 0 along half a cosine; from a random start, best iterate."""
+
+    steps: int
+
+    def __call__(self, problem: Problem) -> Attacked:
+        return minimise(problem, self, steps=self.steps, keep="best")
+
+    def begin(self, problem: Problem) -> Moving:
+        return Moving(problem.random_start() if problem.start is None else problem.ball.project(problem.start))
+
+    def step(self, number: int, state: Moving, evaluated: Evaluated, problem: Problem) -> Moving:
+        length = problem.epsilon / 4.0 * (1.0 + math.cos(math.pi * number / self.steps))
+        return Moving(signed_step(problem.ball, state.current, evaluated.gradient, length))
+
+
+class _WithMomentum(NamedTuple):
+    current: Tensor
+    momentum: Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MomentumFGSM:
+    """MI-FGSM (Dong et al. 2018, algorithm 1): `steps` steps of epsilon / steps along the sign of gradients summed with decay 1, each
+    divided by its l1 norm. From the clean image, as there, restarts from a random one; best iterate."""
+
+    steps: int
+    decay: float = 1.0
+
+    def __call__(self, problem: Problem) -> Attacked:
+        return minimise(problem, self, steps=self.steps, keep="best")
+
+    def begin(self, problem: Problem) -> _WithMomentum:
+        if problem.start is not None:
+            start = problem.ball.project(problem.start)
+        else:
+            start = problem.random_start() if problem.draw else problem.images
+        return _WithMomentum(start, torch.zeros_like(start))
+
+    def step(self, number: int, state: _WithMomentum, evaluated: Evaluated, problem: Problem) -> _WithMomentum:
+        norm = evaluated.gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+        momentum = self.decay * state.momentum + evaluated.gradient / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        moved = signed_step(problem.ball, state.current, momentum.clone(), problem.epsilon / self.steps)
+        return _WithMomentum(moved, momentum)
+
+
+def mixed_pgd(problem: Problem, steps: Sequence[int]) -> Tensor:
     """What `PGD(steps=k)` gives for each image's own k, in one batch that shrinks as images finish; k = 0 leaves an image clean.
 
     Args:
-        objective, images, epsilon: as of `PGD`.
         steps: k of each image, falling.
 
     Returns:
         Adversarial images (N, C, H, W).
     """
-    allowed = ball(images, epsilon)
-    divisors = torch.tensor([max(k, 1) for k in steps], device=images.device)
-    step = (epsilon / divisors).to(images).view(-1, 1, 1, 1)
-    current = images.clone()
+    device, ball = problem.images.device, problem.ball
+    length = problem.epsilon / torch.tensor([max(k, 1) for k in steps], device=device)
+    current = problem.images.clone()
     for taken in range(max(steps, default=0)):
         active = sum(k > taken for k in steps)
-        first = torch.arange(active, device=images.device)
-        inside = Ball(allowed.lower[:active], allowed.upper[:active])
-        current[:active] = signed_step(objective.select(first), inside, current[:active], step[:active])
+        objective = problem.objective.select(torch.arange(active, device=device))
+        inside = Ball(ball.lower[:active], ball.upper[:active])
+        gradient = evaluate(objective, current[:active]).gradient
+        current[:active] = signed_step(inside, current[:active], gradient, length[:active])
     return current
 
 
-def signed_step(objective: Objective, allowed: Ball, current: Tensor, step: Tensor) -> Tensor:
-    """One descent step of length `step` (N, 1, 1, 1) along the sign of the gradient, projected."""
-    gradient = evaluate(objective, current).gradient
-    return allowed.project(torch.addcmul(current, gradient.sign_(), step, value=-1.0))
+def signed_step(ball: Ball, current: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
+    """One step of `length` (N,) down the sign of `gradient`, projected. The gradient's memory is used up."""
+    return ball.project(torch.addcmul(current, gradient.sign_(), length.to(current).view(-1, 1, 1, 1), value=-1.0))

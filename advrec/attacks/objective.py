@@ -9,9 +9,20 @@ from torch import Tensor
 from torch.nn import functional
 
 
+class Losses(NamedTuple):
+    """Two losses of each image from one forward pass, (N,) each; most objectives give the same twice."""
+
+    descended: Tensor
+    """What gradients are taken of."""
+    score: Tensor
+    """What an image is judged by: the best iterate is the one of the lowest score."""
+
+
 class Evaluated(NamedTuple):
     loss: Tensor
-    """(N,), detached"""
+    """(N,), detached: what is descended"""
+    score: Tensor
+    """(N,), detached: what an image is judged by"""
     gradient: Tensor
     """(N, C, H, W), of each image's own loss"""
 
@@ -20,19 +31,38 @@ class Objective(Protocol):
     """One loss an image, to be minimised."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Losses (N,) of images (N, C, H, W) in [0, 1], differentiable in the images."""
+        """Scores (N,) of images (N, C, H, W) in [0, 1]."""
+
+    def losses(self, images: Tensor) -> Losses:
+        """Both losses (N,) of images, differentiable in the images."""
 
     def select(self, rows: Tensor) -> Self:
         """The objective of some of the images: those at `rows` (n,), int64."""
 
 
-def evaluate(objective: Callable[[Tensor], Tensor], images: Tensor) -> Evaluated:
-    """Loss and gradient with respect to the images alone: one forward and one backward pass, no weight gradients."""
+def evaluate(objective: Objective, images: Tensor) -> Evaluated:
+    """Losses and gradient with respect to the images alone: one forward and one backward pass, no weight gradients."""
     images = images.detach().requires_grad_(True)
-    loss = objective(images)
+    losses = objective.losses(images)
     # An image's loss depends on no other image, so the gradient of the sum is that of each.
-    (gradient,) = torch.autograd.grad(loss.sum(), images)
-    return Evaluated(loss.detach(), gradient)
+    (gradient,) = torch.autograd.grad(losses.descended.sum(), images)
+    return Evaluated(losses.descended.detach(), losses.score.detach(), gradient)
+
+
+@torch.no_grad()
+def score(objective: Objective, images: Tensor) -> Tensor:
+    """Scores (N,) alone: one forward pass."""
+    return objective(images)
+
+
+def cosine_distance(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """1 - cos of each pair of rows, (N, D) and (N, D) to (N,), 0..2."""
+    return 1.0 - functional.cosine_similarity(embeddings, targets, dim=1)
+
+
+def squared_distance(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """Squared Euclidean distance of each pair of rows as they are, not normalised."""
+    return (embeddings - targets).square().sum(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +72,24 @@ class CosineDistance:
     Args:
         embed: images (N, C, H, W) to raw embeddings (N, D).
         targets: raw embeddings of the target articles, (N, D).
+        surrogate: of embeddings and targets, what gradients are taken of; images are judged by the cosine distance all the same.
     """
 
     embed: Callable[[Tensor], Tensor]
     targets: Tensor
+    surrogate: Callable[[Tensor, Tensor], Tensor] = cosine_distance
 
     def __call__(self, images: Tensor) -> Tensor:
-        return 1.0 - functional.cosine_similarity(self.embed(images), self.targets, dim=1)
+        return cosine_distance(self.embed(images), self.targets)
+
+    def losses(self, images: Tensor) -> Losses:
+        embeddings = self.embed(images)
+        distance = cosine_distance(embeddings, self.targets)
+        same = self.surrogate is cosine_distance
+        return Losses(distance if same else self.surrogate(embeddings, self.targets), distance)
+
+    def descending(self, surrogate: Callable[[Tensor, Tensor], Tensor]) -> Self:
+        return dataclasses.replace(self, surrogate=surrogate)
 
     def select(self, rows: Tensor) -> Self:
         return dataclasses.replace(self, targets=self.targets[rows])
@@ -94,6 +135,10 @@ class Misclassification:
 
     def __call__(self, images: Tensor) -> Tensor:
         return -classification_loss(*self.classify(images), self.categories, self.textures)
+
+    def losses(self, images: Tensor) -> Losses:
+        loss = self(images)
+        return Losses(loss, loss)
 
     def select(self, rows: Tensor) -> Self:
         textures = None if self.textures is None else self.textures[rows]

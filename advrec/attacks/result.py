@@ -13,6 +13,8 @@ class Attacked(NamedTuple):
     """(N,) int32: forward + backward passes spent on each image"""
     forward_passes: Tensor
     """(N,) int32: all forward passes; a gradient step counts here too"""
+    winners: tuple[str, ...] = ()
+    """Which member of an ensemble made each image; empty where there is only one attack"""
 
 
 def spent(images: Tensor, *, gradient_steps: int, forward_passes: int | None = None) -> Attacked:

@@ -11,10 +11,13 @@ from ray.actor import ActorHandle
 
 from advrec.attacks import registry
 from advrec.catalog.pixels import Pixels
-from advrec.evaluation.block import Block, Outcomes, evaluate_block
+from advrec.config import AttackSpec
+from advrec.evaluation import health
+from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
+from advrec.model import checkpoint
+from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import frozen, to_images
-from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
 
 THREADS = 1  # of each actor, everywhere: rows must not depend on the machine
@@ -26,13 +29,13 @@ class ModelRef:
     """A model in the object store: NumPy arrays, so that the processes of a node share one copy."""
 
     sha256: str
-    architecture: Architecture
+    architecture: AnyArchitecture
     state: ray.ObjectRef
     embeddings: ray.ObjectRef | None = None
     """(N, D) float32, raw; None while the catalog is being embedded."""
 
 
-def put(sha256: str, network: FashionNet, embeddings: npt.NDArray[np.float32] | None = None) -> ModelRef:
+def put(sha256: str, network: Network, embeddings: npt.NDArray[np.float32] | None = None) -> ModelRef:
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     return ModelRef(
         sha256=sha256,
@@ -43,41 +46,55 @@ def put(sha256: str, network: FashionNet, embeddings: npt.NDArray[np.float32] | 
 
 
 class Attacker:
-    """One process, one model at a time; the next unit's model is loaded when it differs."""
+    """One process with the models of its last units; a model is loaded when it is not among them."""
 
     def __init__(self) -> None:
         torch.set_num_threads(THREADS)
         keep_freed()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._loaded: str | None = None
-        self._indexed: str | None = None
+        self._networks: dict[str, Network] = {}
+        self._recommenders: dict[str, Recommender] = {}
 
     def embed(self, model: ModelRef, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8."""
-        self._load(model)
+        network = self._network(model)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(pixels), EMBED_BATCH):
                 images = to_images(pixels[start : start + EMBED_BATCH].copy(), self._device)
-                parts.append(self._network.embed(images).float().cpu().numpy())
+                parts.append(network.embed(images).float().cpu().numpy())
         return np.concatenate(parts)
 
-    def attack(self, model: ModelRef, attack: str, block: Block) -> Outcomes:
-        """The rows of one block under the attack of that name."""
-        self._load(model)
-        if self._indexed != model.sha256:
-            self._index = ExactIndex(ray.get(model.embeddings))
-            self._indexed = model.sha256
-        return evaluate_block(self._network.embed, self._index, registry.by_name(attack), block, self._device)
+    def attack(self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block) -> Outcomes:
+        """The rows of one block under an attack of the study, made on `source` where that is another model."""
+        method = registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
+        other = None if source is None else self._recommender(source)
+        return evaluate_block(self._recommender(model), method, block, other, self._device)
 
-    def _load(self, model: ModelRef) -> None:
-        if self._loaded == model.sha256:
-            return
-        network = FashionNet(model.architecture)
-        state: dict[str, Any] = ray.get(model.state)
-        network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-        self._network = frozen(network).to(self._device)
-        self._loaded = model.sha256
+    def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
+        """What health.measure says of a model on prepared images."""
+        return health.measure(self._recommender(model), to_images(pixels.copy(), self._device))
+
+    def _recommender(self, model: ModelRef) -> Recommender:
+        if model.sha256 not in self._recommenders:
+            made = Recommender(self._network(model).embed, ExactIndex(ray.get(model.embeddings)))
+            _keep_last(self._recommenders, model.sha256, made)
+        return self._recommenders[model.sha256]
+
+    def _network(self, model: ModelRef) -> Network:
+        if model.sha256 not in self._networks:
+            network = checkpoint.build(model.architecture)
+            state: dict[str, Any] = ray.get(model.state)
+            network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+            _keep_last(self._networks, model.sha256, frozen(network).to(self._device))
+        return self._networks[model.sha256]
+
+
+def _keep_last(cache: dict[str, Any], key: str, value: Any) -> None:
+    """Keep two: the model that is attacked and the one that its perturbations are made on."""
+    cache[key] = value
+    while len(cache) > 2:
+        del cache[next(iter(cache))]
 
 
 def start(gpu: bool) -> ActorHandle:

@@ -15,8 +15,9 @@ from advrec.distributed import attacker, engine
 from advrec.distributed.attacker import ModelRef
 from advrec.distributed.session import processes
 from advrec.errors import AdvrecError
+from advrec.evaluation import cells
 from advrec.evaluation.block import Block, Outcomes
-from advrec.evaluation.cells import Cell, block_key, cells, done_blocks, identity, missing_blocks
+from advrec.evaluation.cells import Cell
 from advrec.index import hnsw
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
@@ -25,10 +26,11 @@ from advrec.store import Run, read_embeddings, write_json, write_table
 
 EMBED_SHARD = 256  # images a unit of embedding
 RECALL_QUERIES = 500
+HEALTH_IMAGES = 64
 
 
-def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table) -> dict[str, str]:
-    """All cells of the study that are not there yet, model by model.
+def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell]) -> dict[str, str]:
+    """All blocks of the cells that are not there yet, model by model.
 
     Returns:
         Blocks given up on, by key, with the reason.
@@ -36,61 +38,72 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table) 
     actors, gpu = processes(study.resources.actors)
     set_aside: dict[str, str] = {}
     with engine.Pool(lambda: attacker.start(gpu), actors) as pool:
+        stage = _Stage(run, study, catalog, tuples, pool)
         for model in study.models:
             missing = [
                 (cell, block)
-                for cell in cells(study)
+                for cell in wanted
                 if cell.model == model
-                for block in missing_blocks(run, study, cell, len(tuples))
+                for block in cells.missing_blocks(run, study, cell, len(tuples))
             ]
-            if not missing:
-                continue
-            set_aside |= _Model(run, study, catalog, tuples, model, pool).evaluate(missing)
+            if missing:
+                set_aside |= stage.evaluate(model, missing)
+            if study.evaluation.checks and not run.health(model).exists():
+                stage.measure_health(model)
     return set_aside
 
 
-class _Model:
-    """One model's part of the stage."""
+class _Stage:
+    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: engine.Pool) -> None:
+        self.run, self.study, self.catalog, self.tuples, self.pool = run, study, catalog, tuples, pool
+        self._references: dict[str, ModelRef] = {}
+        self._hashes = {model: provenance.file_hash(run.weights(model)) for model in study.models}
 
-    def __init__(
-        self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, model: str, pool: engine.Pool
-    ) -> None:
-        self.run, self.study, self.catalog, self.tuples, self.model = run, study, catalog, tuples, model
-        self.pool = pool
-        self.network = checkpoint.load(run.weights(model))
-        self.sha256 = provenance.file_hash(run.weights(model))
+    def evaluate(self, model: str, missing: list[tuple[Cell, int]]) -> dict[str, str]:
+        for cell in dict.fromkeys(cell for cell, _ in missing):
+            determined_by = cells.identity(self.study, cell) | {
+                "weights": self._hashes[model],
+                "source_weights": self._hashes.get(cell.attack.source or ""),
+                "catalog": self.catalog.sha256,
+                "tuples": schema.content_hash(self.tuples),
+            }
+            self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
+        return self._attack(model, missing)
 
-    def evaluate(self, missing: list[tuple[Cell, int]]) -> dict[str, str]:
-        hashes = {"weights": self.sha256, "catalog": self.catalog.sha256}
-        self.run.claim(f"embeddings/{self.model}", hashes, made=self.run.embeddings(self.model).exists())
-        tuples_hash = {"tuples": schema.content_hash(self.tuples)}
-        for attack in self.study.evaluation.attacks:
-            determined_by = identity(self.study, attack.attack) | hashes | tuples_hash
-            done = any(True for _ in done_blocks(self.run, Cell(self.model, attack.name)))
-            self.run.claim(f"attacks/{self.model}/{attack.name}", determined_by, made=done)
-        embeddings = self._embeddings()
-        self._measure_index(embeddings)
-        return self._attack(attacker.put(self.sha256, self.network, embeddings), missing)
+    def measure_health(self, model: str) -> None:
+        """Numbers about the model itself, for the checks."""
+        reference = self.reference(model)
+        pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:HEALTH_IMAGES])
+        unit = engine.Unit(key=f"health/{model}", method="health", arguments=lambda: (reference, pixels))
+        failed = self.pool.run([unit], lambda _, measured: write_json(self.run.health(model), measured))
+        if failed:
+            raise AdvrecError(f"{model} could not be examined: {failed[unit.key]}")
 
-    def _embeddings(self) -> npt.NDArray[np.float32]:
-        path = self.run.embeddings(self.model) / "part-000000.parquet"
-        dimension = self.network.dimension
-        if path.exists():
-            return read_embeddings(self.run, self.model, dimension)
-        made = self._embed()
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(made.ravel()), dimension)
-        columns = {"article_id": np.arange(len(made), dtype=np.int32), "embedding": flat}
-        write_table(path, schema.table(schema.embeddings(dimension), columns))
-        return made
+    def reference(self, model: str) -> ModelRef:
+        """The model and its embeddings of the catalog, in the object store."""
+        if model not in self._references:
+            network = checkpoint.load(self.run.weights(model))
+            hashes = {"weights": self._hashes[model], "catalog": self.catalog.sha256}
+            self.run.claim(f"embeddings/{model}", hashes, made=self.run.embeddings(model).exists())
+            path = self.run.embeddings(model) / "part-000000.parquet"
+            if path.exists():
+                embeddings = read_embeddings(self.run, model, network.dimension)
+            else:
+                embeddings = self._embed(model, attacker.put(self._hashes[model], network), network.dimension)
+                flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), network.dimension)
+                columns = {"article_id": np.arange(len(embeddings), dtype=np.int32), "embedding": flat}
+                write_table(path, schema.table(schema.embeddings(network.dimension), columns))
+            self._measure_index(model, embeddings)
+            self._references[model] = attacker.put(self._hashes[model], network, embeddings)
+        return self._references[model]
 
-    def _embed(self) -> npt.NDArray[np.float32]:
-        reference = attacker.put(self.sha256, self.network)
-        made = np.empty((len(self.catalog), self.network.dimension), dtype=np.float32)
+    def _embed(self, model: str, reference: ModelRef, dimension: int) -> npt.NDArray[np.float32]:
+        made = np.empty((len(self.catalog), dimension), dtype=np.float32)
         shards = {
-            f"embeddings/{self.model}/{start}": np.arange(start, min(start + EMBED_SHARD, len(made)))
+            f"embeddings/{model}/{start}": np.arange(start, min(start + EMBED_SHARD, len(made)))
             for start in range(0, len(made), EMBED_SHARD)
         }
-        progress = Progress(f"embed {self.model}", len(made), "images")
+        progress = Progress(f"embed {model}", len(made), "images")
 
         def on_result(unit: engine.Unit, result: npt.NDArray[np.float32]) -> None:
             made[shards[unit.key]] = result
@@ -103,52 +116,62 @@ class _Model:
         failed = self.pool.run(units, on_result)
         progress.close()
         if failed:
-            raise AdvrecError(f"the catalog could not be embedded by {self.model}: {next(iter(failed.values()))}")
+            raise AdvrecError(f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}")
         return made
 
-    def _measure_index(self, embeddings: npt.NDArray[np.float32]) -> None:
-        path = self.run.model(self.model) / "index.json"
+    def _measure_index(self, model: str, embeddings: npt.NDArray[np.float32]) -> None:
+        path = self.run.model(model) / "index.json"
         if not path.exists():
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
             try:
                 exact = ExactIndex(embeddings)
             except ValueError as error:
-                raise AdvrecError(f"{self.model} cannot recommend: {error}; train it again or leave it out") from None
+                raise AdvrecError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
             write_json(path, hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
 
-    def _attack(self, reference: ModelRef, missing: list[tuple[Cell, int]]) -> dict[str, str]:
-        size, total = self.study.evaluation.block, len(self.tuples)
-        attacks = {attack.name: attack.attack for attack in self.study.evaluation.attacks}
-        work = {block_key(cell, block): (cell, block) for cell, block in missing}
-        count = {key: min(size, total - block * size) for key, (_, block) in work.items()}
-        everything = total * len(attacks)
-        progress = Progress(f"attack {self.model}", everything, "tuples", done=everything - sum(count.values()))
+    def _attack(self, model: str, missing: list[tuple[Cell, int]]) -> dict[str, str]:
+        reference, total = self.reference(model), len(self.tuples)
+        work = {cells.block_key(cell, block): (cell, block) for cell, block in missing}
+        count = {key: len(self._rows(cell, block)) for key, (cell, block) in work.items()}
+        everything = sum(cell.tuples(total) for cell in dict.fromkeys(cell for cell, _ in missing))
+        progress = Progress(f"attack {model}", everything, "tuples", done=everything - sum(count.values()))
 
         def on_result(unit: engine.Unit, outcomes: Outcomes) -> None:
             cell, block = work[unit.key]
             if len(outcomes.examples):
-                write_table(self.run.example_block(*cell, block), outcomes.examples)
-            write_table(self.run.block(*cell, block), outcomes.rows)
-            progress.advance(count[unit.key], cell.attack)
+                write_table(self.run.example_block(model, cell.attack.name, block), outcomes.examples)
+            write_table(self.run.block(model, cell.attack.name, block, cell.part), outcomes.rows)
+            progress.advance(count[unit.key], cell.attack.name if cell.part == "attacks" else f"check {cell.attack.name}")
 
         def arguments(cell: Cell, block: int) -> Callable[[], tuple[Any, ...]]:
-            return lambda: (reference, attacks[cell.attack], self._block(block))
+            source = cell.attack.source
+            other = self.reference(source) if source is not None and source != model else None
+            return lambda: (reference, other, cell.attack, self._block(cell, block))
 
         units = [engine.Unit(key=key, method="attack", arguments=arguments(*place)) for key, place in work.items()]
         failed = self.pool.run(units, on_result)
         progress.close()
         return failed
 
-    def _block(self, block: int) -> Block:
-        evaluation = self.study.evaluation
-        rows = self.tuples.slice(block * evaluation.block, evaluation.block)
+    def _rows(self, cell: Cell, block: int) -> pa.Table:
+        """Tuples of a block."""
+        size = self.study.evaluation.block
+        return self.tuples.slice(0, cell.tuples(len(self.tuples))).slice(block * size, size)
+
+    def _block(self, cell: Cell, block: int) -> Block:
+        evaluation, rows = self.study.evaluation, self._rows(cell, block)
         attack_ids = rows["attack_id"].to_numpy()
         return Block(
             tuple_ids=rows["tuple_id"].to_numpy(),
             target_ids=rows["target_id"].to_numpy(),
             attack_ids=attack_ids,
             pixels=self.catalog.pixels(attack_ids),
-            epsilons=evaluation.epsilons,
+            epsilons=cell.epsilons,
             batch=evaluation.batch,
-            examples=evaluation.examples,
+            examples=evaluation.examples if cell.part == "attacks" else 0,
+            label=cell.attack.name,
+            seed=self.study.seed,
+            stop=cell.attack.stop,
+            nested=cell.attack.nested,
+            deliveries=cell.deliveries,
         )

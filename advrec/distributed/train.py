@@ -14,7 +14,7 @@ import torch
 
 from advrec import config, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import AnyModelSpec, CurriculumAdversarialTraining, Study
+from advrec.config import CurriculumAdversarialTraining, OwnModel, Study, TrainedModel
 from advrec.distributed.session import processes
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
@@ -28,7 +28,7 @@ IMAGES_A_WORKER = 16
 EPOCHS = "epochs.jsonl"  # below the training's storage; one line an epoch, as it ends
 
 
-def train_model(run: Run, study: Study, model: str) -> None:
+def train_model(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
     """Train one model of the study and write models/<model>/; model.safetensors comes last and says that all is there.
 
     Raises:
@@ -37,7 +37,7 @@ def train_model(run: Run, study: Study, model: str) -> None:
     storage = run.model(model) / ".training"
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
-    watcher = _Watcher(run, model, study.models[model], storage / EPOCHS)
+    watcher = _Watcher(run, model, spec, storage / EPOCHS)
     arguments = {"run": str(run.directory), "study": config.as_dict(study), "model": model, "storage": str(storage)}
     with watcher:
         if study.resources.training_workers == 0:
@@ -45,7 +45,7 @@ def train_model(run: Run, study: Study, model: str) -> None:
             _keep(run, model, storage)
         else:
             workers, gpu = processes(study.resources.training_workers)
-            batch = study.models[model].batch
+            batch = spec.batch
             if study.resources.training_workers == "auto":
                 # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or more.
                 workers = min(workers, max(1, batch // IMAGES_A_WORKER))
@@ -80,7 +80,8 @@ def _worker(arguments: dict[str, Any]) -> None:
     keep_freed()
     study = config.parse(arguments["study"], "the study")
     run = Run(Path(arguments["run"]))
-    spec: AnyModelSpec = study.models[arguments["model"]]
+    spec = study.models[arguments["model"]]
+    assert not isinstance(spec, OwnModel), "is taken as it is"
     catalog = Catalog(run)
     network = initial_network(run, spec, catalog, study.seed)
     if torch.cuda.is_available() and study.resources.training_workers != 0:
@@ -105,7 +106,7 @@ def _save(directory: Path, fitted: Fitted) -> None:
 
 
 def _keep(run: Run, model: str, directory: Path) -> None:
-    network = checkpoint.load(directory / "model.safetensors")
+    network = checkpoint.load_trained(directory / "model.safetensors")
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
     write_table(run.model(model) / "history.parquet", read_table(directory / "history.parquet", schema.HISTORY))
     checkpoint.save(run.weights(model), network)
@@ -114,7 +115,7 @@ def _keep(run: Run, model: str, directory: Path) -> None:
 class _Watcher:
     """Follows the epochs as the workers report them: a line each on the screen, and TensorBoard's log."""
 
-    def __init__(self, run: Run, model: str, spec: AnyModelSpec, epochs: Path) -> None:
+    def __init__(self, run: Run, model: str, spec: TrainedModel, epochs: Path) -> None:
         self._model, self._epochs = model, epochs
         # A curriculum's length is known when it is over.
         self._total = None if isinstance(spec, CurriculumAdversarialTraining) else spec.epochs

@@ -3,49 +3,70 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from advrec.config import Study
+from advrec.config import AttackSpec, Study
 from advrec.store import Run
 
-PROTOCOL = 1  # raised whenever the same inputs give other rows
+PROTOCOL = 2  # raised whenever the same inputs give other rows
 
 
 class Cell(NamedTuple):
     """One attack on one model: a directory of block files."""
 
+    part: str
+    """attacks: what the study asks for; checks: what the evaluation measures about itself."""
     model: str
-    attack: str
+    attack: AttackSpec
+    epsilons: tuple[float, ...]
+    deliveries: tuple[str, ...] = ()
+    """Other than float."""
+    first: int | None = None
+    """Only so many tuples, the first."""
+
+    @property
+    def key(self) -> str:
+        """Of the cell in identities.json."""
+        return f"{self.part}/{self.model}/{self.attack.name}"
+
+    def tuples(self, total: int) -> int:
+        return total if self.first is None else min(self.first, total)
 
 
 def cells(study: Study) -> list[Cell]:
-    """In the order of work: model by model, so that an actor changes its model as seldom as possible."""
-    return [Cell(model, attack.name) for model in study.models for attack in study.evaluation.attacks]
+    """What the study asks for, in the order of work: model by model, so that an actor changes its model as seldom as possible."""
+    evaluation = study.evaluation
+    deliveries = tuple(delivery for delivery in evaluation.delivery if delivery != "float")
+    return [
+        Cell("attacks", model, attack, evaluation.epsilons, deliveries) for model in study.models for attack in evaluation.attacks
+    ]
 
 
-def num_blocks(study: Study, tuples: int) -> int:
-    return -(-tuples // study.evaluation.block)
+def num_blocks(study: Study, cell: Cell, tuples: int) -> int:
+    return -(-cell.tuples(tuples) // study.evaluation.block)
 
 
 def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> Iterator[int]:
     """Numbers of the blocks that have no file yet."""
-    return (b for b in range(num_blocks(study, tuples)) if not run.block(cell.model, cell.attack, b).exists())
+    return (b for b in range(num_blocks(study, cell, tuples)) if not run.block(cell.model, cell.attack.name, b, cell.part).exists())
 
 
-def done_blocks(run: Run, cell: Cell) -> Iterator[int]:
-    """Numbers of the blocks that have their file."""
-    return (int(path.stem.removeprefix("block-")) for path in run.block(*cell, 0).parent.glob("block-*.parquet"))
+def is_begun(run: Run, cell: Cell) -> bool:
+    """Whether any block has its file."""
+    return any(run.block(cell.model, cell.attack.name, 0, cell.part).parent.glob("block-*.parquet"))
 
 
 def block_key(cell: Cell, block: int) -> str:
     """Name of a block in set_aside.json and in progress messages."""
-    return f"attacks/{cell.model}/{cell.attack}/{block}"
+    return f"{cell.key}/{block}"
 
 
-def identity(study: Study, attack: str) -> dict[str, Any]:
-    """What determines the rows of an attack as far as the study says it; the hashes of weights, catalog and tuples join when the
+def identity(study: Study, cell: Cell) -> dict[str, Any]:
+    """What determines the rows of a cell as far as the study says it; the hashes of weights, catalog and tuples join when the
     work begins."""
     return {
-        "attack": attack,
-        "epsilons": list(study.evaluation.epsilons),
+        **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name"}),
+        "epsilons": list(cell.epsilons),
+        "delivery": list(cell.deliveries),
+        "seed": study.seed,
         "block": study.evaluation.block,
         "batch": study.evaluation.batch,
         "protocol": PROTOCOL,

@@ -82,3 +82,22 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
     percent = 100.0 * counts["successes"].to_numpy(np.float64) / counts["n"].to_numpy(np.float64)
     filled = counts.assign(success_percent=percent, low_percent=100.0 * low, high_percent=100.0 * high)
     return filled.astype(SUCCESS_TYPES)
+
+
+def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference of two success rates on the same n tuples: Wald's, after one is added to both discordant counts
+    (D. G. Bonett and R. M. Price, Adjusted Wald confidence interval for a difference of binomial proportions based on paired data,
+    Journal of Educational and Behavioral Statistics 37, 2012).
+
+    Args:
+        won: tuples on which only the second succeeds; `lost`: only the first.
+
+    Returns:
+        Low and high bound of second minus first, -1..1.
+    """
+    if won < 0 or lost < 0 or won + lost > n:
+        raise ValueError("won and lost are disjoint counts among n")
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = z * float(np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
+    return max(-1.0, up - down - half), min(1.0, up - down + half)

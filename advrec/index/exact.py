@@ -82,6 +82,12 @@ class ExactIndex:
             recounted = int((pair_distances(targets, self.embeddings[close]) < own).sum())
         return 1 + int(nearer.sum()) + recounted
 
+    def nearest_distances(self, target_ids: Ids, attack_ids: Ids) -> Floats:
+        """Distance (R,) of each target to its nearest article other than the attack article: what rank 1 must fall below."""
+        targets, inverse = np.unique(target_ids, return_inverse=True)
+        ids, distances = (found[inverse] for found in self.top_k(targets, 2))
+        return np.where(ids[:, 0] == attack_ids, distances[:, 1], distances[:, 0])
+
     def top_k(self, article_ids: Ids, k: int) -> tuple[Ids, Floats]:
         """The k nearest other articles of each article: ids (Q, k) and distances (Q, k), nearest first, equal ones by id."""
         ids = np.empty((len(article_ids), k), dtype=np.int32)

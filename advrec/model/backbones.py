@@ -1,34 +1,75 @@
-"""Backbones by name: a module from normalised images to feature maps, and the number of its channels."""
+"""Networks of torchvision by name, without their last layer: a module from normalised images to features, and how many."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
+import torchvision
 from torch import nn
-from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from advrec.errors import AdvrecError
-
-
-def _mobilenet_v2(width: float, imagenet: bool) -> tuple[nn.Module, int]:
-    if imagenet and width != 1.0:
-        raise AdvrecError(f"ImageNet weights exist for mobilenet_v2 of width 1.0, not {width}; set width: 1.0 or weights: none")
-    network = mobilenet_v2(weights=MobileNet_V2_Weights.IMAGENET1K_V1 if imagenet else None, width_mult=width)
-    return network.features, network.last_channel
-
-
-BACKBONES: dict[str, Callable[[float, bool], tuple[nn.Module, int]]] = {"mobilenet_v2": _mobilenet_v2}
+from advrec.errors import AdvrecError, ConfigError
+from advrec.wording import suggest
 
 
 def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module, int]:
-    """The backbone and its number of output channels (1280 for mobilenet_v2 up to width 1.0).
+    """The backbone of a model that is trained here.
+
+    Args:
+        width: multiplier of mobilenet_v2's channels; 1280 come out up to width 1.0. The others have no width.
+
+    Returns:
+        A module to feature maps (N, D, h, w) or embeddings (N, D), and D.
 
     Raises:
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
+    if name != "mobilenet_v2":
+        return headless(name, imagenet=imagenet)
+    if imagenet and width != 1.0:
+        raise AdvrecError(f"ImageNet weights exist for mobilenet_v2 of width 1.0, not {width}; set width: 1.0 or weights: none")
+    network = _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
+    features: nn.Module = network.features
+    return features, int(network.last_channel)
+
+
+def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
+    """A classifier of torchvision whose last linear layer is left out, and the number of features that it would read.
+
+    Raises:
+        ConfigError: torchvision has no classifier of this name, or it does not end in a linear layer.
+        AdvrecError: ImageNet weights are asked for and cannot be had.
+    """
+    check_name(name)
+    network = _load(name, imagenet)
+    last = last_linear(network)
+    if last is None:
+        raise ConfigError(f"{name} does not end in a linear layer, so its embedding is not defined; write a module:function of your own")
+    features = int(network.get_submodule(last).in_features)
+    network.set_submodule(last, nn.Identity())
+    return network, features
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no classifier of torchvision: raises ConfigError."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise ConfigError(f"{name} is not a classifier of torchvision{suggest(name, known)}; for your own write package.module:function")
+
+
+def last_linear(network: nn.Module) -> str | None:
+    """Name of the layer that a classifier ends in."""
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    return names[-1] if names else None
+
+
+def _load(name: str, imagenet: bool) -> Any:
     try:
-        return BACKBONES[name](width, imagenet)
+        return torchvision.models.get_model(name, weights=_weights(imagenet))
     except OSError as error:  # URLError is one: torch.hub could not download
         raise AdvrecError(
             f"the ImageNet weights of {name} cannot be downloaded here ({error}); put them into {torch.hub.get_dir()}/checkpoints, "
-            f"or name a safetensors file in weights, or set weights: none"
+            f"or name a file of weights, or set weights: none"
         ) from None
+
+
+def _weights(imagenet: bool) -> str | None:
+    return "IMAGENET1K_V1" if imagenet else None

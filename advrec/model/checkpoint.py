@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -11,15 +12,25 @@ import torch
 from advrec import store
 from advrec.errors import AdvrecError
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.own import OwnArchitecture, OwnNetwork
+
+Network = FashionNet | OwnNetwork
+AnyArchitecture = Architecture | OwnArchitecture
 
 
-def save(path: Path, network: FashionNet) -> None:
+def build(architecture: AnyArchitecture) -> Network:
+    """The network without its weights."""
+    return FashionNet(architecture) if isinstance(architecture, Architecture) else OwnNetwork(architecture)
+
+
+def save(path: Path, network: Network) -> None:
     header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    # Cloned, for two names may share one tensor, which a file cannot.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     store.write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=header))
 
 
-def load(path: Path) -> FashionNet:
+def load(path: Path) -> Network:
     """The network of a file that `save` wrote, on the CPU, in evaluation mode.
 
     Raises:
@@ -28,12 +39,25 @@ def load(path: Path) -> FashionNet:
     try:
         with safetensors.safe_open(path, framework="pt") as handle:
             stored = json.loads((handle.metadata() or {})["architecture"])
-        stored = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-        network = FashionNet(Architecture(**stored))
+        network = build(_architecture(stored))
         network.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise AdvrecError(f"{path}: is not a checkpoint of advrec ({error}); train the model again") from None
     return network.eval()
+
+
+def load_trained(path: Path) -> FashionNet:
+    """As `load`, of a model that was trained here."""
+    network = load(path)
+    if not isinstance(network, FashionNet):
+        raise AdvrecError(f"{path}: was not trained by advrec")
+    return network
+
+
+def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
+    if "model" in stored:
+        return OwnArchitecture(**stored)
+    return Architecture(**stored | {"categories": tuple(stored["categories"]), "textures": tuple(stored["textures"])})
 
 
 def load_backbone(path: Path, network: FashionNet) -> None:

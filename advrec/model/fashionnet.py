@@ -50,8 +50,8 @@ class FashionNet(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
-        features = self.backbone((images - self.mean) / self.std)
-        return nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
+        features: Tensor = self.backbone((images - self.mean) / self.std)
+        return features if features.ndim == 2 else nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
 
     def forward(self, images: Tensor) -> Logits:
         embeddings = self.dropout(self.embed(images))

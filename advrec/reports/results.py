@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from advrec import schema
-from advrec.config import Study, parse, read_yaml
+from advrec import config, schema
+from advrec.config import AttackSpec, Study
 from advrec.errors import ConfigError
+from advrec.evaluation import cells, checks
+from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
 from advrec.store import Run, read_json, read_outcomes, read_table
 
@@ -23,12 +25,16 @@ class Results:
     run: Run
     study: Study
     outcomes: pd.DataFrame
-    """schema.OUTCOMES with the columns model and attack before them."""
+    """schema.outcomes of the study's deliveries, with the columns model and attack before them."""
+    probes: pd.DataFrame
+    """What was measured for the checks: schema.OUTCOMES with the same two columns before them."""
     tuples: int
     metrics: dict[str, Metrics]
     """metrics.json by model; a model that has none is absent."""
     index: dict[str, dict[str, Any]]
     """index.json by model; a model that has none is absent."""
+    health: dict[str, dict[str, Any]]
+    """health.json by model; a model that has none is absent."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -37,6 +43,14 @@ class Results:
     @property
     def attacks(self) -> list[str]:
         return [attack.name for attack in self.study.evaluation.attacks]
+
+    def attack(self, name: str) -> AttackSpec:
+        return next(attack for attack in self.study.evaluation.attacks if attack.name == name)
+
+    @property
+    def deliveries(self) -> list[str]:
+        """Other than float."""
+        return _deliveries(self.study)
 
     @property
     def blocks_per_cell(self) -> int:
@@ -75,6 +89,23 @@ class Results:
         counted = success_table(self.outcomes, self.study.evaluation.ranks)
         return self.in_study_order(counted, ["epsilon", "rank"])
 
+    @cached_property
+    def checks(self) -> list[tuple[str, Check]]:
+        """The model and each check of it, in the study's order; none where the study has switched them off."""
+        if not self.study.evaluation.checks:
+            return []
+        needed = self.outcomes[["model", "epsilon", "linf"]]
+        return [
+            (model, check)
+            for model in self.study.models
+            for check in checks.judge(self.study, model, self.rank, self.probes, needed, self.health.get(model, {}))
+        ]
+
+    @cached_property
+    def missing_check_blocks(self) -> int:
+        """Blocks that the checks need and that have no file, for whatever reason."""
+        return sum(1 for cell in checks.cells(self.study) for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples))
+
     def in_study_order(self, frame: pd.DataFrame, then: list[str]) -> pd.DataFrame:
         """Rows sorted by model and attack as the study lists them, then by other columns."""
         models = {name: place for place, name in enumerate(self.study.models)}
@@ -99,7 +130,7 @@ def read(run: Run) -> Results:
     Raises:
         ConfigError: it holds no resolved study, or no tuples.
     """
-    study = parse(read_yaml(run.study), str(run.study))
+    study = config.read(run.study)
     if not run.tuples.exists():
         raise ConfigError(f"{run.directory} holds no tuples yet; run `advrec evaluate` first")
     tuples = read_table(run.tuples, schema.TUPLES).num_rows
@@ -107,9 +138,11 @@ def read(run: Run) -> Results:
         run=run,
         study=study,
         outcomes=_outcomes(run, study, tuples),
+        probes=_probes(run, study),
         tuples=tuples,
         metrics=_of_models(run, study, "metrics.json"),
         index=_of_models(run, study, "index.json"),
+        health=_of_models(run, study, "health.json"),
         preparation=read_json(run.preparation, default={}),
         provenance=read_json(run.provenance, default={}),
         set_aside=run.set_aside(),
@@ -118,17 +151,28 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    if not any(run.attacks.glob("*/*/block-*.parquet")):
-        empty: pd.DataFrame = schema.OUTCOMES.empty_table().to_pandas()
-        return empty.assign(model=pd.Series(dtype="str"), attack=pd.Series(dtype="str"))
-    rows: pd.DataFrame = read_outcomes(run).to_pandas()
+    rows: pd.DataFrame = read_outcomes(run.attacks, schema.outcomes(_deliveries(study))).to_pandas()
     named = (
         rows["model"].isin(list(study.models))
         & rows["attack"].isin([attack.name for attack in evaluation.attacks])
         & rows["epsilon"].isin(list(evaluation.epsilons))
         & (rows["tuple_id"] < tuples)
     )
-    return rows.loc[named].reset_index(drop=True)
+    rows = rows.loc[named].reset_index(drop=True)
+    # Rows of an earlier version say neither.
+    return rows.assign(winner=rows["winner"].fillna(rows["attack"]), inherited=rows["inherited"].eq(True))
+
+
+def _probes(run: Run, study: Study) -> pd.DataFrame:
+    """Rows of the checks that the study would make today: an earlier study may have left others beside them."""
+    rows: pd.DataFrame = read_outcomes(run.checks).to_pandas()
+    wanted = {(cell.model, cell.attack.name, epsilon) for cell in checks.cells(study) for epsilon in cell.epsilons}
+    keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])
+    return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(drop=True)
+
+
+def _deliveries(study: Study) -> list[str]:
+    return [delivery for delivery in study.evaluation.delivery if delivery != "float"]
 
 
 def _of_models(run: Run, study: Study, name: str) -> dict[str, dict[str, Any]]:

@@ -5,8 +5,10 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from advrec import schema
 from advrec.config import Split
-from advrec.evaluation.rates import wilson
+from advrec.evaluation.rates import CELL, wilson
+from advrec.reports import trust
 from advrec.reports.results import Results, read
 from advrec.store import Run
 
@@ -31,6 +33,8 @@ LABELS = {
 }
 """How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
 QUANTITY_COLUMNS = ["model", "defense", "quantity", "n", "percent", "low_percent", "high_percent"]
+DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "n", "successes", "percent", "low_percent", "high_percent"]
+WINNER_COLUMNS = [*CELL, "winner", "n", "won", "share_percent", "low_percent", "high_percent"]
 BUDGET_TOLERANCE = 1e-6
 """float32 pixels: an excess below this is rounding, not a broken budget."""
 
@@ -39,6 +43,9 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     return {
         "success": success(results),
+        "delivered": delivered(results),
+        "winners": winners(results),
+        "checks": trust.checks(results),
         "defense_comparison": defense_comparison(results),
         "blocks": blocks(results),
         "cost": cost(results),
@@ -122,16 +129,57 @@ def blocks(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def delivered(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, delivery): success at the headline's rank of the image as it was computed (float) and as it
+    comes back from each delivery of the study; empty where the study has no other delivery than float."""
+    columns = {"float": "adversarial_rank"} | {delivery: schema.delivered(delivery)[1] for delivery in results.deliveries}
+    if not results.deliveries:
+        return pd.DataFrame(columns=DELIVERED_COLUMNS)
+    parts = []
+    for delivery, column in columns.items():
+        known = results.outcomes[results.outcomes[column].notna()]
+        hits = (known[column] <= results.rank).groupby([known[key] for key in CELL], observed=True)
+        parts.append(hits.agg(n="size", successes="sum").reset_index().assign(delivery=delivery))
+    made = pd.concat(parts).assign(rank=results.rank)
+    made = results.in_study_order(_with_interval(made, "successes", "percent"), ["epsilon"])
+    return made[DELIVERED_COLUMNS]
+
+
+def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, winner) of the attacks that are made of several: n images, those that this winner made, and
+    their share; the winner of most images first.
+
+    Args:
+        restarts_as_one: count all restarts of an attack as one winner.
+    """
+    several = [spec.name for spec in results.study.evaluation.attacks if spec.attack == "auto" or spec.restarts]
+    rows = results.outcomes[results.outcomes["attack"].isin(several)]
+    names = rows["winner"].str.replace(r" restart \d+$", ", restarted", regex=True) if restarts_as_one else rows["winner"]
+    counted = rows.assign(winner=names).groupby(["attack", "winner"], observed=True).size().rename("_all")
+    won = rows.assign(winner=names).groupby([*CELL, "winner"], observed=True).size().rename("won")
+    cells = rows.groupby(CELL, observed=True).size().rename("n").reset_index()
+    made = cells.merge(counted.reset_index(), on="attack").merge(won.reset_index(), on=[*CELL, "winner"], how="left")
+    made = _with_interval(made.fillna({"won": 0}).astype({"won": "int64"}), "won", "share_percent")
+    made = results.in_study_order(made.sort_values(["_all", "winner"], ascending=[False, True]), ["epsilon"])
+    return made[WINNER_COLUMNS]
+
+
 def cost(results: Results) -> pd.DataFrame:
-    """One row a (model, attack): n (rows, tuple x epsilon), means of steps, passes and seconds, and seconds in all."""
+    """One row a (model, attack): how the study runs the attack, n (rows, tuple x epsilon), rows that a smaller budget had solved, means
+    of steps, passes and seconds, and seconds in all."""
     grouped = results.outcomes.astype({"seconds": "float64"}).groupby(["model", "attack"], observed=True)
     made = grouped.agg(
         n=("tuple_id", "size"),
+        inherited=("inherited", "sum"),
         gradient_steps_per_row=("gradient_steps", "mean"),
         forward_passes_per_row=("forward_passes", "mean"),
         seconds_per_row=("seconds", "mean"),
         seconds=("seconds", "sum"),
     ).reset_index()
+    specs = [results.attack(name) for name in made["attack"]]
+    settings = {"stop": "stop", "nested": "nested", "restarts": "restarts", "from": "source"}
+    for place, (column, field) in enumerate(settings.items(), start=2):
+        made.insert(place, column, [getattr(spec, field) for spec in specs])
     return results.in_study_order(made, [])
 
 
@@ -179,7 +227,7 @@ def splits(results: Results) -> pd.DataFrame:
 
 
 def comparison_text(run: Run) -> str:
-    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block."""
+    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block; then what the checks say."""
     results = read(run)
     models = list(results.study.models)
     known = {(row["model"], row["quantity"]): row for row in records(quantities(results))}
@@ -188,12 +236,20 @@ def comparison_text(run: Run) -> str:
         "percent with 95 % interval"
     )
     parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
+    transfers = [f"{name}: {made_on(results, name)}" for name in results.attacks if made_on(results, name)]
+    parts += ["\n".join(lines) for lines in (transfers, trust.text(results)) if lines]
     return "\n\n".join([title, *parts]) + "\n"
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as mappings by column."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def made_on(results: Results, attack: str) -> str:
+    """Where an attack's perturbations come from, if not from the model that it is measured on."""
+    source = results.attack(attack).source
+    return f"made on {source}" if source else ""
 
 
 def label(quantity: str) -> str:
@@ -240,6 +296,13 @@ def _unattacked_rows(results: Results) -> list[tuple[str, str, int, int]]:
     each = results.outcomes.drop_duplicates(["model", "tuple_id"])
     reached = (each["clean_rank"] <= results.rank).groupby(each["model"])
     return [(str(model), "unattacked", len(cell), int(cell.sum())) for model, cell in reached]
+
+
+def _with_interval(counts: pd.DataFrame, hits: str, percent: str) -> pd.DataFrame:
+    """`counts` and, of the column `hits` among n, the percentage and its interval."""
+    of, n = counts[hits].to_numpy("float64"), counts["n"].to_numpy("float64")
+    low, high = wilson(of, n)
+    return counts.assign(**{percent: 100.0 * of / n, "low_percent": 100.0 * low, "high_percent": 100.0 * high})
 
 
 def _percent(hits: int, n: int) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from advrec.reports.results import Results
-from advrec.reports.tables import quantities, records, strongest
+from advrec.reports.tables import made_on, quantities, records, strongest
 
 Row = dict[str, Any]
 
@@ -60,7 +60,7 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
         "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or better in the "
         "neighbour list of its target in {} at budget epsilon {:g}."
     ).format(
-        _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _name(best[model]["attack"]),
+        _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
         results.rank, measured(best[model]), results.largest_epsilon,
     )  # fmt: skip
     before = _quantity(results, model, "unattacked")
@@ -76,7 +76,7 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
         )
     own = best[model]
     sentence = Markup("{}: the strongest attack on it, {}, succeeds in {}").format(
-        _name(model), _name(own["attack"]), measured(own)
+        _name(model), _attack(results, own), measured(own)
     )
     if results.baseline not in best:
         return sentence + "."
@@ -107,6 +107,11 @@ def _quantity(results: Results, model: str, quantity: str) -> Row | None:
     rows = quantities(results)
     found = records(rows[(rows["model"] == model) & (rows["quantity"] == quantity)])
     return found[0] if found else None
+
+
+def _attack(results: Results, row: Row) -> Markup:
+    source = made_on(results, row["attack"])
+    return _name(row["attack"]) + (f" ({source})" if source else "")
 
 
 def _name(name: object) -> Markup:

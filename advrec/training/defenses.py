@@ -8,7 +8,8 @@ from torch import Tensor
 
 from advrec.attacks.gradient import PGD, mixed_pgd
 from advrec.attacks.objective import Misclassification
-from advrec.config import AdversarialTraining, AnyModelSpec, CurriculumAdversarialTraining, NoDefense
+from advrec.attacks.problem import Problem
+from advrec.config import AdversarialTraining, CurriculumAdversarialTraining, NoDefense, TrainedModel
 from advrec.model.fashionnet import FashionNet
 from advrec.training.curriculum import Curriculum, Fixed, Schedule
 from advrec.training.data import Batch
@@ -58,8 +59,7 @@ class Adversarial:
     def craft(self, network: FashionNet, batch: Batch, steps: int, generator: torch.Generator) -> Tensor:
         noise = torch.rand(batch.images.shape, generator=generator).to(batch.images) * 2.0 - 1.0
         attack = PGD(steps=steps, step_scale=2.5)
-        budgets = _budgets(batch, self.epsilon)
-        return attack(_objective(network, batch), batch.images, budgets, batch.images + self.epsilon * noise).images
+        return attack(_problem(network, batch, self.epsilon, start=batch.images + self.epsilon * noise)).images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,9 +77,7 @@ class Mixed:
         return Curriculum(max_steps=self.max_steps, patience=self.patience, epochs=self.epochs)
 
     def craft(self, network: FashionNet, batch: Batch, steps: int, generator: torch.Generator) -> Tensor:
-        return mixed_pgd(
-            _objective(network, batch), batch.images, _budgets(batch, self.epsilon), shares(len(batch.images), steps)
-        )
+        return mixed_pgd(_problem(network, batch, self.epsilon), shares(len(batch.images), steps))
 
 
 def shares(images: int, steps: int) -> list[int]:
@@ -89,7 +87,7 @@ def shares(images: int, steps: int) -> list[int]:
     return [steps] * (images - len(smaller)) + smaller
 
 
-def of(spec: AnyModelSpec) -> Defense:
+def of(spec: TrainedModel) -> Defense:
     match spec:
         case NoDefense():
             return Clean(epochs=spec.epochs)
@@ -101,9 +99,6 @@ def of(spec: AnyModelSpec) -> Defense:
             assert_never(spec)
 
 
-def _objective(network: FashionNet, batch: Batch) -> Misclassification:
-    return Misclassification(network, batch.categories, batch.textures)
-
-
-def _budgets(batch: Batch, epsilon: float) -> Tensor:
-    return torch.full((len(batch.images),), epsilon, dtype=torch.float64, device=batch.images.device)
+def _problem(network: FashionNet, batch: Batch, epsilon: float, start: Tensor | None = None) -> Problem:
+    budgets = torch.full((len(batch.images),), epsilon, dtype=torch.float64, device=batch.images.device)
+    return Problem(Misclassification(network, batch.categories, batch.textures), batch.images, budgets, start)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from advrec.attacks.gradient import PGD
 from advrec.attacks.objective import classification_loss
 from advrec.catalog.dataset import Catalog
-from advrec.config import AnyModelSpec, CurriculumAdversarialTraining
+from advrec.config import CurriculumAdversarialTraining, TrainedModel
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fashionnet import FashionNet
 from advrec.training import data, defenses, quality
@@ -44,7 +44,7 @@ class Fitted(NamedTuple):
 
 def fit(
     network: FashionNet,
-    spec: AnyModelSpec,
+    spec: TrainedModel,
     catalog: Catalog,
     *,
     seed: int,
@@ -108,7 +108,7 @@ def _step(module: nn.Module, optimizer: torch.optim.Optimizer, batch: data.Batch
     return loss.detach()
 
 
-def _rate(optimizer: torch.optim.Optimizer, spec: AnyModelSpec, batches: int) -> torch.optim.lr_scheduler.LRScheduler:
+def _rate(optimizer: torch.optim.Optimizer, spec: TrainedModel, batches: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Warm-up and cosine where the number of steps is known; the curriculum's is not, so its rate stays."""
     if isinstance(spec, CurriculumAdversarialTraining):
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

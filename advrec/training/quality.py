@@ -8,6 +8,7 @@ from torch import Tensor
 
 from advrec.attacks.gradient import PGD
 from advrec.attacks.objective import Misclassification
+from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
 from advrec.model.fashionnet import FashionNet
 from advrec.training.data import Ids, load
@@ -33,7 +34,7 @@ def count(
         images, categories, textures = load(catalog, article_ids[start : start + batch], device)
         if attack is not None:
             budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=device)
-            images = attack(Misclassification(network, categories, textures), images, budgets).images
+            images = attack(Problem(Misclassification(network, categories, textures), images, budgets)).images
         with torch.inference_mode():
             logits = network(images)
         best = logits.category.topk(min(5, logits.category.shape[1]), dim=1).indices == categories[:, None]

@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 
 from advrec.catalog.dataset import Catalog
-from advrec.config import AnyModelSpec
+from advrec.config import TrainedModel
 from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.store import Run
 
 
-def initial_network(run: Run, spec: AnyModelSpec, catalog: Catalog, seed: int) -> FashionNet:
+def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -> FashionNet:
     """Random by seed, or with the weights that `init` or `weights` name.
 
     Raises:
@@ -26,7 +26,7 @@ def initial_network(run: Run, spec: AnyModelSpec, catalog: Catalog, seed: int) -
     torch.manual_seed(seed)
     network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
     if spec.init != "none":
-        trained = checkpoint.load(run.weights(spec.init))
+        trained = checkpoint.load_trained(run.weights(spec.init))
         if trained.architecture != architecture:
             raise ConfigError(f"init: {spec.init} has another backbone or width; give both models the same")
         network.load_state_dict(trained.state_dict())

@@ -8,7 +8,7 @@ import torch
 
 from advrec.attacks import registry
 from advrec.attacks.result import spent
-from advrec.evaluation.block import Block, evaluate_block
+from advrec.evaluation.block import Block, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
 from tests.conftest import random_network
@@ -28,8 +28,10 @@ def setting(catalog):
         epsilons=(0.0, 0.01, 0.05),
         batch=4,
         examples=6,
+        label="named",
+        seed=7,
     )
-    return network.embed, ExactIndex(embeddings), block
+    return Recommender(network.embed, ExactIndex(embeddings)), block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +40,15 @@ class Liar:
 
     claim: str
 
-    def __call__(self, objective, images, epsilon, start=None):
+    def __call__(self, problem):
+        images = problem.images
         claims = {"white": torch.ones_like(images), "far": images + 7.0, "nan": images * float("nan"), "small": images[:, :, 1:]}
         return spent(claims[self.claim], gradient_steps=3, forward_passes=5)
 
 
 @pytest.mark.parametrize("claim", ["white", "far"])
 def test_an_attack_outside_its_budget_is_projected_and_its_claim_recorded(setting, claim):
-    rows = evaluate_block(*setting[:2], Liar(claim), setting[2]).rows.to_pandas()
+    rows = evaluate_block(setting[0], Liar(claim), setting[1]).rows.to_pandas()
     assert (rows.linf <= rows.epsilon.astype(np.float32)).all()
     assert (rows.raw_linf > 0.05).all()
     assert (rows.gradient_steps == 3).all()
@@ -55,12 +58,13 @@ def test_an_attack_outside_its_budget_is_projected_and_its_claim_recorded(settin
 @pytest.mark.parametrize(("claim", "message"), [("nan", "finite"), ("small", "shape")])
 def test_an_attack_that_returns_no_image_is_refused(setting, claim, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_block(*setting[:2], Liar(claim), setting[2])
+        evaluate_block(setting[0], Liar(claim), setting[1])
 
 
 def test_rows_are_what_a_plain_loop_finds(setting, catalog):
-    embed, index, block = setting
-    outcomes = evaluate_block(embed, index, registry.by_name("pgd-2"), block)
+    recommender, block = setting
+    embed, index = recommender.embed, recommender.index
+    outcomes = evaluate_block(recommender, registry.by_name("pgd-2"), block)
     rows, examples = outcomes.rows.to_pylist(), outcomes.examples.to_pylist()
     assert [(r["tuple_id"], r["epsilon"]) for r in rows] == [(t, e) for t in range(4, 10) for e in (0.0, 0.01, 0.05)]
     assert [(e["tuple_id"], e["epsilon"]) for e in examples] == [(t, e) for t in (4, 5) for e in (0.0, 0.01, 0.05)]
@@ -85,13 +89,89 @@ def cosine_distance(a, b):
 
 
 def test_no_budget_gives_the_clean_image(setting):
-    rows = evaluate_block(*setting[:2], registry.by_name("cw-3"), setting[2]).rows.to_pandas()
+    rows = evaluate_block(setting[0], registry.by_name("cw-3"), setting[1]).rows.to_pandas()
     nothing = rows[rows.epsilon == 0]
     assert (nothing.linf == 0).all()
     assert nothing.adversarial_distance.to_numpy() == pytest.approx(nothing.clean_distance.to_numpy(), abs=1e-5)
 
 
 def test_the_same_block_gives_the_same_rows(setting):
-    first, second = (evaluate_block(*setting[:2], registry.by_name("pgd-3"), setting[2]) for _ in range(2))
+    first, second = (evaluate_block(setting[0], registry.by_name("apgd-3"), setting[1]) for _ in range(2))
     assert first.rows.drop(["seconds"]) == second.rows.drop(["seconds"])
     assert first.examples == second.examples
+
+
+def attacked(setting, name, **changes):
+    build = {key: changes.pop(key) for key in ("restarts",) if key in changes}
+    block = dataclasses.replace(setting[1], **changes)
+    method = registry.build(name, nested=block.nested, **build)
+    return evaluate_block(setting[0], method, block, changes.get("source")).rows.to_pandas()
+
+
+def test_a_stopped_tuple_has_rank_1_and_costs_less(setting):
+    epsilons = (0.05, 0.2)
+    stopped, never = (attacked(setting, "apgd-40", epsilons=epsilons, stop=stop) for stop in ("rank-1", "never"))
+    early = stopped.gradient_steps < 40
+    assert early.any()
+    assert (stopped.adversarial_rank[early] == 1).all()
+    assert (never.gradient_steps == 40).all()
+    assert set(never.tuple_id[never.adversarial_rank == 1]) <= set(stopped.tuple_id[stopped.adversarial_rank == 1])
+
+
+def test_a_nested_budget_goes_on_from_the_smaller_one_and_skips_what_is_solved(setting):
+    rows = attacked(setting, "apgd-20", epsilons=(0.02, 0.1, 0.3), stop="rank-1", nested=True, batch=6)
+    for _, one in rows.groupby("tuple_id"):
+        ranks, inherited = one.adversarial_rank.tolist(), one.inherited.tolist()
+        assert not inherited[0]
+        for place in (1, 2):
+            assert inherited[place] == (ranks[place - 1] == 1)
+            assert ranks[place] <= ranks[place - 1]
+            if inherited[place]:
+                assert one.forward_passes.iloc[place] == 0
+                assert one.linf.iloc[place] == one.linf.iloc[place - 1]
+    assert rows.inherited.any()
+    assert (rows.linf <= rows.epsilon.astype(np.float32)).all()
+
+
+def test_nested_results_depend_on_neither_the_batch_nor_the_block(setting):
+    together, apart = (attacked(setting, "apgd-10", nested=True, stop="rank-1", batch=batch) for batch in (6, 2))
+    assert together.adversarial_distance.to_numpy() == pytest.approx(apart.adversarial_distance.to_numpy(), abs=2e-3)
+
+
+def test_the_row_names_the_member_that_won(setting):
+    rows = attacked(setting, "apgd-2", restarts=2, epsilons=(0.05,))
+    assert set(rows.winner) <= {"apgd-2", "apgd-2 restart 1", "apgd-2 restart 2"}
+    assert len(set(rows.winner)) > 1
+    assert set(attacked(setting, "pgd-2").winner) == {"named"}
+
+
+def test_a_delivered_image_is_ranked_as_the_shop_stores_it(setting):
+    rows = attacked(setting, "pgd-8", epsilons=(0.0, 0.05), deliveries=("png", "jpeg-30"))
+    clean = rows[rows.epsilon == 0.0]
+    assert (clean.adversarial_rank_png == clean.clean_rank).all()  # the catalog holds 8 bits already
+    assert (rows.adversarial_distance_jpeg_30 != rows.adversarial_distance).all()
+    moved = rows[rows.epsilon > 0]
+    assert (moved.adversarial_distance_png - moved.adversarial_distance).abs().max() < 0.05
+    assert (moved.adversarial_distance_png != moved.adversarial_distance).any()
+
+
+def test_with_a_delivery_the_stop_tests_the_delivered_image(setting):
+    rows = attacked(setting, "apgd-60", epsilons=(0.1, 0.2), deliveries=("png",), stop="rank-1")
+    early = rows.gradient_steps < 60
+    assert early.any()
+    assert (rows.adversarial_rank_png[early] == 1).all()
+
+
+def test_a_transfer_is_made_on_one_model_and_measured_on_another(setting, catalog):
+    other = frozen(random_network(seed=3))
+    with torch.inference_mode():
+        embeddings = other.embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
+    source = Recommender(other.embed, ExactIndex(embeddings))
+    white, transferred, same = (
+        evaluate_block(setting[0], registry.by_name("pgd-8"), setting[1], made_on).rows.to_pandas()
+        for made_on in (None, source, setting[0])
+    )
+    assert transferred.adversarial_distance.mean() > white.adversarial_distance.mean()
+    assert same.drop(columns="seconds").equals(white.drop(columns="seconds"))
+    on_source = evaluate_block(source, registry.by_name("pgd-8"), setting[1]).rows.to_pandas()
+    assert (transferred.l2 == on_source.l2).all()

@@ -71,7 +71,7 @@ def test_examples_show_the_stored_images(finished):
     assert example.adversarial.tobytes() == mine["pixels"]
     png = {row["article_id"]: row["png"] for row in read_table(finished.images, schema.IMAGES).to_pylist()}
     np.testing.assert_array_equal(example.target, np.asarray(Image.open(io.BytesIO(png[mine["target_id"]]))))
-    outcome = [r for r in read_outcomes(finished).to_pylist() if (r["model"], r["attack"]) == ("at", example.attack)]
+    outcome = [r for r in read_outcomes(finished.attacks).to_pylist() if (r["model"], r["attack"]) == ("at", example.attack)]
     row = next(r for r in outcome if r["tuple_id"] == 0 and r["epsilon"] == 0.05)
     assert (example.clean_rank, example.adversarial_rank) == (row["clean_rank"], row["adversarial_rank"])
     uri = base64.b64encode(as_png(example.target)).decode()

@@ -48,7 +48,7 @@ def csv(run, name):
 
 
 def test_success_equals_a_naive_recomputation(finished):
-    rows = read_outcomes(finished).to_pylist()
+    rows = read_outcomes(finished.attacks).to_pylist()
     made = csv(finished, "success")
     assert len(made) == 3 * 2 * 2 * 4
     assert made["successes"].nunique() > 5  # the invented outcomes differ from cell to cell
@@ -81,7 +81,7 @@ def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget
 
 
 def test_cost_and_budget_equal_a_naive_recomputation(finished):
-    rows = [r for r in read_outcomes(finished).to_pylist() if (r["model"], r["attack"]) == ("cat", "pgd-8")]
+    rows = [r for r in read_outcomes(finished.attacks).to_pylist() if (r["model"], r["attack"]) == ("cat", "pgd-8")]
     cost = csv(finished, "cost").set_index(["model", "attack"]).loc[("cat", "pgd-8")]
     assert cost["n"] == len(rows) == 40
     assert cost["forward_passes_per_row"] == 10.0

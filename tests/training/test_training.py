@@ -59,7 +59,7 @@ def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(catalog
     network = small_network(catalog).train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
     batch = data.load(catalog, catalog.ids_of("train")[:12], torch.device("cpu"))
-    objective = defenses._objective(frozen(network), batch)
+    objective = defenses._problem(frozen(network), batch, 0.05).objective
     for defense in (
         defenses.Adversarial(epochs=1, epsilon=0.05, steps=4),
         defenses.Mixed(epochs=1, epsilon=0.05, max_steps=4, patience=1),

@@ -1,0 +1,118 @@
+"""What an attack is given: images, their budgets, an objective, a random stream for each image, and when an image is solved."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advrec.attacks import budget
+from advrec.attacks.budget import Ball
+from advrec.attacks.objective import Objective, score
+
+Stop = Literal["never", "rank-1", "converged"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Goal:
+    """When an image is solved, and what follows from it.
+
+    Args:
+        below: (N,): an image whose score lies below is solved.
+        stop: never: every step is taken; rank-1: a solved image leaves the batch; converged: so does one that gains no more.
+        round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still solved after each of them.
+    """
+
+    below: Tensor
+    stop: Stop = "never"
+    round_trips: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """N images to perturb.
+
+    Args:
+        objective: one loss an image, to be made small.
+        images: clean images (N, C, H, W), float32, [0, 1].
+        epsilon: l-infinity budgets (N,), 0..1, float64: each image has its own.
+        start: where to begin, inside the ball; None: where the attack begins by itself.
+        seeds: (N,) int64, one random stream an image: what an image draws depends on no other. None: zeros.
+        draw: number of the random stream: a restart takes the next.
+        goal: None: nothing is ever solved.
+    """
+
+    objective: Objective
+    images: Tensor
+    epsilon: Tensor
+    start: Tensor | None = None
+    seeds: Tensor | None = None
+    draw: int = 0
+    goal: Goal | None = None
+
+    @cached_property
+    def ball(self) -> Ball:
+        return budget.ball(self.images, self.epsilon)
+
+    @property
+    def stop(self) -> Stop:
+        return self.goal.stop if self.goal else "never"
+
+    def select(self, rows: Tensor) -> Self:
+        """The problem of some of the images: those at `rows` (n,), int64."""
+        goal = self.goal and dataclasses.replace(self.goal, below=self.goal.below[rows])
+        return dataclasses.replace(
+            self,
+            objective=self.objective.select(rows),
+            images=self.images[rows],
+            epsilon=self.epsilon[rows],
+            start=None if self.start is None else self.start[rows],
+            seeds=None if self.seeds is None else self.seeds[rows.cpu()],
+            goal=goal,
+        )
+
+    def streams(self) -> list[np.random.Generator]:
+        """A random generator for each image."""
+        seeds = [0] * len(self.images) if self.seeds is None else self.seeds.tolist()
+        return [np.random.default_rng((seed, self.draw)) for seed in seeds]
+
+    def uniform(self) -> Tensor:
+        """Noise (N, C, H, W) in [-1, 1)."""
+        shape = self.images.shape[1:]
+        noise = np.stack([stream.random(shape, dtype=np.float32) for stream in self.streams()])
+        return torch.from_numpy(noise).to(self.images.device).mul_(2.0).sub_(1.0)
+
+    def random_start(self) -> Tensor:
+        """Images drawn uniformly from the ball."""
+        radius = self.epsilon.to(self.images).view(-1, 1, 1, 1)
+        return self.ball.project(torch.addcmul(self.images, self.uniform(), radius))
+
+    def solved(self, images: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Which images are solved, tested as they would be handed in and delivered.
+
+        Args:
+            images: (N, C, H, W), not necessarily inside the ball.
+            scores: (N,), theirs.
+
+        Returns:
+            (N,) bool, and the forward passes (N,) int32 that the test took.
+        """
+        passes = torch.zeros(len(images), dtype=torch.int32)
+        if self.goal is None:
+            return torch.zeros_like(scores, dtype=torch.bool), passes
+        solved = scores < self.goal.below
+        rows = solved.nonzero()[:, 0]
+        if not len(rows):
+            return solved, passes
+        final = self.select(rows).ball.project(images[rows])
+        trips = list(self.goal.round_trips)
+        if not torch.equal(final, images[rows]):
+            trips.append(lambda handed_in: handed_in)
+        for trip in trips:
+            again = score(self.objective.select(rows), trip(final))
+            solved[rows] &= again < self.goal.below[rows]
+            passes[rows.cpu()] += 1
+        return solved, passes

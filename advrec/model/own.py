@@ -1,0 +1,183 @@
+"""Models that were trained elsewhere: a user's function, or a network of torchvision with a file of weights."""
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from advrec.config import OwnModel
+from advrec.errors import AdvrecError, ConfigError
+from advrec.model import backbones
+from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnArchitecture:
+    """Everything that is needed to build the network before its weights are loaded."""
+
+    model: str
+    """package.module:function, or a name of torchvision."""
+    image_size: int
+    dimension: int
+
+
+class OwnNetwork(nn.Module):
+    """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension), by whatever module the user gives."""
+
+    def __init__(self, architecture: OwnArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.dimension = architecture.dimension
+        self.module = _module(architecture.model, imagenet=False)
+
+    def embed(self, images: Tensor) -> Tensor:
+        made: Tensor = self.module(images)
+        return made
+
+
+class _Normalised(nn.Module):
+    """A network of torchvision behind the normalisation that it was trained with."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = self.network((images - self.mean) / self.std)
+        return made
+
+
+def fingerprint(spec: OwnModel) -> dict[str, str]:
+    """SHA-256 of the files that the model comes from: of its weights, and of the source file of its function.
+
+    Raises:
+        ConfigError: a file is not there, the function cannot be imported, or torchvision does not know the name.
+    """
+    hashes = {}
+    if spec.checkpoint is not None:
+        try:
+            hashes["checkpoint_sha256"] = _hash(Path(spec.checkpoint))
+        except OSError as error:
+            raise ConfigError(f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights") from None
+    if ":" in spec.model:
+        source = inspect.getsourcefile(_function(spec.model))
+        if source is not None:
+            hashes["code_sha256"] = _hash(Path(source))
+    else:
+        backbones.check_name(spec.model)
+    return hashes
+
+
+def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
+    """Build the model, load its weights and see that it is one: embeddings (N, D), finite, with gradients with respect to the image.
+
+    Raises:
+        ConfigError: it is not.
+        AdvrecError: ImageNet weights cannot be had.
+    """
+    network = OwnNetwork.__new__(OwnNetwork)
+    nn.Module.__init__(network)
+    network.module = _module(spec.model, imagenet=spec.weights == "imagenet")
+    if spec.checkpoint is not None:
+        _load(network.module, Path(spec.checkpoint))
+    network.eval()
+    images = torch.rand(2, 3, image_size, image_size, requires_grad=True)
+    with _blamed_on(spec.model):
+        embeddings = network.module(images)
+    if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != 2:
+        shape = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        raise ConfigError(f"{spec.model} gives {shape} for 2 images of {image_size} pixels; it must give embeddings (2, D)")
+    if not torch.isfinite(embeddings).all():
+        raise ConfigError(f"{spec.model} gives embeddings that are not finite; look at its weights and at the range of its input, [0, 1]")
+    if not embeddings.requires_grad or torch.autograd.grad(embeddings.sum(), images, allow_unused=True)[0] is None:
+        raise ConfigError(f"{spec.model} gives embeddings without a gradient with respect to the image; remove no_grad and detach from it")
+    network.dimension = embeddings.shape[1]
+    network.architecture = OwnArchitecture(model=spec.model, image_size=image_size, dimension=network.dimension)
+    return network
+
+
+def _module(model: str, *, imagenet: bool) -> nn.Module:
+    if ":" not in model:
+        return _Normalised(backbones.headless(model, imagenet=imagenet)[0])
+    function = _function(model)
+    with _blamed_on(model):
+        module = function()
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{model} returns a {type(module).__name__}; it must return a torch.nn.Module")
+    return module
+
+
+def _function(model: str) -> Callable[[], Any]:
+    module_name, _, name = model.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    with _blamed_on(model):
+        found = getattr(importlib.import_module(module_name), name, None)
+    if not callable(found):
+        raise ConfigError(f"{model}: {module_name} has no function {name}")
+    function: Callable[[], Any] = found
+    return function
+
+
+class _blamed_on:  # noqa: N801 - used like a function
+    """Whatever a user's code raises becomes one sentence that names it."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, AdvrecError):
+            first = (str(error).strip() or "no message").splitlines()[0]
+            hint = f"; run advrec where {self._model.partition('.')[0]} can be imported" if isinstance(error, ImportError) else ""
+            raise ConfigError(f"{self._model} raised {type(error).__name__}: {first}{hint}") from error
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    """Load a state dict, of safetensors or saved by torch, whole."""
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds
+        raise ConfigError(f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+    for key in ("state_dict", "model"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    if not isinstance(state, dict):
+        raise ConfigError(f"{path} holds a {type(state).__name__}, not a state dict")
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    target = module
+    if isinstance(module, _Normalised):
+        target = module.network
+        # The classifier's last layer is not part of the embedding: its weights, for whatever classes, stay behind.
+        known = target.state_dict()
+        surplus = [name for name in state if name not in known]
+        state = {name: value for name, value in state.items() if name in known or len(surplus) > 2}
+    try:
+        target.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ConfigError(f"{path} does not fit the model ({reason})") from None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

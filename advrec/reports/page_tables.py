@@ -1,0 +1,223 @@
+"""Results -> the tables of the page: text in cells, intervals and n in small print."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from advrec.config import OwnModel
+from advrec.evaluation.checks import Check
+from advrec.reports import tables, trust
+from advrec.reports.results import Results
+from advrec.reports.tables import DASH, span
+from advrec.reports.verdict import number
+
+DEFENSES = {"none": "none", "at": "adversarial training (at)", "cat": "curriculum adversarial training (cat)"}
+SHORT = {
+    "clean_accuracy": "Clean accuracy",
+    "adversarial_accuracy": "Accuracy under PGD-8",
+    "top5_accuracy": "Top-5 accuracy",
+    "adversarial_top5_accuracy": "Top-5 under PGD-8",
+    "texture_top1_precision": "Texture precision",
+    "adversarial_texture_top1_precision": "Texture under PGD-8",
+    "unattacked": "No attack",
+}
+
+
+class Cell(NamedTuple):
+    text: str
+    below: str = ""
+    """In small print: the interval and n."""
+    alarming: bool = False
+
+
+class Table(NamedTuple):
+    """A table of the page; the first `heads` columns of each row are its headers."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    heads: int = 1
+
+
+def quality_table(results: Results) -> Table:
+    """Recommendation quality, a row a model."""
+    caption = "Quality of each model on the test split, clean and under PGD-8 at epsilon 0.03"
+    return _comparison(results, list(tables.QUALITY), caption, "articles")
+
+
+def exposure_table(results: Results) -> Table:
+    """Success of every attack, a row a model."""
+    caption = f"Success at rank {results.rank}, budget epsilon {results.largest_epsilon:g}"
+    return _comparison(results, ["unattacked", *results.attacks], caption, "tuples")
+
+
+def _comparison(results: Results, names: Sequence[str], caption: str, unit: str) -> Table:
+    rows = tables.quantities(results)
+    known = {(row["model"], row["quantity"]): row for row in tables.records(rows)}
+    body = [
+        [
+            Cell(model, f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}"),
+            *(_measured(known.get((model, name)), unit) for name in names),
+        ]
+        for model, spec in results.study.models.items()
+    ]
+    return Table(
+        f"{caption}; 95\u00a0% interval and n ({unit}) below each number",
+        ["Model", *(SHORT.get(name) or _titled(results, name) for name in names)],
+        body,
+    )
+
+
+def _titled(results: Results, attack: str) -> str:
+    source = tables.made_on(results, attack)
+    return f"{attack} ({source})" if source else attack
+
+
+def success_table(results: Results, model: str) -> Table:
+    """Success on one model: a row an attack and rank, a column a budget."""
+    rows = tables.success(results)
+    known = {(r["attack"], r["rank"], r["epsilon"]): r for r in tables.records(rows[rows["model"] == model])}
+    epsilons = results.study.evaluation.epsilons
+    body: list[list[Cell]] = []
+    for attack in results.attacks:
+        for rank in results.study.evaluation.ranks:
+            cells = [known.get((attack, rank, epsilon)) for epsilon in epsilons]
+            count = span([int(cell["n"]) for cell in cells if cell])
+            head = _attack(results, attack, body)
+            body.append([head, Cell(f"{rank:,}"), Cell(count), *(_interval(cell, "success_percent") for cell in cells)])
+    columns = ["Attack", "Rank", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    return Table(
+        f"{model}: success in percent, with 95\u00a0% interval; n is the number of tuples", columns, body, heads=2
+    )
+
+
+def delivered_tables(results: Results) -> list[Table]:
+    """Success of the image that arrives, a table a model: a row an attack and budget, a column a delivery."""
+    rows = tables.delivered(results)
+    deliveries = ["float", *results.deliveries]
+    made = []
+    for model, cells in rows.groupby("model", sort=False):
+        known = {(row["attack"], row["epsilon"], row["delivery"]): row for row in tables.records(cells)}
+        body: list[list[Cell]] = []
+        for attack, epsilon in dict.fromkeys((attack, epsilon) for attack, epsilon, _ in known):
+            found = [known.get((attack, epsilon, delivery)) for delivery in deliveries]
+            count = span([int(row["n"]) for row in found if row])
+            head = _attack(results, attack, body)
+            body.append([head, Cell(f"{epsilon:g}"), Cell(count), *(_interval(row, "percent") for row in found)])
+        caption = f"{model}: success at rank {results.rank} in percent, with 95\u00a0% interval; n is the number of tuples"
+        made.append(Table(caption, ["Attack", "ε", "n", *deliveries], body, heads=2))
+    return made
+
+
+def winners_table(results: Results) -> Table | None:
+    """Who made the images of an attack that is made of several: a row a winner, a column a budget."""
+    rows = tables.records(tables.winners(results, restarts_as_one=True))
+    if not rows:
+        return None
+    known = {(row["model"], row["attack"], row["winner"], row["epsilon"]): row for row in rows}
+    epsilons = results.study.evaluation.epsilons
+    body = []
+    for names in dict.fromkeys(key[:3] for key in known):
+        cells = [known.get((*names, epsilon)) for epsilon in epsilons]
+        count = span([int(cell["n"]) for cell in cells if cell])
+        body.append([*(Cell(name) for name in names), Cell(count), *(_interval(cell, "share_percent") for cell in cells)])
+    caption = "Which attack made the image: share of images in percent, with 95\u00a0% interval; n is the number of images at one budget"
+    return Table(caption, ["Model", "Attack", "Made by", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)], body, heads=3)
+
+
+def checks_table(results: Results) -> Table | None:
+    """What the evaluation found when it examined itself: a row a check, a column a model."""
+    if not results.checks:
+        return None
+    models = list(results.study.models)
+    known = {(model, check.name): check for model, check in results.checks}
+    names = dict.fromkeys(check.name for _, check in results.checks)
+    body = [[Cell(name), *(_judged(known.get((model, name))) for model in models)] for name in names]
+    return Table("Checks: verdict, and what was measured below it", ["Check", *models], body)
+
+
+def _judged(check: Check | None) -> Cell:
+    if check is None:
+        return Cell(DASH)
+    return Cell(trust.SHOWN[check.verdict], trust.measured(check), alarming=check.verdict == "failed")
+
+
+def cost_table(results: Results) -> Table:
+    body = []
+    for row in tables.records(tables.cost(results)):
+        steps, passes = f"{row['gradient_steps_per_row']:.1f}", f"{row['forward_passes_per_row']:.1f}"
+        seconds, total = f"{row['seconds_per_row']:.3f}", f"{row['seconds']:,.0f}"
+        nested, inherited = "yes" if row["nested"] else "no", f"{row['inherited']:,}"
+        texts = (row["stop"], nested, f"{row['n']:,}", inherited, steps, passes, seconds, total)
+        body.append([Cell(row["model"]), _attack(results, row["attack"]), *(Cell(text) for text in texts)])
+    columns = ["Model", "Attack", "Stop", "Nested", "n", "Inherited", "Gradient steps", "Forward passes", "Seconds", "Seconds in all"]
+    return Table("Mean cost of a row (one tuple at one budget); n is the number of rows", columns, body, heads=2)
+
+
+def _attack(results: Results, name: str, above: Sequence[Sequence[Cell]] = ()) -> Cell:
+    """An attack with what its name does not say of it, unless the row above has said so."""
+    spec = results.attack(name)
+    parts = [spec.attack] if spec.attack != spec.name else []
+    parts += [f"{spec.restarts} restart{'s' if spec.restarts > 1 else ''}"] if spec.restarts else []
+    parts += [tables.made_on(results, name)] if spec.source else []
+    return Cell(name, "" if above and above[-1][0].text == name else ", ".join(parts))
+
+
+def budget_table(results: Results) -> Table:
+    body = []
+    for (model, attack), cell in tables.budget(results).groupby(["model", "attack"], sort=False):
+        excess, overshoot = f"{cell['max_excess'].max():.1e}", f"{cell['max_raw_overshoot'].max():.4f}"
+        kept = Cell("yes") if cell["within_budget"].all() else Cell("NO", alarming=True)
+        texts = (f"{cell['n'].sum():,}", excess, overshoot)
+        body.append([Cell(str(model)), _attack(results, str(attack)), *(Cell(text) for text in texts), kept])
+    columns = ["Model", "Attack", "n", "Largest l∞ - ε", "Largest overshoot before projection", "Kept"]
+    return Table("Is the budget kept? Worst of all rows and budgets, in pixels of [0, 1]", columns, body, heads=2)
+
+
+def catalog_tables(results: Results) -> list[Table]:
+    steps = [
+        [Cell(str(row["step"])), Cell(f"{row['articles']:,}"), Cell(f"{row['removed']:,}")]
+        for row in tables.records(tables.preparation(results))
+    ]
+    splits = [
+        [Cell(str(row["split"])), Cell(f"{row['articles']:,}"), Cell(f"{row['percent']:.1f} %")]
+        for row in tables.records(tables.splits(results))
+    ]
+    made = [
+        Table("Preparation, step by step", ["Step", "Articles left", "Removed"], steps),
+        Table("Splits", ["Split", "Articles", "Share"], splits),
+    ]
+    return [table for table in made if table.rows]
+
+
+def recall_table(results: Results) -> Table:
+    """Without an interval: the ten neighbours of a query are not independent, a binomial one would be too narrow."""
+    columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
+    rows = tables.records(tables.index_recall(results))
+    body = [[Cell(str(row["model"])), *(Cell(_value(row[column])) for column in columns)] for row in rows]
+    names = ["Model", "Recall at 10", "n (queries)", "Build (s)", "M", "efConstruction", "efSearch"]
+    return Table("Index (HNSW): share of the exact ten nearest neighbours that it finds", names, body)
+
+
+def _measured(row: Mapping[str, Any] | None, unit: str) -> Cell:
+    if row is None:
+        return Cell(DASH)
+    n = int(row["n"])
+    low, high = number(row["low_percent"], n), number(row["high_percent"], n)
+    return Cell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}")
+
+
+def _interval(row: Mapping[str, Any] | None, percent: str) -> Cell:
+    if row is None:
+        return Cell(DASH)
+    n = int(row["n"])
+    return Cell(number(row[percent], n), f"{number(row['low_percent'], n)} to {number(row['high_percent'], n)}")
+
+
+def _value(value: Any) -> str:
+    if value is None or pd.isna(value):
+        return DASH
+    return f"{value:,}" if float(value).is_integer() else f"{value:.4g}"
+
+

@@ -1,0 +1,61 @@
+"""What is wrong with a study file, in one sentence: the key, the allowed values, the nearest right word."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+
+def suggest(word: str, words: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def sentence(error: ErrorDetails, raw: Any, keys_beside: Callable[[tuple[int | str, ...]], Sequence[str]]) -> str:
+    """One pydantic error as one sentence with the key's path, the allowed values and the nearest right word.
+
+    Args:
+        raw: the content of the file.
+        keys_beside: the known keys at a place.
+    """
+    location = _path_in(error, raw)
+    where = ".".join(map(str, location)) or "the study"
+    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
+    if kind == "missing":
+        return f"{where} is missing"
+    if kind == "extra_forbidden":
+        allowed = keys_beside(error["loc"])
+        return f"{where} is not a known key{suggest(str(location[-1]), allowed)} (known here: {', '.join(allowed)})"
+    if kind == "value_error":
+        detail = str(context["error"])
+        return detail if where == "the study" else f"{where}: {detail}"
+    if kind in ("union_tag_invalid", "literal_error"):
+        expected = str(context.get("expected_tags") or context.get("expected"))
+        allowed = [word for word in re.findall(r"'([^']*)'", expected) if word != "own"]
+        given = value.get("defense") if isinstance(value, dict) else value
+        key = f"{where}.defense" if kind == "union_tag_invalid" else where
+        return f"{key} is {given}{suggest(str(given), allowed)} (allowed: {', '.join(allowed)})"
+    if kind == "union_tag_not_found":
+        return f"{where}.defense is missing (allowed: none, at, cat; a model of your own has model instead)"
+    if kind == "string_pattern_mismatch" and "delivery" in location:
+        return f"{where} is {value!r} (allowed: float, png, jpeg-1 to jpeg-100)"
+    if kind == "string_pattern_mismatch":
+        return f"{where} is {value!r}; a name holds letters, digits, - and _, and begins with a letter or digit"
+    shown = value if not isinstance(value, float) or math.isfinite(value) else str(value)
+    return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _path_in(error: ErrorDetails, raw: Any) -> list[Any]:
+    """Pydantic's location without the tags of unions and validators, which are not keys of the file."""
+    path: list[Any] = []
+    location = error["loc"]
+    for place, key in enumerate(location):
+        if (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int) and key < len(raw)):
+            raw = raw[key]  # type: ignore[index]
+            path.append(key)
+        elif place == len(location) - 1 and error["type"] in ("missing", "extra_forbidden"):
+            path.append(key)
+    return path

@@ -1,0 +1,158 @@
+"""What every attack of the registry owes, whatever it does inside."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advrec.attacks import budget
+from advrec.attacks.objective import CosineDistance
+from advrec.attacks.problem import Goal, Problem
+from tests.attacks.problems import PIXELS, UNSEEDED, LinearEncoder, alone, build, curved, names, problem_of, watch
+
+QUICK = names(steps=3, queries=12)
+ALL = ["auto", *QUICK]
+RANDOM = [name for name in ALL if name.rpartition("-")[0] not in UNSEEDED and name not in UNSEEDED]
+CELLS = [(fill, epsilon) for fill in ("zeros", "ones", "random") for epsilon in (0.0, 1e-3, 0.03, 1.0)]
+
+
+def filled(fill, generator):
+    return {"zeros": torch.zeros, "ones": torch.ones}.get(fill, lambda *shape: torch.rand(*shape, generator=generator))(*PIXELS)
+
+
+def mixed(cells, seed=0):
+    """A problem of one image for each cell."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.stack([filled(fill, generator) for fill, _ in cells])
+    objective = CosineDistance(curved(8), torch.randn(len(cells), 8, generator=generator))
+    epsilon = torch.tensor([epsilon for _, epsilon in cells], dtype=torch.float64)
+    return Problem(objective, images, epsilon, seeds=torch.arange(len(cells)))
+
+
+def batches(size):
+    """Every cell in problems of `size` images."""
+    cells = CELLS * -(-size // len(CELLS))
+    return [mixed(cells[start : start + size], seed=start) for start in range(0, len(cells) if size < len(CELLS) else 1, size)]
+
+
+def hold(name, problem, result):
+    """The contract of one result."""
+    final = problem.ball.project(result.images)
+    assert result.images.shape == problem.images.shape
+    assert torch.isfinite(result.images).all()
+    assert (budget.linf(problem.images, final) <= problem.epsilon).all()  # in float64, without a tolerance
+    assert final.min() >= 0
+    assert final.max() <= 1
+    unchanged = problem.epsilon == 0
+    assert torch.equal(final[unchanged], problem.images[unchanged])
+    if not name.startswith("cw-") or name.startswith("cw-exact"):
+        assert torch.equal(final, result.images)  # inside by itself
+    assert (result.forward_passes >= result.gradient_steps).all()
+    assert (result.gradient_steps >= 0).all()
+    assert name == "noise" or (result.forward_passes > 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+@pytest.mark.parametrize("name", ALL)
+def test_an_attack_keeps_budget_and_box_whatever_the_batch(name, size):
+    for problem in batches(size):
+        hold(name, problem, build(name)(problem))
+
+
+def test_the_batches_hold_every_kind_of_image_at_every_budget():
+    for size in (1, 3, 64):
+        seen = {(float(image.mean()) if image.std() == 0 else "random", float(epsilon))
+                for problem in batches(size) for image, epsilon in zip(problem.images, problem.epsilon, strict=True)}
+        assert len(seen) == len(CELLS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_attack_keeps_budget_and_box_from_a_start_outside_the_ball(name):
+    problem = batches(64)[0]
+    start = torch.rand(problem.images.shape, generator=torch.Generator().manual_seed(3)).round()
+    assert not torch.equal(start, problem.ball.project(start))
+    hold(name, problem, build(name)(dataclasses.replace(problem, start=start)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(QUICK),
+    batch=st.sampled_from([1, 3, 8]),
+    fill=st.sampled_from(["zeros", "ones", "random"]),
+    epsilon=st.floats(0, 1),
+    darker=st.sampled_from([1, 8]),
+    seed=st.integers(0, 1000),
+)
+def test_an_attack_keeps_any_budget_and_the_box_to_the_last_bit(name, batch, fill, epsilon, darker, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.stack([filled(fill, generator) for _ in range(batch)]) ** darker  # 8: pixels far below a budget's unit in the last place
+    objective = CosineDistance(LinearEncoder(seed=seed), torch.randn(batch, 2, generator=generator))
+    problem = Problem(objective, images, torch.full((batch,), epsilon, dtype=torch.float64))
+    result = build(name)(problem)
+    hold(name, problem, result)
+    assert torch.equal(build(name)(problem).images, result.images)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_problem_twice_gives_the_same_images_and_costs(name):
+    problem = batches(64)[0]
+    first, second = build(name)(problem), build(name)(dataclasses.replace(problem))
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.gradient_steps, second.gradient_steps)
+    assert torch.equal(first.forward_passes, second.forward_passes)
+    assert first.winners == second.winners
+
+
+def rippled(epsilons):
+    """An encoder that ripples many times within the ball, so that where an attack ends depends on where it began."""
+    network, waves = curved(8), 50.0 / torch.tensor(epsilons, dtype=torch.float32).view(-1, 1, 1, 1)
+    return lambda images: network(torch.sin(images * waves))
+
+
+@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("changed", ["seeds", "draw"])
+def test_another_seed_or_draw_gives_other_images_where_there_is_a_budget(name, changed):
+    cells = [cell for cell in CELLS if cell[1] > 0]
+    epsilons = [epsilon for _, epsilon in cells]
+    problem = mixed(cells)
+    if name != "auto":  # whose members compact the batch, which this encoder does not follow; and which numbers its draws itself
+        problem = dataclasses.replace(problem, objective=CosineDistance(rippled(epsilons), problem.objective.targets))
+    elif changed == "draw":
+        pytest.skip("an ensemble numbers its members' draws itself")
+    other = dataclasses.replace(problem, **{changed: problem.seeds + 1000 if changed == "seeds" else 1})
+    first, second = build(name)(problem).images, build(name)(other).images
+    assert ((first != second).flatten(1).any(1)).all()
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in RANDOM])
+def test_the_other_attacks_draw_nothing(name):
+    problem = batches(64)[0]
+    other = dataclasses.replace(problem, seeds=problem.seeds + 1000)
+    assert torch.equal(build(name)(problem).images, build(name)(other).images)
+
+
+@pytest.mark.parametrize("name", ["auto", *names(steps=10, queries=40)])
+def test_an_image_gets_what_it_gets_alone_whatever_budgets_stand_beside_it(name):
+    problem = problem_of(4, epsilon=[0.01, 0.05, 0.3, 0.9])
+    together = build(name)(problem)
+    for row in range(4):
+        result = build(name)(alone(problem, row))
+        assert result.images[0].numpy() == pytest.approx(together.images[row].numpy(), abs=1e-5)
+        assert result.gradient_steps[0] == together.gradient_steps[row]
+        assert result.forward_passes[0] == together.forward_passes[row]
+        assert result.winners == together.winners[row : row + 1]
+
+
+@pytest.mark.parametrize("stop", ["never", "rank-1", "converged"])
+@pytest.mark.parametrize("name", ["auto", *names(steps=10, queries=40)])
+def test_the_costs_are_those_that_the_objective_saw(name, stop):
+    problem = watch(problem_of(6, epsilon=[0.0, 0.02, 0.1, 0.1, 0.3, 1.0]))
+    clean = problem.objective(problem.images)
+    problem.objective.log.clear()
+    goal = Goal(below=clean - torch.tensor([0.1, 0.1, 0.1, 5.0, 0.3, -0.1]), stop=stop, round_trips=(lambda images: images.round(decimals=2),))
+    result = build(name)(dataclasses.replace(problem, goal=goal))
+    asked = [problem.objective.asked(row) for row in range(6)]
+    assert result.gradient_steps.tolist() == [sum(entry.gradient for entry in entries) for entries in asked]
+    assert result.forward_passes.tolist() == [len(entries) for entries in asked]

@@ -1,0 +1,152 @@
+"""The self-checks against models that are known to be healthy or sick, and their intervals against brute force."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from advrec import schema
+from advrec.attacks import registry
+from advrec.evaluation import checks, health, tuples
+from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.rates import paired_difference
+from advrec.index.exact import ExactIndex
+from advrec.model.encoder import frozen, to_images
+from tests.conftest import small_network, study
+
+EVALUATION = {"tuples": 40, "block": 40, "epsilons": [0.05, 0.1], "attacks": ["fgsm"], "checks": 40}
+TUPLES = 40
+
+
+class Quantised(torch.autograd.Function):
+    """Sixteen grey values, as a defense that removes small perturbations; to gradients it is a mirror."""
+
+    @staticmethod
+    def forward(context, images):
+        return (images * 16).round() / 16
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient.flip(2, 3)
+
+
+@pytest.fixture(scope="module")
+def network(catalog):
+    torch.manual_seed(0)
+    return frozen(small_network(catalog))
+
+
+def examine(catalog, embed, other=None):
+    """Every check of a model, measured in this process."""
+    models = {"model": {"defense": "none"}} | ({"other": {"defense": "none"}} if other else {})
+    asked = study(models=models, evaluation=EVALUATION)
+    rows = tuples.sample(catalog, "test", TUPLES, seed=1)
+    recommenders = {"model": recommender(catalog, embed)} | ({"other": recommender(catalog, other)} if other else {})
+    made = []
+    for cell in checks.cells(asked):
+        if cell.model == "model":
+            attack = cell.attack
+            block = Block(
+                tuple_ids=rows["tuple_id"].to_numpy(),
+                target_ids=rows["target_id"].to_numpy(),
+                attack_ids=rows["attack_id"].to_numpy(),
+                pixels=catalog.pixels(rows["attack_id"].to_numpy()),
+                epsilons=cell.epsilons,
+                batch=64,
+                examples=0,
+                label=attack.name,
+                seed=1,
+                stop=attack.stop,
+            )
+            method = registry.build(attack.attack, restarts=attack.restarts)
+            outcomes = evaluate_block(recommenders["model"], method, block, recommenders.get(attack.source))
+            made.append(outcomes.rows.to_pandas().assign(model="model", attack=attack.name))
+    measured = health.measure(recommenders["model"], to_images(catalog.pixels(catalog.ids_of("test")[:8])))
+    empty = schema.OUTCOMES.empty_table().to_pandas().assign(model="", attack="")
+    judged = checks.judge(asked, "model", 3, pd.concat(made), empty, measured)
+    return {check.name: check for check in judged}
+
+
+def recommender(catalog, embed):
+    with torch.inference_mode():
+        embeddings = embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
+    return Recommender(embed, ExactIndex(embeddings))
+
+
+def failed(judged):
+    return {name for name, check in judged.items() if check.verdict == "failed"}
+
+
+def test_a_healthy_model_raises_no_flag(catalog, network):
+    judged = examine(catalog, network.embed, other=frozen(small_network(catalog, seed=5)).embed)
+    assert failed(judged) == set()
+    assert {check.verdict for check in judged.values()} == {"passed", "information"}
+
+
+def test_a_model_that_hides_its_gradients_is_flagged(catalog, network):
+    judged = examine(catalog, lambda images: network.embed(Quantised.apply(images)))
+    assert "gradients beat no gradients" in failed(judged)
+    assert "masked" in judged["gradients beat no gradients"].remedy
+    assert judged["gradients beat another model's"].verdict == "not measured"  # there is none
+
+
+def test_a_model_without_gradients_is_flagged(catalog, network):
+    judged = examine(catalog, lambda images: network.embed((images * 16).round() / 16))
+    assert {"gradients are not zero", "gradients beat no gradients"} <= failed(judged)
+
+
+def test_a_model_that_draws_random_numbers_is_flagged(catalog, network):
+    judged = examine(catalog, lambda images: network.embed(images + 0.02 * torch.randn_like(images)))
+    assert "two forward passes agree" in failed(judged)
+    assert "no budget, no change of rank" in failed(judged)
+
+
+def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, network):
+    judged = examine(catalog, lambda images: network.embed(images - images.mean(0, keepdim=True) * 0.5))
+    assert "two forward passes agree" in failed(judged)
+
+
+def test_collapsed_embeddings_are_flagged(catalog, network):
+    judged = examine(catalog, lambda images: network.embed(images) + 100.0)
+    assert "embeddings are spread out" in failed(judged)
+
+
+def test_an_image_beyond_its_budget_is_flagged():
+    rows = pd.DataFrame({"model": "m", "attack": "a", "epsilon": [0.03, 0.03], "linf": np.float32([0.03, 0.0301])})
+    assert checks._budget_kept(rows, rows.iloc[:0]).verdict == "failed"
+    assert checks._budget_kept(rows.iloc[:1], rows.iloc[:0]).verdict == "passed"
+
+
+def test_effective_rank_and_mean_cosine_of_known_embeddings(catalog):
+    random = np.random.default_rng(0)
+    orthonormal = np.linalg.qr(random.normal(size=(8, 8)))[0].astype(np.float32)
+    spread = health._spread(orthonormal)
+    assert spread["effective_rank"] == pytest.approx(8, rel=1e-5)
+    assert spread["mean_cosine"] == pytest.approx(0, abs=1e-6)
+    line = health._spread(np.outer(random.uniform(1, 2, 9), random.normal(size=5)).astype(np.float32))
+    assert line["effective_rank"] == pytest.approx(1, abs=1e-3)
+    assert line["mean_cosine"] == pytest.approx(1, abs=1e-5)
+    vectors = random.normal(size=(7, 4)).astype(np.float32)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [float(a @ b) for a, b in itertools.combinations(units, 2)]
+    assert health._spread(vectors)["mean_cosine"] == pytest.approx(np.mean(pairs), abs=1e-6)
+
+
+def test_the_interval_of_a_paired_difference_covers_as_often_as_it_says():
+    """Against the multinomial it is made for: simulated, 95 % within the simulation's own error and the method's."""
+    random = np.random.default_rng(1)
+    for up, down, n in ((0.10, 0.05, 64), (0.30, 0.10, 64), (0.02, 0.02, 128)):
+        counts = random.multinomial(n, [up, down, 1 - up - down], size=4000)
+        bounds = [paired_difference(won, lost, n) for won, lost, _ in counts.tolist()]
+        covered = np.mean([low <= up - down <= high for low, high in bounds])
+        assert 0.93 < covered < 0.995, (up, down, n)
+
+
+def test_a_paired_difference_turns_its_sign_and_narrows_with_n():
+    low, high = paired_difference(7, 2, 50)
+    assert paired_difference(2, 7, 50) == pytest.approx((-high, -low))
+    assert np.diff(paired_difference(70, 20, 500))[0] < high - low
+    with pytest.raises(ValueError, match="disjoint"):
+        paired_difference(40, 20, 50)

@@ -1,0 +1,16 @@
+"""Memory grows with the batch, not with the work: measured in processes of their own."""
+
+import subprocess
+import sys
+
+
+def peak(tuples: int, epsilons: int, batch: int) -> float:
+    command = [sys.executable, "-m", "tests.evaluation.peak_memory", *map(str, (tuples, epsilons, batch))]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_peak_memory_grows_with_the_batch_and_not_with_tuples_or_epsilons():
+    few, many, budgets, large = peak(64, 1, 16), peak(4096, 1, 16), peak(64, 20, 16), peak(64, 1, 64)
+    assert large - few > 100  # 48 images more, each with activations of several megabytes
+    assert abs(many - few) < (large - few) / 4
+    assert abs(budgets - few) < (large - few) / 4
