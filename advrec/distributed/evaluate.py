@@ -169,7 +169,7 @@ class _Stage:
             epsilons=cell.epsilons,
             batch=evaluation.batch,
             examples=evaluation.examples if cell.part == "attacks" else 0,
-            label=cell.attack.name,
+            label=cell.attack.attack,
             seed=self.study.seed,
             stop=cell.attack.stop,
             nested=cell.attack.nested,

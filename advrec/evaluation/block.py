@@ -189,6 +189,8 @@ class _Harness:
         """Project what was claimed, embed it again, rank it; note the rows and give back the images that count."""
         block, places = self._block, rows // len(self._block.epsilons)
         final = problem.ball.project(attacked.images)
+        if not ((final >= 0.0) & (final <= 1.0)).all():
+            raise ValueError(f"{self._attack} left the box [0, 1] after projection")
         passes = attacked.forward_passes.numpy().astype(np.float64)
         shares = passes / passes.sum() if passes.sum() else np.full(len(rows), 1.0 / len(rows))
         columns: dict[str, Any] = {

@@ -24,6 +24,7 @@ WHITE_BOX, LONGER, RESTARTED, BLACK_BOX, TRANSFER = "apgd-50", "apgd-100", "apgd
 # At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds; small steps from the clean image do
 # not: on the demo's models it solved 28 of 64 tuples where momentum solved all.
 UNLIMITED, EVERYTHING = "mifgsm-100", 1.0
+NEARLY_ALL = 97.0  # percent, of the interval's upper bound: 60 of 64, or 15 of 16, still pass
 GAIN = 1.0  # points: what doubled steps or one more restart may still gain
 SAME = 1e-5  # cosine distance: two embeddings of one image differ by less
 COLLAPSED_COSINE, COLLAPSED_RANK = 0.95, 3.0
@@ -80,13 +81,13 @@ def judge(study: Study, model: str, rank: int, probes: pd.DataFrame, outcomes: p
         _no_budget(known),
         _monotone(study, known),
         known.gain("more steps are never worse", (WHITE_BOX, middle), (LONGER, middle), at_least=0.0, remedy=weak),
-        known.gain("twice the steps gain less than a point", (WHITE_BOX, middle), (LONGER, middle), at_most=GAIN, remedy=weak),
-        known.gain("a restart gains less than a point", (WHITE_BOX, middle), (RESTARTED, middle), at_most=GAIN, remedy=weak),
+        known.gain("twice the steps gain nothing to speak of", (WHITE_BOX, middle), (LONGER, middle), at_most=GAIN, remedy=weak),
+        known.gain("a restart gains nothing to speak of", (WHITE_BOX, middle), (RESTARTED, middle), at_most=GAIN, remedy=weak),
         _everything(known),
         known.gain("gradients beat no gradients", (BLACK_BOX, largest), (WHITE_BOX, largest), at_least=0.0, remedy=masked),
         known.gain("gradients beat another model's", (TRANSFER, largest), (WHITE_BOX, largest), at_least=0.0, remedy=masked),
         known.gain("one gradient step against noise", ("noise", largest), ("fgsm", largest)),
-        *(_health(health) if health else [Check("the model itself", "not measured", "", "run `advrec evaluate`")]),
+        *_health(health),
     ]
 
 
@@ -113,7 +114,7 @@ class _Probes:
         first, second = (self.ranks(*side) <= self.rank for side in (before, after))
         tuples = first.index.intersection(second.index)
         if not len(tuples):
-            return Check(name, "not measured", "", "run `advrec evaluate`; a transfer needs a second model")
+            return _unknown(name)
         lost = int((first[tuples] & ~second[tuples]).sum())
         won = int((~first[tuples] & second[tuples]).sum())
         low, high = (100.0 * bound for bound in paired_difference(won, lost, len(tuples)))
@@ -121,8 +122,9 @@ class _Probes:
             f"{_side(after)} {_percent(second[tuples])}, {_side(before)} {_percent(first[tuples])}: "
             f"{100.0 * (won - lost) / len(tuples):+.1f} points ({low:+.1f} to {high:+.1f}), n = {len(tuples)}"
         )
-        if at_least is None and at_most is None:
-            return Check(name, "information", text, remedy)
+        nothing_moved = not (first[tuples].any() or second[tuples].any())
+        if nothing_moved or (at_least is None and at_most is None):
+            return Check(name, "information", text, "")
         failed = (at_least is not None and high < at_least) or (at_most is not None and low > at_most)
         return Check(name, "failed" if failed else "passed", text, remedy)
 
@@ -131,16 +133,16 @@ def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
     rows = pd.concat([outcomes, probes])
     excess = rows["linf"].astype("float64") - rows["epsilon"].astype("float32").astype("float64")
     broken = int((excess > 0).sum())
-    text = f"{broken} of {len(rows)} images beyond their budget"
+    text = f"{broken} of {len(rows)} images beyond their budget; one outside [0, 1] would have stopped the evaluation"
     remedy = "a fault of advrec: please report it; no number of this run counts"
-    return Check("budget and box are kept", _passed(broken == 0, len(rows)), text, remedy)
+    return _check("budget and box are kept", broken == 0, len(rows), text, remedy)
 
 
 def _no_budget(known: _Probes) -> Check:
     rows = known.rows[(known.rows["attack"] == "fgsm") & (known.rows["epsilon"] == 0.0)]
     moved = int((rows["adversarial_rank"] != rows["clean_rank"]).sum())
     remedy = "the model embeds the same image in different ways: put it into evaluation mode, remove its randomness"
-    return Check("no budget, no change of rank", _passed(moved == 0, len(rows)), f"{moved} of {len(rows)} ranks differ", remedy)
+    return _check("no budget, no change of rank", moved == 0, len(rows), f"{moved} of {len(rows)} ranks differ", remedy)
 
 
 def _monotone(study: Study, known: _Probes) -> Check:
@@ -149,44 +151,50 @@ def _monotone(study: Study, known: _Probes) -> Check:
         known.gain("", (WHITE_BOX, smaller), (WHITE_BOX, larger), at_least=0.0)
         for smaller, larger in itertools.pairwise(epsilons)
     ]
-    failed = [step for step in steps if step.verdict == "failed"]
+    measured = [step for step in steps if step.verdict != "not measured"]
+    rises = all(step.verdict != "failed" for step in steps)
     share = ", ".join(f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {e:g}" for e in epsilons if len(known.ranks(WHITE_BOX, e)))
     remedy = "a larger budget contains the smaller one: the attack gets lost on this model; use nested: true, or auto"
-    verdict: Verdict = "not measured" if all(step.verdict == "not measured" for step in steps) else "failed" if failed else "passed"
-    n = len(known.ranks(WHITE_BOX, epsilons[0])) if epsilons else 0
-    return Check("success rises with the budget", verdict, f"{share}, n = {n}" if share else "", remedy)
+    n = min((len(known.ranks(WHITE_BOX, epsilon)) for epsilon in epsilons), default=0)
+    return _check("success rises with the budget", rises, len(measured), f"{share}, n = {n}", remedy)
 
 
 def _everything(known: _Probes) -> Check:
     solved = known.ranks(UNLIMITED, EVERYTHING) <= known.rank
     n = len(solved)
     low, high = (100.0 * float(bound) for bound in wilson(int(solved.sum()), n))
+    text = f"{_percent(solved)} at budget {EVERYTHING:g} ({low:.1f} to {high:.1f}), n = {n}"
     remedy = "with every pixel free an attack should succeed: gradients masked? Look for rounding, saturation or randomness in the model"
-    text = f"{_percent(solved)} at budget 1 ({low:.1f} to {high:.1f}), n = {n}" if n else ""
-    return Check("without a limit nearly all succeed", _passed(high >= 99.0, n), text, remedy)
+    return _check("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)
 
 
 def _health(health: Mapping[str, Any]) -> list[Check]:
+    names = ("gradients are not zero", "two forward passes agree", "embeddings are spread out")
+    if not health:
+        return [_unknown(name) for name in names]
     n, zeros = health["n"], health["zero_gradients"]
     difference = max(health["repeat_difference"], health["alone_difference"])
     spread = health["mean_cosine"] <= COLLAPSED_COSINE and health["effective_rank"] >= COLLAPSED_RANK
     return [
-        Check(
-            "gradients are not zero",
-            _passed(zeros == 0 and health["zero_values"] < 0.5, n),
+        _check(
+            names[0],
+            zeros == 0 and health["zero_values"] < 0.5,
+            n,
             f"{zeros} of {n} images without any gradient; {100 * health['zero_values']:.1f} % of all gradient values are zero",
             "gradients masked: something in the model is flat or saturated, and attacks by gradients cannot see through it",
         ),
-        Check(
-            "two forward passes agree",
-            _passed(difference < SAME, n),
-            f"cosine distance of one image's embeddings at most {health['repeat_difference']:.1e} in the same batch twice, "
-            f"{health['alone_difference']:.1e} alone, n = {n}",
+        _check(
+            names[1],
+            difference < SAME,
+            n,
+            f"cosine distance of one image's embeddings at most {max(0.0, health['repeat_difference']):.1e} in the same batch twice, "
+            f"{max(0.0, health['alone_difference']):.1e} alone, n = {n}",
             "the model draws random numbers, or an image's embedding depends on the batch: put BatchNorm and dropout into evaluation mode",
         ),
-        Check(
-            "embeddings are spread out",
-            _passed(spread, health["embeddings"]),
+        _check(
+            names[2],
+            spread,
+            health["embeddings"],
             f"mean cosine of two articles {health['mean_cosine']:.3f}, effective rank {health['effective_rank']:.1f} of "
             f"{health['dimension']}, n = {health['embeddings']}",
             "embeddings have collapsed: ranks turn on tiny differences of distance, in recommendations as in attacks; train differently",
@@ -194,8 +202,12 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
     ]
 
 
-def _passed(condition: bool, n: int) -> Verdict:
-    return ("passed" if condition else "failed") if n else "not measured"
+def _check(name: str, passed: bool, n: int, measured: str, remedy: str) -> Check:
+    return Check(name, "passed" if passed else "failed", measured, remedy) if n else _unknown(name)
+
+
+def _unknown(name: str) -> Check:
+    return Check(name, "not measured", "", "run `advrec evaluate`; what compares models needs a second one in the study")
 
 
 def _probe(attack: str, name: str | None = None, *, restarts: int = 0, source: str | None = None) -> AttackSpec:

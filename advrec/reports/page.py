@@ -52,7 +52,6 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         warnings=[trust.warning(model, check) for model, check in trust.failed(results)],
         success=[page_tables.success_table(results, model) for model in results.study.models],
         delivered=page_tables.delivered_tables(results),
-        missing=trust.MISSING,
         winners=page_tables.winners_table(results),
         examples=[_shown(results, example) for example in example_images(results, tables.strongest(results))],
         stopping=[attack.name for attack in evaluation.attacks if attack.stop != "never"],
@@ -82,7 +81,7 @@ def banners(results: Results) -> list[Banner]:
         text = f"Partial: {missing:,} of {total:,} blocks are missing. Every n below counts only what is done."
         made.append(Banner(text, _gaps(results)))
     if results.missing_check_blocks:
-        text = f"Checks incomplete: {results.missing_check_blocks:,} blocks of them are missing; `advrec evaluate` computes them."
+        text = f"Checks incomplete: {results.missing_check_blocks:,} of their blocks are missing; advrec evaluate computes them."
         made.append(Banner(text, []))
     if results.set_aside:
         blocks = results.count("set aside")

@@ -140,7 +140,8 @@ def checks_table(results: Results) -> Table | None:
 def _judged(check: Check | None) -> Cell:
     if check is None:
         return Cell(DASH)
-    return Cell(trust.SHOWN[check.verdict], trust.measured(check), alarming=check.verdict == "failed")
+    measured = check.measured.replace(" %", "\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    return Cell(trust.SHOWN[check.verdict], measured, alarming=check.verdict == "failed")
 
 
 def cost_table(results: Results) -> Table:

@@ -11,14 +11,12 @@ from advrec.reports.results import Results
 OFF = "The checks are switched off (evaluation.checks is 0): nothing here says whether the attacks of this study were strong enough."
 SHOWN = {"passed": "passed", "failed": "FAILED", "not measured": "not measured", "information": "for information"}
 """What each verdict is called."""
-MISSING = "run `advrec evaluate`; a comparison with another model's gradients needs a second model"
 TEXT_WIDTH = 100
 
 
 def checks(results: Results) -> pd.DataFrame:
     """One row a (model, check): verdict, what was measured (nothing where it was not), and what to do where it failed or is missing."""
-    rows = [(model, check.name, check.verdict, measured(check), remedy(check)) for model, check in results.checks]
-    return pd.DataFrame(rows, columns=["model", "check", "verdict", "measured", "remedy"])
+    return pd.DataFrame([(model, *check) for model, check in results.checks], columns=["model", "check", "verdict", "measured", "remedy"])
 
 
 def failed(results: Results) -> list[tuple[str, Check]]:
@@ -46,15 +44,7 @@ def alarm(results: Results) -> str:
 
 def warning(model: str, check: Check) -> str:
     """What was measured and what to do, for a check that failed."""
-    return f"{model}: {check.name}: {_sentence(check.measured)} What to do: {_sentence(check.remedy)}"
-
-
-def measured(check: Check) -> str:
-    return "" if check.verdict == "not measured" else check.measured
-
-
-def remedy(check: Check) -> str:
-    return MISSING if check.verdict == "not measured" else check.remedy
+    return f"{model}: {check.name}: {check.measured}. {_sentence(check.remedy)}"
 
 
 def text(results: Results) -> list[str]:
@@ -70,4 +60,4 @@ def _wrapped(paragraph: str) -> list[str]:
 
 
 def _sentence(words: str) -> str:
-    return words if words.endswith((".", "?", "!")) else f"{words}."
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"

@@ -83,6 +83,7 @@ def test_a_healthy_model_raises_no_flag(catalog, network):
     judged = examine(catalog, network.embed, other=frozen(small_network(catalog, seed=5)).embed)
     assert failed(judged) == set()
     assert {check.verdict for check in judged.values()} == {"passed", "information"}
+    assert [name for name, check in judged.items() if check.verdict == "information"] == ["one gradient step against noise"]
 
 
 def test_a_model_that_hides_its_gradients_is_flagged(catalog, network):

@@ -1,5 +1,6 @@
 """A run directory as `advrec study` leaves it, made of invented outcomes in a moment."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from advrec import schema
+from advrec import config, schema
 from advrec.catalog.pixels import encode_png
+from advrec.evaluation import checks as examination
 from advrec.reports.report import write_report
 from advrec.store import Run, write_json, write_table, write_text
 
@@ -29,9 +31,17 @@ evaluation:
   ranks: [1, 3, 10, 100]
   attacks: [{attacks}]
   examples: 2
+  delivery: [{delivery}]
+  checks: {checks}
 """
 DEFENSE_STRENGTH = {"unsecured": 0.0, "at": 6.0, "cat": 3.5}
-ATTACK_STRENGTH = {"fgsm": -2.0, "pgd-8": 1.5, "pgd-32": 3.5, "pgd-128": 4.5, "cw-50": 5.0}
+ATTACK_STRENGTH = {"fgsm": -2.0, "pgd-8": 1.5, "pgd-32": 3.5, "pgd-128": 4.5, "cw-50": 5.0, "apgd-20": 4.0, "auto": 6.0}
+MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
+PROBE_STRENGTH = {"apgd-50": 4.0, "apgd-100": 4.0, "square-500": -1.0, "mifgsm-100": 30.0, "fgsm": -2.0, "noise": -6.0}
+HEALTH = {
+    "n": 64, "repeat_difference": 0.0, "alone_difference": 1e-13, "zero_gradients": 0, "zero_values": 0.002,
+    "embeddings": 30, "dimension": 1280, "mean_cosine": 0.51, "effective_rank": 27.5,
+}  # fmt: skip
 
 
 class Maker:
@@ -44,7 +54,7 @@ class Maker:
         self,
         name: str = "run",
         *,
-        attacks: Sequence[str] = ("fgsm", "pgd-8"),
+        attacks: Sequence[str | Mapping[str, Any]] = ("fgsm", "pgd-8"),
         epsilons: Sequence[float] = (0.01, 0.05),
         tuples: int = 20,
         block: int = 8,
@@ -52,28 +62,37 @@ class Maker:
         skip: Sequence[tuple[str, str, int]] = (),
         names: Mapping[int, str] | None = None,
         pictures: Sequence[np.ndarray] | None = None,
+        delivery: Sequence[str] = ("float",),
+        checks: int = 0,
     ) -> Run:
-        """`skip` names blocks (model, attack, block) to leave out; `names` renames articles."""
+        """`skip` names blocks (model, attack, block) to leave out; `names` renames articles; every check passes."""
         run = Run(self._directory / name)
         side = SIDE if pictures is None else len(pictures[0])
         shape = {"side": side, "articles": articles, "tuples": tuples, "block": block}
-        listed = {"epsilons": ", ".join(map(str, epsilons)), "attacks": ", ".join(attacks)}
-        write_text(run.study, STUDY.format(**shape, **listed))
+        entries = [attack if isinstance(attack, str) else json.dumps(attack) for attack in attacks]
+        listed = {"epsilons": ", ".join(map(str, epsilons)), "attacks": ", ".join(entries), "delivery": ", ".join(delivery)}
+        write_text(run.study, STUDY.format(**shape, **listed, checks=checks))
+        study = config.read(run.study)
+        stored = [each for each in delivery if each != "float"]
         rng = np.random.default_rng(0)
         write_catalog(run, articles, names or {}, rng, side, pictures)
         pairs = write_tuples(run, tuples, articles, rng)
         for model in DEFENSE_STRENGTH:
             write_json(run.model(model) / "metrics.json", metrics(model))
             write_json(run.model(model) / "index.json", INDEX)
-            for attack in attacks:
-                rows = outcomes(model, attack, epsilons, pairs, articles, rng)
+            for spec in study.evaluation.attacks:
+                attack = spec.name
+                rows = outcomes(model, spec.attack, epsilons, pairs, articles, rng) | several(spec, tuples, len(epsilons), rng)
+                rows |= as_delivered(rows, stored, articles)
                 for number in range(-(-tuples // block)):
                     inside = rows["tuple_id"] // block == number
                     if (model, attack, number) not in skip:
                         part = {key: values[inside] for key, values in rows.items()}
-                        write_table(run.block(model, attack, number), schema.table(schema.OUTCOMES, part))
+                        write_table(run.block(model, attack, number), schema.table(schema.outcomes(stored), part))
                 if (model, attack, 0) not in skip:
                     write_examples(run, model, attack, epsilons, pairs, rng, side, pictures)
+        if checks:
+            write_checks(run, study, pairs, articles)
         write_json(run.provenance, {"python": "3.11", "packages": {"torch": "2.14", "nmslib": None}, "cores": 2})
         return run
 
@@ -86,7 +105,8 @@ def make_run(tmp_path: Path) -> Maker:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A reported run of 3 models x 2 attacks x 2 budgets x 20 tuples, to read only; its articles have hostile names."""
-    run = Maker(tmp_path_factory.mktemp("finished"))(names=dict.fromkeys(range(30), NASTY))
+    make = Maker(tmp_path_factory.mktemp("finished"))
+    run = make(names=dict.fromkeys(range(30), NASTY), delivery=("float", "png", "jpeg-90"), checks=12)
     write_report(run)
     return run
 
@@ -152,18 +172,25 @@ def write_tuples(run: Run, tuples: int, articles: int, rng: np.random.Generator)
 
 
 def outcomes(
-    model: str, attack: str, epsilons: Sequence[float], pairs: np.ndarray, articles: int, rng: np.random.Generator
+    model: str,
+    attack: str,
+    epsilons: Sequence[float],
+    pairs: np.ndarray,
+    articles: int,
+    rng: np.random.Generator,
+    luck: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """One row a (tuple, epsilon): the stronger the attack and the larger the budget, the better the rank."""
     n, m = len(pairs), len(epsilons)
     epsilon = np.tile(np.asarray(epsilons), n)
-    force = (
-        ATTACK_STRENGTH[attack] + 1.5 * np.log10(epsilon / 0.01) - DEFENSE_STRENGTH[model] + rng.normal(0, 1.5, n * m)
-    )
+    strength = (ATTACK_STRENGTH | PROBE_STRENGTH)[attack]
+    with np.errstate(divide="ignore"):  # no budget, no force
+        force = strength + 1.5 * np.log10(epsilon / 0.01) - DEFENSE_STRENGTH[model]
+    force += rng.normal(0, 1.5, n * m) if luck is None else luck
     clean_rank = np.repeat(np.random.default_rng(1).integers(2, articles - 1, n), m)  # no attack, no change
     share = 1 / (1 + np.exp(2 * force))
     overshoot = 0.0025 if attack == "cw-50" else 0.0
-    steps = 1 if attack == "fgsm" else int(attack.split("-")[1])
+    steps = int(attack.split("-")[1]) if "-" in attack else 1
     return {
         "tuple_id": np.repeat(np.arange(n), m),
         "target_id": np.repeat(pairs[:, 0], m),
@@ -179,7 +206,46 @@ def outcomes(
         "gradient_steps": np.full(n * m, steps, dtype=np.int32),
         "forward_passes": np.full(n * m, steps + 2, dtype=np.int32),
         "seconds": rng.uniform(0.001, 0.002, n * m).astype(np.float32) * (steps + 2),
+        "winner": np.full(n * m, attack, dtype=object),
+        "inherited": np.zeros(n * m, dtype=bool),
     }
+
+
+def several(spec: config.AttackSpec, tuples: int, budgets: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Who made the images of an attack that is made of several, and which a smaller budget had solved."""
+    changed = {}
+    if spec.attack == "auto" or spec.restarts:
+        again = [f"{spec.attack} restart {number + 1}" for number in range(spec.restarts)]
+        members = MEMBERS if spec.attack == "auto" else [spec.attack, *again]
+        changed["winner"] = rng.choice(np.array(members, dtype=object), tuples * budgets)
+    if spec.nested:
+        changed["inherited"] = (rng.random((tuples, budgets)) < 0.4).ravel() & (np.arange(tuples * budgets) % budgets > 0)
+    return changed
+
+
+def as_delivered(rows: Mapping[str, np.ndarray], deliveries: Sequence[str], articles: int) -> dict[str, np.ndarray]:
+    """Storing costs ranks, the later deliveries more of them."""
+    made = {}
+    for place, delivery in enumerate(deliveries, start=1):
+        distance, rank = schema.delivered(delivery)
+        made[distance] = rows["adversarial_distance"] + np.float32(0.01 * place)
+        made[rank] = np.minimum(rows["adversarial_rank"] + place * (rows["tuple_id"] % 4), articles).astype(np.int32)
+    return made
+
+
+def write_checks(run: Run, study: config.Study, pairs: np.ndarray, articles: int) -> None:
+    """What every attack of the checks reaches on the same tuples: more steps, larger budgets and gradients never do worse."""
+    size = study.evaluation.block
+    for cell in examination.cells(study):
+        chosen = pairs[: cell.tuples(len(pairs))]
+        luck = np.repeat(np.random.default_rng(5).normal(0, 1.5, len(chosen)), len(cell.epsilons))
+        rows = outcomes(cell.model, cell.attack.attack, cell.epsilons, chosen, articles, np.random.default_rng(5), luck)
+        for number in range(-(-len(chosen) // size)):
+            inside = rows["tuple_id"] // size == number
+            part = {key: values[inside] for key, values in rows.items()}
+            write_table(run.block(cell.model, cell.attack.name, number, cell.part), schema.table(schema.OUTCOMES, part))
+    for model in study.models:
+        write_json(run.health(model), HEALTH)
 
 
 def write_examples(
