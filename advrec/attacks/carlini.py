@@ -68,13 +68,14 @@ class ExactCW:
     """Carlini & Wagner's change of variable around the ball instead of the box: x = centre + half width * tanh(w), where centre and half
     width are those of the allowed interval of each pixel. No step leaves the budget, so no penalty and no weight c is needed.
 
-    Adam (Kingma & Ba 2015) keeps its moments between steps. From a random start, best iterate. A pixel at the edge of the box starts
+    Adam (Kingma & Ba 2015) keeps its moments between steps; its second one forgets as fast as the first, for tanh flattens the gradient by
+    orders of magnitude on the way, and steps scaled by what it was at the start would stall. From a random start, best iterate. A pixel at the edge of the box starts
     at the middle of its interval and moves like any other.
     """
 
     steps: int
     learning_rate: float = 0.1
-    decay: tuple[float, float] = (0.9, 0.999)
+    decay: tuple[float, float] = (0.9, 0.9)
 
     def __call__(self, problem: Problem) -> Attacked:
         return minimise(problem, self, steps=self.steps, keep="best")

@@ -33,14 +33,16 @@ class Ensemble:
         size, device = len(problem.images), problem.images.device
         images = problem.images.clone()
         best = torch.full((size,), torch.inf, device=device)
-        solved = torch.zeros(size, dtype=torch.bool, device=device)
+        solved = torch.zeros(size, dtype=torch.bool, device=device)  # by a member, which ends its part
+        kept_solved = solved.clone()  # whether the image that is kept is
         winners = [START] * size
         steps, passes = torch.zeros(size, dtype=torch.int32), torch.zeros(size, dtype=torch.int32)
         members = self.members
         if problem.start is not None:
             images = problem.ball.project(problem.start)
             best = score(problem.objective, images)
-            passes += 1
+            kept_solved, tests = problem.solved(images, best)
+            passes += 1 + tests
             members = members if len(members) > 1 else members * 2
         for place, member in enumerate(members):
             rows = (~solved).nonzero()[:, 0]
@@ -51,9 +53,11 @@ class Ensemble:
             attacked = member.attack(mine)
             scores = score(mine.objective, mine.ball.project(attacked.images))
             now_solved, tests = mine.solved(attacked.images, scores)
-            better = (scores < best[rows]) | now_solved
+            # A solved image before one that is not; among equals the lower score.
+            better = torch.where(now_solved == kept_solved[rows], scores < best[rows], now_solved)
             images[rows[better]] = attacked.images[better]
             best[rows[better]] = scores[better]
+            kept_solved[rows] |= now_solved
             solved[rows] |= now_solved
             steps[rows.cpu()] += attacked.gradient_steps
             passes[rows.cpu()] += attacked.forward_passes + tests + 1

@@ -52,15 +52,13 @@ def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
     Raises:
         ConfigError: no attack has this name, or it cannot be restarted.
     """
+    attack = Ensemble(tuple(Member(member, by_name(member)) for member in AUTO)) if name == "auto" else by_name(name)
     if restarts and _family(name) not in STRONG:
         raise ConfigError(
             f"restarts is {restarts}, but {name} does not begin at random, or is made of several attacks; restarts belong to "
             f"{', '.join(f'{family}-K' for family in STRONG)}"
         )
-    if name == "auto":
-        return Ensemble(tuple(Member(member, by_name(member)) for member in AUTO))
-    attack = by_name(name)
-    return with_restarts(name, attack, restarts) if restarts or nested else attack
+    return with_restarts(name, attack, restarts) if restarts or (nested and name != "auto") else attack
 
 
 def by_name(name: str) -> Attack:
@@ -84,7 +82,7 @@ def _family(name: str) -> str | None:
 
 
 def _nearest(name: str) -> str:
-    number = "".join(re.findall(r"[1-9][0-9]*", name)[-1:]) or "8"
+    number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"  # the 2 of l2 is none
     candidates = [*FIXED, "auto", *(f"{family}-{number}" for family in FAMILIES)]
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
