@@ -3,7 +3,7 @@
 1. PGD against the limit (the network's gradients and nothing else), the loop of published code, Foolbox and torchattacks.
 2. Our PGD by batch size.
 3. Options we do not use, measured: bfloat16 and, with --compile, torch.compile.
-4. With --run DIR, a finished run directory: what the attacks achieve with as many steps each.
+4. With --run DIR, a finished run directory: what the attacks achieve with 64 steps each (square: 64 queries), and `auto`.
 
 The sides of a section take turns, in an order that rotates from round to round, and ratios are those of medians: what disturbs the
 machine for a while disturbs every side. All is printed, and stored in --out.
@@ -219,7 +219,7 @@ def final_distance(case: Case, side: Side) -> float:
 
 def by_batch(case: Case, rounds: int) -> dict[str, Any]:
     batches = [batch for batch in BATCHES if fits(case.images.device, batch / len(case.images))]
-    say(f"\n2. Our PGD by batch size, {case.steps} steps; too large for the memory: {sorted(set(BATCHES).difference(batches)) or 'none'}")
+    say(f"\n2. Our PGD by batch size, {case.steps} steps; left out for memory: {sorted(set(BATCHES).difference(batches)) or 'none'}")
     sides: dict[str, Side] = {}
     for batch in batches:
         rows = torch.arange(batch, device=case.images.device) % len(case.images)
@@ -279,7 +279,7 @@ def on_run(run: Run, count: int, batch: int, device: str) -> list[dict[str, Any]
     ids = {f"{column}s": tuples[column].to_numpy() for column in ("tuple_id", "target_id", "attack_id")}
     # The study's harness, which projects, measures and ranks whatever an attack returns.
     make = partial(Block, **ids, pixels=Catalog(run).pixels(ids["attack_ids"]), epsilons=epsilons, batch=batch, examples=0, seed=study.seed)
-    say(f"\n4. {run.directory}, {len(tuples)} tuples: success at rank <= {SUCCESS_RANK} at {epsilons}; forward passes a tuple at all of them")
+    say(f"\n4. {run.directory}, {len(tuples)} tuples: success at rank <= {SUCCESS_RANK} at {epsilons}; passes a tuple at all of them")
     results = []
     for model in study.models:
         network = frozen(checkpoint.load(run.weights(model))).to(device)

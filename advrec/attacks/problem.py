@@ -64,7 +64,7 @@ class Problem:
     def select(self, rows: Tensor) -> Self:
         """The problem of some of the images: those at `rows` (n,), int64."""
         goal = self.goal and dataclasses.replace(self.goal, below=self.goal.below[rows])
-        return dataclasses.replace(
+        selected = dataclasses.replace(
             self,
             objective=self.objective.select(rows),
             images=self.images[rows],
@@ -73,6 +73,15 @@ class Problem:
             seeds=None if self.seeds is None else self.seeds[rows.cpu()],
             goal=goal,
         )
+        # Rows of the ball, not a ball of the rows: it is made in float64 and costs a tenth of a gradient step.
+        selected.__dict__["ball"] = Ball(self.ball.lower[rows], self.ball.upper[rows])
+        return selected
+
+    def afresh(self, draw: int, start: Tensor | None = None) -> Self:
+        """The same problem for another random stream, and from another start."""
+        other = dataclasses.replace(self, draw=draw, start=start)
+        other.__dict__["ball"] = self.ball
+        return other
 
     def streams(self) -> list[np.random.Generator]:
         """A random generator for each image."""

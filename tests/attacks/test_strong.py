@@ -120,6 +120,14 @@ def test_apgd_is_the_papers_algorithm_written_out(squared, loss, epsilon):
     assert halvings > len(SEEDS)
 
 
+def test_apgds_second_condition_looks_back_to_the_last_checkpoint_alone():
+    """An image whose step was halved once, then not, and which then gained nothing though its loss kept falling."""
+    problem, attack = one(26, 0.7), APGD(40, squared=True)
+    expected, said = naive_apgd(problem, 40, list(attack.checkpoints), squared_loss)
+    assert said[:3] == [(True, False), (False, False), (False, True)]
+    assert torch.cat(evaluated(attack, problem)[0]).numpy() == pytest.approx(torch.cat(expected).numpy(), abs=1e-5)
+
+
 def test_the_images_above_meet_each_of_the_two_conditions_alone():
     said = [pair for seed in SEEDS for pair in naive_apgd(one(seed, 0.3), 40, list(APGD(40).checkpoints), cosine_loss)[1]]
     assert {(False, False), (True, False), (False, True)} <= set(said)
@@ -241,22 +249,25 @@ def papers_side(query, queries, pixels):
     return max(1, round(math.sqrt(p * pixels)))
 
 
-def test_squares_windows_have_the_papers_sides():
+def test_squares_windows_have_the_papers_sides_and_reach_all_edges():
     """On a flat objective nothing is kept: each candidate is the first image with one window replaced."""
-    clean, queries = torch.full((8, 3, 16, 16), 0.5), 400
-    objective = CosineDistance(lambda images: images.flatten(1)[:, :2] * 0.0 + 1.0, torch.ones(8, 2))
-    problem = watch(Problem(objective, clean, torch.full((8,), 0.1, dtype=torch.float64), seeds=torch.arange(8)))
+    clean, queries = torch.full((2, 3, 32, 32), 0.5), 1000
+    objective = CosineDistance(lambda images: images.flatten(1)[:, :2] * 0.0 + 1.0, torch.ones(2, 2))
+    problem = watch(Problem(objective, clean, torch.full((2,), 0.1, dtype=torch.float64), seeds=torch.arange(2)))
     registry.by_name(f"square-{queries}")(problem)
     first, *candidates = (entry.images for entry in problem.objective.log)
-    tops = set()
+    widest, touched = {}, set()
     for query, candidate in enumerate(candidates, 1):
-        side = papers_side(query, queries, 256)
-        boxes = [box(changed) for changed in candidate != first]
-        assert all(height in (0, side) and width <= side for height, width in boxes)  # a column of the same signs does not change
-        assert side < 16
-        assert side == 1 or (side, side) in boxes
-        tops |= {int(changed.any(0).any(1).nonzero().min()) for changed in candidate != first if side == 1 and changed.any()}
-    assert tops == set(range(16))  # the windows reach both edges
+        side = papers_side(query, queries, 32 * 32)
+        for changed in candidate != first:  # a column whose signs are the stripe's does not change
+            height, width = box(changed)
+            assert height in (0, side)
+            assert width <= side
+            widest[side] = max(width, widest.get(side, 0))
+            touched |= {(axis, end) for axis in (0, 1) for end in (0, -1) if changed.any(0).any(1 - axis)[end]}
+    assert list(widest) == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
+    assert all(width == side for side, width in widest.items())
+    assert len(touched) == 4
 
 
 def test_square_keeps_a_candidate_where_the_score_falls_and_only_there():
