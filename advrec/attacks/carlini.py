@@ -69,8 +69,8 @@ class ExactCW:
     width are those of the allowed interval of each pixel. No step leaves the budget, so no penalty and no weight c is needed.
 
     Adam (Kingma & Ba 2015) keeps its moments between steps; its second one forgets as fast as the first, for tanh flattens the gradient by
-    orders of magnitude on the way, and steps scaled by what it was at the start would stall. From a random start, best iterate. A pixel at the edge of the box starts
-    at the middle of its interval and moves like any other.
+    orders of magnitude on the way, and steps scaled by what it was at the start would stall. From a random start, best iterate. A pixel
+    at the edge of the box starts at the middle of its interval and moves like any other.
     """
 
     steps: int
