@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(function=_status)
     attack = _study_command(commands, "attack", "one example, with pictures")
     attack.add_argument("--model", required=True)
-    attack.add_argument("--attack", required=True, help="a name of the table of attacks: pgd-128, apgd-100, auto, ...")
+    attack.add_argument("--attack", required=True, help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...")
     attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
     attack.add_argument("--target", required=True, type=int, metavar="ID", help="article whose list is entered")
     attack.add_argument("--article", required=True, type=int, metavar="ID", help="article whose image is changed")

@@ -147,6 +147,8 @@ def _attack_entry(value: Any) -> Any:
         value = {"attack": value}
     if not isinstance(value, dict) or not isinstance(value.get("attack"), str):
         return value
+    if value["attack"] == "transfer":
+        raise ValueError("a transfer is written {name: ..., attack: pgd-128, from: MODEL}")
     defaults = {"stop": "rank-1", "nested": True} if value["attack"] == "auto" else {"stop": "never", "nested": False}
     defaults |= {"restarts": 0, "from": None}
     if "name" not in value:

@@ -45,7 +45,8 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
     """Attack one tuple as the evaluation would, print the outcome, draw it; returns the picture's path."""
     if not 0.0 <= epsilon <= 1.0:
         raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
-    method = registry.build(attack)
+    spec = next((entry for entry in study.evaluation.attacks if entry.name == attack), None)
+    method = registry.build(spec.attack, restarts=spec.restarts) if spec else registry.build(attack)
     catalog, embeddings = _catalog(run, target, article), _embeddings(run, study, model)
     if target == article:
         raise ConfigError("--target and --article are the same article; name two")
@@ -59,7 +60,7 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
         examples=1,
         label=attack,
         seed=study.seed,
-        stop="rank-1" if attack == "auto" else "never",
+        stop=spec.stop if spec else "rank-1" if attack == "auto" else "never",
     )
     network = frozen(checkpoint.load(run.weights(model)))
     outcomes = evaluate_block(Recommender(network.embed, ExactIndex(embeddings)), method, block)

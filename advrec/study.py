@@ -40,8 +40,11 @@ def run_study(
     run = Run(out)
     run.check_directory()
     check_attacks(study)
-    check_models(study)
-    check_run(run, study)
+    # A report is made from Parquet alone, where neither the user's model nor its weights need be.
+    with_code = "train" in stages or "evaluate" in stages
+    if with_code:
+        check_models(study)
+    check_run(run, study, with_code=with_code)
     functions: dict[str, Callable[[], None]] = {
         "prepare": lambda: prepare(run, study, cluster),
         "train": lambda: train(run, study, cluster),
@@ -49,7 +52,7 @@ def run_study(
         "report": lambda: report(run, partial=partial),
     }
     with run.lock(), _Cluster(address) as cluster:
-        check_run(run, study)
+        check_run(run, study, with_code=with_code)
         remove_leftovers(run)
         write_text(run.study, yaml.safe_dump(config.as_dict(study), sort_keys=False))
         for stage in stages:
@@ -84,13 +87,14 @@ def check_models(study: Study) -> None:
                 raise ConfigError(f"models.{name}: {error}") from None
 
 
-def check_run(run: Run, study: Study) -> None:
-    """Refuse a run directory that holds something made with another configuration, before any work."""
+def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
+    """Refuse a run directory that holds something made with another configuration, before any work; without `with_code`, files that a
+    model of the user's own comes from are not looked at."""
     if run.catalog.exists():
         run.check_identity("catalog", catalog_identity(study))
     for model in study.models:
         if run.weights(model).exists():
-            run.check_identity(f"models/{model}", model_identity(study, model))
+            run.check_identity(f"models/{model}", model_identity(study, model, with_code=with_code))
     if run.tuples.exists():
         run.check_identity("tuples", tuples_identity(study))
     for cell in _cells(study):
@@ -107,14 +111,14 @@ def catalog_identity(study: Study) -> dict[str, Any]:
     return {**study.catalog.model_dump(mode="json"), "seed": study.seed}
 
 
-def model_identity(study: Study, model: str) -> dict[str, Any]:
+def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[str, Any]:
     """Everything of the study that determines a model's weights, that of its `init` included."""
     spec = study.models[model]
     identity = {**spec.model_dump(mode="json"), "seed": study.seed}
     if isinstance(spec, OwnModel):
         from advrec.model import own
 
-        return identity | own.fingerprint(spec)
+        return identity | (own.fingerprint(spec) if with_code else {})
     if identity["init"] != "none":
         identity["init_sha256"] = config.canonical_hash(model_identity(study, identity["init"]))
     return identity
@@ -212,6 +216,11 @@ def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:
         raise ConfigError(f"models.{model}: {error}") from None
     run.claim(f"models/{model}", model_identity(study, model), made=False)
     checkpoint.save(run.weights(model), network)
+    try:
+        own.check_same(network, checkpoint.load(run.weights(model)), spec.model)
+    except ConfigError as error:
+        run.weights(model).unlink()
+        raise ConfigError(f"models.{model}: {error}") from None
     _say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
 
 
@@ -303,7 +312,9 @@ def overview(run: Run, study: Study) -> str:
     """What is done, what is left and what was set aside, as lines of text."""
     done = {True: "done", False: "to do"}
     lines = [f"{run.directory}", f"prepare   {done[run.catalog.exists()]}"]
-    lines += [f"train     {model}: {done[run.weights(model).exists()]}" for model in study.models]
+    for model, spec in study.models.items():
+        taken = f"{spec.model}, not trained here" if isinstance(spec, OwnModel) else done[run.weights(model).exists()]
+        lines.append(f"train     {model}: {taken}")
     wanted = study.evaluation.tuples
     tuples = pq.read_metadata(run.tuples).num_rows if run.tuples.exists() else wanted if isinstance(wanted, int) else None
     for cell in cells.cells(study):

@@ -263,7 +263,7 @@ def test_a_shops_own_model_is_evaluated_on_its_own_photographs_without_training(
     assert len(table) == 2 * 2 * 12 * 2
     assert (table.linf <= table.epsilon.astype("float32")).all()
     automatic = table[table.attack == "auto"]
-    assert set(automatic.winner) <= {"apgd-50", "apgd-l2-100", "apgd-100", "auto", "start"}
+    assert set(automatic.winner) <= {"apgd-50", "apgd-l2-100", "apgd-100"}
     larger, smaller = (automatic[automatic.epsilon == e].set_index(["model", "tuple_id"]).adversarial_rank for e in (0.05, 0.02))
     assert (larger <= smaller).all()
     assert "adversarial_rank_png" in table

@@ -42,7 +42,9 @@ class APGD:
     """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first step 2 epsilon, best iterate.
 
     At each checkpoint, an image whose loss fell in less than 75 % of the steps since the last one, or whose best loss and step
-    length are those of the last one, takes half the step from there on and goes back to its best iterate, without momentum.
+    length are those of the last one, takes half the step from there on and goes back to its best iterate. Two
+    things differ from the paper: the best iterate takes the place of the one just evaluated, before a step is made of it; and the next
+    step is taken without momentum, which pointed elsewhere.
 
     Args:
         squared: descend the squared distance of the unnormalised embeddings instead of the objective's own loss. Its gradient also
@@ -65,7 +67,8 @@ class APGD:
         shares = [0.0, 0.22]
         while shares[-1] < 1.0:
             shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-        places = sorted({math.ceil(share * self.steps) for share in shares if share < 1.0})
+        # Rounded first: 0.57 * 100 is a little more than 57 in floating point.
+        places = sorted({math.ceil(round(share * self.steps, 9)) for share in shares if share < 1.0})
         return {place: place - before for before, place in itertools.pairwise(places)}
 
     def begin(self, problem: Problem) -> _Adapting:

@@ -24,7 +24,7 @@ class UniformNoise:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Square:
     """Square attack, l-infinity (Andriushchenko et al. 2020, algorithms 1 and 2): random squares are set to +-epsilon, channel by channel,
-    and kept where the score falls. From vertical stripes of +-epsilon; the squares shrink along the paper's schedule.
+    and kept where the score falls. From vertical stripes of +-epsilon; the squares begin and shrink as in AutoAttack's version of it.
 
     Args:
         queries: forward passes, the first image included.
@@ -62,7 +62,7 @@ class Square:
         return torch.where(signs > 0, problem.ball.upper, problem.ball.lower)
 
     def _side(self, query: int, shape: torch.Size) -> int:
-        """Of the squares, in pixels: the share halves at the paper's queries out of 10,000, in proportion."""
+        """Of the squares, in pixels: the share halves at these queries out of 10,000, in proportion."""
         halved = sum(query / self.queries * 10_000 > at for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
         return max(1, min(round(math.sqrt(self.share / 2**halved * shape[2] * shape[3])), shape[2], shape[3]))
 

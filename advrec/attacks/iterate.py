@@ -73,6 +73,8 @@ class Ledger:
         device, size = problem.images.device, len(problem.images)
         self._rows = torch.arange(size, device=device)
         """Of the images still in the batch, among all."""
+        self._rows_here = torch.arange(size)
+        """The same on the host, where costs are counted: no step waits for the device."""
         self._result = problem.images.clone()
         self._best = problem.images
         self._best_score = torch.full((size,), torch.inf, device=device)
@@ -88,7 +90,7 @@ class Ledger:
         Returns:
             Rows, among those of the batch, of the images that stay in it; None: all do.
         """
-        everyone = self._rows.cpu()
+        everyone = self._rows_here
         self._passes[everyone] += 1
         self._steps[everyone] += int(gradient)
         if self._keep_best:
@@ -109,6 +111,7 @@ class Ledger:
         staying = (~leaving).nonzero()[:, 0]
         self._problem = self._problem.select(staying)
         self._rows, self._best, self._best_score = self._rows[staying], self._best[staying], self._best_score[staying]
+        self._rows_here = self._rows.cpu()
         self._reference, self._gained_at = self._reference[staying], self._gained_at[staying]
         return staying
 

@@ -54,6 +54,7 @@ class Attacker:
         # TF32 rounds convolutions to 10 bits: distances would be off by 1e-3, and a stop at a margin of 1e-6 would mean nothing.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True  # a sign step turns the last bit of a gradient into another image
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._networks: dict[str, Network] = {}
         self._recommenders: dict[str, Recommender] = {}

@@ -73,7 +73,8 @@ class _Stage:
     def measure_health(self, model: str) -> None:
         """Numbers about the model itself, for the checks."""
         reference = self.reference(model)
-        pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:HEALTH_IMAGES])
+        most = min(HEALTH_IMAGES, max(2, self.study.evaluation.batch))
+        pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:most])
         unit = engine.Unit(key=f"health/{model}", method="health", arguments=lambda: (reference, pixels))
         failed = self.pool.run([unit], lambda _, measured: write_json(self.run.health(model), measured))
         if failed:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from advrec.config import AttackSpec, Study
 from advrec.store import Run
 
-PROTOCOL = 2  # raised whenever the same inputs give other rows
+PROTOCOL = 3  # raised whenever the same inputs give other rows
 
 
 class Cell(NamedTuple):
@@ -70,4 +70,6 @@ def identity(study: Study, cell: Cell) -> dict[str, Any]:
         "block": study.evaluation.block,
         "batch": study.evaluation.batch,
         "protocol": PROTOCOL,
+        # A last block that is cut short would count as done for more tuples.
+        "first": cell.first if cell.first is not None and cell.first % study.evaluation.block else None,
     }

@@ -51,6 +51,8 @@ def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
 def check_name(name: str) -> None:
     """Refuse a name that is no classifier of torchvision: raises ConfigError."""
     known = torchvision.models.list_models(module=torchvision.models)
+    if "." in name:
+        raise ConfigError(f"{name} is not a classifier of torchvision; a function is written package.module:function, with a colon")
     if name not in known:
         raise ConfigError(f"{name} is not a classifier of torchvision{suggest(name, known)}; for your own write package.module:function")
 

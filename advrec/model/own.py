@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,7 @@ class OwnNetwork(nn.Module):
         self.module = _module(architecture.model, imagenet=False)
 
     def embed(self, images: Tensor) -> Tensor:
-        made: Tensor = self.module(images)
+        made: Tensor = self.module(images).float()
         return made
 
 
@@ -63,7 +64,7 @@ class _Normalised(nn.Module):
 
 
 def fingerprint(spec: OwnModel) -> dict[str, str]:
-    """SHA-256 of the files that the model comes from: of its weights, and of the source file of its function.
+    """SHA-256 of the files that the model comes from: of its weights, and of the source file that names its function.
 
     Raises:
         ConfigError: a file is not there, the function cannot be imported, or torchvision does not know the name.
@@ -75,7 +76,14 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
         except OSError as error:
             raise ConfigError(f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights") from None
     if ":" in spec.model:
-        source = inspect.getsourcefile(_function(spec.model))
+        function = _function(spec.model)
+        try:
+            inspect.signature(function).bind()
+        except TypeError as error:
+            raise ConfigError(f"{spec.model} is called without arguments, and cannot be: {error}") from None
+        except ValueError:  # built in: it has no signature
+            pass
+        source = sys.modules[spec.model.partition(":")[0]].__file__
         if source is not None:
             hashes["code_sha256"] = _hash(Path(source))
     else:
@@ -109,6 +117,22 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
     network.dimension = embeddings.shape[1]
     network.architecture = OwnArchitecture(model=spec.model, image_size=image_size, dimension=network.dimension)
     return network
+
+
+@torch.inference_mode()
+def check_same(adopted: OwnNetwork, loaded: nn.Module, model: str) -> None:
+    """Refuse a model that its state dict does not determine: every process that attacks builds it anew and loads only that.
+
+    Raises:
+        ConfigError: what was built anew embeds an image differently.
+    """
+    size = adopted.architecture.image_size
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    if not isinstance(loaded, OwnNetwork) or not torch.allclose(adopted.embed(images), loaded.embed(images), rtol=1e-4, atol=1e-6):
+        raise ConfigError(
+            f"{model} called again and given the same state dict embeds differently; register everything that is drawn or read as a "
+            f"parameter or buffer, and remove randomness from the forward pass"
+        )
 
 
 def _module(model: str, *, imagenet: bool) -> nn.Module:
@@ -158,7 +182,11 @@ def _load(module: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds
-        raise ConfigError(f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        reason = "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {str(error).splitlines()[0]}"
+        raise ConfigError(
+            f"{path} cannot be read as weights ({type(error).__name__}{reason}); it must be a state dict, as "
+            f"torch.save(model.state_dict(), ...) or safetensors write it"
+        ) from None
     for key in ("state_dict", "model"):
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict):
@@ -175,7 +203,8 @@ def _load(module: nn.Module, path: Path) -> None:
         target.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ConfigError(f"{path} does not fit the model ({reason})") from None
+        shown = reason if len(reason) < 160 else f"{reason[:160]}..."
+        raise ConfigError(f"{path} does not fit the model ({shown}); is it the checkpoint of another network?") from None
 
 
 def _hash(path: Path) -> str:

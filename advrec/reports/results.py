@@ -94,7 +94,7 @@ class Results:
         """The model and each check of it, in the study's order; none where the study has switched them off."""
         if not self.study.evaluation.checks:
             return []
-        needed = self.outcomes[["model", "epsilon", "linf"]]
+        needed = self.outcomes[["model", "attack", "tuple_id", "epsilon", "linf", "adversarial_rank"]]
         return [
             (model, check)
             for model in self.study.models

@@ -9,7 +9,7 @@ from advrec.evaluation.checks import Check
 from advrec.reports.results import Results
 
 OFF = "The checks are switched off (evaluation.checks is 0): nothing here says whether the attacks of this study were strong enough."
-SHOWN = {"passed": "passed", "failed": "FAILED", "not measured": "not measured", "information": "for information"}
+SHOWN = {"passed": "passed", "undecided": "undecided", "failed": "FAILED", "not measured": "not measured", "information": "for information"}
 """What each verdict is called."""
 TEXT_WIDTH = 100
 
@@ -28,7 +28,7 @@ def summary(results: Results) -> str:
     """How many checks have which verdict, as a sentence."""
     counts = Counter(check.verdict for _, check in results.checks)
     shown = [f"{counts['passed']} passed", f"{counts['failed']} failed"]
-    shown += [f"{counts[verdict]} {SHOWN[verdict]}" for verdict in ("not measured", "information") if counts[verdict]]
+    shown += [f"{counts[verdict]} {SHOWN[verdict]}" for verdict in ("undecided", "not measured", "information") if counts[verdict]]
     return f"Checks: {', '.join(shown)}."
 
 
@@ -37,7 +37,7 @@ def alarm(results: Results) -> str:
     models: dict[str, list[str]] = {}
     for model, check in failed(results):
         models.setdefault(check.name, []).append(model)
-    judged = sum(check.verdict in ("passed", "failed") for _, check in results.checks)
+    judged = sum(check.verdict in ("passed", "undecided", "failed") for _, check in results.checks)
     named = "; ".join(f"{name} ({', '.join(on)})" for name, on in models.items())
     return f"{len(failed(results))} of {judged} checks failed: {named}." if models else ""
 

@@ -43,7 +43,7 @@ def test_exact_cw_makes_nearly_all_of_the_possible_gain_in_100_steps():
     problem = problem_towards((1.0, 0.0), encoder)
     clean, best = encoder.distance(problem.images), encoder.optimum(problem.images, problem.epsilon)
     gained = (clean - encoder.distance(registry.by_name("cw-exact-100")(problem).images)) / (clean - best)
-    assert (gained[1:] > 0.98).all()
+    assert (gained[1:] > 0.995).all()
 
 
 @pytest.mark.parametrize("name", ["apgd-100", "apgd-l2-100"])

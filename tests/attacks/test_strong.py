@@ -135,7 +135,7 @@ def test_the_images_above_meet_each_of_the_two_conditions_alone():
 
 @pytest.mark.parametrize("steps", [40, 50, 100, 128, 1000])
 def test_apgds_checkpoints_are_the_papers(steps):
-    """Section 3.2 with fractions. In floats 0.22 + 0.19 + ... can come out above the exact product, so the ceiling one step later."""
+    """Section 3.2 with fractions: in floats 0.22 + 0.19 + ... can come out above the exact product, and the ceiling one step later."""
     shares = [fractions.Fraction(0), fractions.Fraction(22, 100)]
     while shares[-1] + max(shares[-1] - shares[-2] - fractions.Fraction(3, 100), fractions.Fraction(6, 100)) < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - fractions.Fraction(3, 100), fractions.Fraction(6, 100)))
@@ -143,8 +143,7 @@ def test_apgds_checkpoints_are_the_papers(steps):
     ours = list(APGD(steps).checkpoints)
     if steps == 100:
         assert places == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert len(ours) == len(places)
-    assert all(0 <= mine - theirs <= 1 for mine, theirs in zip(ours, places, strict=True))
+    assert ours == places
     assert list(APGD(steps).checkpoints.values()) == [after - before for before, after in zip([0, *ours], ours, strict=False)]
 
 
@@ -192,6 +191,27 @@ def test_a_restart_of_mifgsm_begins_at_a_random_image():
     assert torch.equal(first, problem.images)
     assert torch.equal(again, dataclasses.replace(problem, draw=1).random_start())
     assert not torch.equal(again, first)
+
+
+# Carlini & Wagner inside the ball
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.5])
+def test_exact_cw_is_adam_on_tanh_written_out(epsilon):
+    for seed in SEEDS:
+        problem = one(seed, epsilon)
+        value, _ = by_hand(problem)
+        lower, upper = (problem.images - epsilon).clamp_min(0), (problem.images + epsilon).clamp_max(1)
+        w = torch.atanh(0.9 * problem.uniform()).double().requires_grad_(True)
+        adam, expected = torch.optim.Adam([w], lr=0.1, betas=(0.9, 0.9), eps=1e-30), []
+        for _ in range(13):
+            x = (lower + upper) / 2 + (upper - lower) / 2 * torch.tanh(w)
+            expected.append(x.detach())
+            adam.zero_grad()
+            x.backward(value(x)[1])
+            adam.step()
+        ours, _ = evaluated(registry.by_name("cw-exact-12"), problem)
+        assert torch.cat(ours).numpy() == pytest.approx(torch.cat(expected).numpy(), abs=1e-5)
 
 
 # Decaying PGD

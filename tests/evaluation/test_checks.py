@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from advrec import schema
 from advrec.attacks import registry
 from advrec.evaluation import checks, health, tuples
 from advrec.evaluation.block import Block, Recommender, evaluate_block
@@ -16,7 +15,7 @@ from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
 from tests.conftest import small_network, study
 
-EVALUATION = {"tuples": 40, "block": 40, "epsilons": [0.05, 0.1], "attacks": ["fgsm"], "checks": 40}
+EVALUATION = {"tuples": 40, "block": 40, "epsilons": [0.05, 0.1], "attacks": ["apgd-100"], "checks": 40}
 TUPLES = 40
 
 
@@ -64,8 +63,8 @@ def examine(catalog, embed, other=None):
             outcomes = evaluate_block(recommenders["model"], method, block, recommenders.get(attack.source))
             made.append(outcomes.rows.to_pandas().assign(model="model", attack=attack.name))
     measured = health.measure(recommenders["model"], to_images(catalog.pixels(catalog.ids_of("test")[:8])))
-    empty = schema.OUTCOMES.empty_table().to_pandas().assign(model="", attack="")
-    judged = checks.judge(asked, "model", 3, pd.concat(made), empty, measured)
+    probes = pd.concat(made)
+    judged = checks.judge(asked, "model", 3, probes, probes[probes["attack"] == "apgd-100"], measured)
     return {check.name: check for check in judged}
 
 
@@ -101,7 +100,7 @@ def test_a_model_without_gradients_is_flagged(catalog, network):
 def test_a_model_that_draws_random_numbers_is_flagged(catalog, network):
     judged = examine(catalog, lambda images: network.embed(images + 0.02 * torch.randn_like(images)))
     assert "two forward passes agree" in failed(judged)
-    assert "no budget, no change of rank" in failed(judged)
+    assert "no budget, no change" in failed(judged)
 
 
 def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, network):
@@ -112,6 +111,53 @@ def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, networ
 def test_collapsed_embeddings_are_flagged(catalog, network):
     judged = examine(catalog, lambda images: network.embed(images) + 100.0)
     assert "embeddings are spread out" in failed(judged)
+
+
+def fabricated(solved):
+    """Rows of 64 tuples at budgets 0.05 and 0.1, of which the first so many are solved; every probe solves 30 unless said otherwise."""
+    asked = study(models={"model": {"defense": "none"}, "other": {"defense": "none"}}, evaluation=EVALUATION | {"checks": 64})
+    rows = []
+    for cell in checks.cells(asked):
+        if cell.model == "model":
+            for epsilon in cell.epsilons:
+                first, last = solved.get((cell.attack.name, epsilon), (0, 64 if epsilon == 1.0 else 30))
+                rows += [(cell.attack.name, epsilon, t, 1 if first <= t < last else 50) for t in range(64)]
+    probes = pd.DataFrame(rows, columns=["attack", "epsilon", "tuple_id", "adversarial_rank"])
+    probes = probes.assign(model="model", linf=np.float32(0), clean_rank=50, clean_distance=0.5, adversarial_distance=0.5)
+    first, last = solved.get("study", (0, 30))
+    own = probes[(probes["attack"] == "apgd-100")].assign(adversarial_rank=[1 if first <= t < last else 50 for t in range(64)])
+    return {check.name: check.verdict for check in checks.judge(asked, "model", 3, probes, own, {})}
+
+
+@pytest.mark.parametrize(
+    ("name", "solved", "verdict"),
+    [
+        ("the study's attacks are as strong as the checks'", {}, "passed"),
+        ("the study's attacks are as strong as the checks'", {"study": (0, 27)}, "undecided"),
+        ("the study's attacks are as strong as the checks'", {"study": (0, 5)}, "failed"),
+        ("more steps are never worse", {("apgd-100", 0.05): (0, 40)}, "passed"),
+        ("more steps are never worse", {("apgd-100", 0.05): (0, 28)}, "undecided"),
+        ("more steps are never worse", {("apgd-100", 0.05): (0, 15)}, "failed"),
+        ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 29)}, "passed"),
+        ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 33)}, "undecided"),
+        ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 45)}, "failed"),
+        ("a restart gains nothing to speak of", {("apgd-50-restarted", 0.05): (0, 32)}, "undecided"),
+        ("a restart gains nothing to speak of", {("apgd-50-restarted", 0.05): (0, 45)}, "failed"),
+        ("success rises with the budget", {("apgd-50", 0.1): (0, 40)}, "passed"),
+        ("success rises with the budget", {("apgd-50", 0.1): (0, 28)}, "undecided"),
+        ("success rises with the budget", {("apgd-50", 0.1): (0, 10)}, "failed"),
+        ("without a limit nearly all succeed", {("mifgsm-100", 1.0): (0, 61)}, "passed"),
+        ("without a limit nearly all succeed", {("mifgsm-100", 1.0): (0, 50)}, "failed"),
+        ("gradients beat no gradients", {("square-500", 0.1): (0, 20)}, "passed"),
+        ("gradients beat no gradients", {("square-500", 0.1): (0, 33)}, "undecided"),
+        ("gradients beat no gradients", {("square-500", 0.1): (0, 50)}, "failed"),
+        ("gradients beat no gradients", {("square-500", 0.1): (0, 0), ("apgd-50", 0.1): (0, 0)}, "information"),
+        ("gradients beat another model's", {("from-other", 0.1): (0, 50)}, "failed"),
+        ("gradients beat another model's", {("from-other", 0.1): (20, 50)}, "passed"),
+    ],
+)
+def test_verdicts_are_decided_by_paired_counts(name, solved, verdict):
+    assert fabricated(solved)[name] == verdict
 
 
 def test_an_image_beyond_its_budget_is_flagged():

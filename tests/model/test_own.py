@@ -116,3 +116,27 @@ def test_every_backbone_of_the_configuration_builds_and_embeds():
     for name in get_args(Backbone):
         network = FashionNet(Architecture(backbone=name, width=1.0, categories=("a", "b"), textures=())).eval()
         assert network.embed(torch.rand(1, 3, 64, 64)).shape == (1, network.dimension)
+
+
+def test_a_model_that_its_state_dict_does_not_determine_is_noticed(tmp_path):
+    for function, same in (("resnet18", True), ("unregistered", False)):
+        network = own.adopt(spec(f"tests.shop.resnet:{function}"), 32)
+        checkpoint.save(tmp_path / "m.safetensors", network)
+        loaded = checkpoint.load(tmp_path / "m.safetensors")
+        if same:
+            own.check_same(network, loaded, function)
+        else:
+            with pytest.raises(ConfigError, match="embeds differently"):
+                own.check_same(network, loaded, function)
+
+
+def test_partials_are_functions_and_functions_with_arguments_are_refused():
+    assert own.adopt(spec("tests.shop.resnet:narrow"), 32).dimension == 32
+    assert set(own.fingerprint(spec("tests.shop.resnet:narrow"))) == {"code_sha256"}
+    with pytest.raises(ConfigError, match="is called without arguments"):
+        own.fingerprint(spec("tests.shop.resnet:Block"))
+
+
+def test_embeddings_become_float32():
+    network = own.adopt(spec("tests.shop.resnet:double"), 32)
+    assert network.embed(torch.rand(1, 3, 32, 32)).dtype == torch.float32

@@ -104,13 +104,13 @@ def test_a_transfer_says_what_it_was_made_on(make_run):
 def test_a_healthy_run_shows_its_checks_between_comparison_and_success(finished):
     text = html.unescape(Page((finished.report / "index.html").read_text(encoding="utf-8")).text)
     assert text.index("Defenses compared") < text.index("Can these numbers be trusted?") < text.index("Success against budget")
-    assert "Checks: 36 passed, 0 failed, 3 for information." in text
+    assert "Checks: 39 passed, 0 failed, 3 for information." in text
     assert "first 12 tuples" in text
     made = csv(finished, "checks")
-    assert made["model"].tolist() == ["unsecured"] * 13 + ["at"] * 13 + ["cat"] * 13
+    assert made["model"].tolist() == ["unsecured"] * 14 + ["at"] * 14 + ["cat"] * 14
     assert set(made["verdict"]) == {"passed", "information"}
     assert "FAILED" not in tables.comparison_text(finished)
-    assert "Checks: 36 passed, 0 failed" in tables.comparison_text(finished)
+    assert "Checks: 39 passed, 0 failed" in tables.comparison_text(finished)
 
 
 @pytest.mark.usefixtures("quick")
@@ -118,10 +118,10 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
     run = make_run(checks=12)
     write_json(run.health("at"), HEALTH | {"mean_cosine": 0.991, "effective_rank": 1.4})
     for model in ("at", "unsecured"):
-        probe(run, model, "fgsm", lambda rows: rows.assign(adversarial_rank=rows["adversarial_rank"] + 1))
+        probe(run, model, "fgsm", lambda rows: rows.assign(adversarial_distance=rows["adversarial_distance"] + np.float32(0.01)))
     raw = page_of(run)
     banner = html.unescape(Page(raw[raw.index('class="banner"') : raw.index("<main>")]).text)
-    named = "3 of 36 checks failed: no budget, no change of rank (unsecured, at); embeddings are spread out (at)."
+    named = "3 of 39 checks failed: no budget, no change (unsecured, at); embeddings are spread out (at)."
     assert named in banner
     warning = (
         "at: embeddings are spread out: mean cosine of two articles 0.991, effective rank 1.4 of 1280, n = 30. "
@@ -133,7 +133,7 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
     lines = tables.comparison_text(run).splitlines()
     assert max(map(len, lines)) <= 100
     said = " ".join(line.strip() for line in lines)
-    assert "Checks: 33 passed, 3 failed" in said
+    assert "Checks: 36 passed, 3 failed" in said
     assert f"FAILED on {warning}" in said
     failed = csv(run, "checks").query("verdict == 'failed'")
     assert failed["model"].tolist() == ["unsecured", "at", "at"]
@@ -162,7 +162,7 @@ def test_what_was_not_measured_is_said(make_run):
             run.block(model, "mifgsm-100", block, "checks").unlink()
     text = text_of(run)
     assert "Checks incomplete: 6 of their blocks are missing" in text
-    assert "Checks: 30 passed, 0 failed, 6 not measured, 3 for information." in text
+    assert "Checks: 33 passed, 0 failed, 6 not measured, 3 for information." in text
     missing = csv(run, "checks").query("verdict == 'not measured'")
     assert missing["check"].tolist() == ["without a limit nearly all succeed"] * 3 + [
         "gradients are not zero",

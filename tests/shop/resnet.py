@@ -1,5 +1,6 @@
 """A shop's own model, as its engineers would write it: a ResNet-18 (He et al. 2016) that knows nothing of advrec."""
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -77,3 +78,31 @@ class Detached(nn.Module):
 
 def detached():
     return Detached()
+
+
+class Unregistered(nn.Module):
+    """Draws its projection anew each time it is built, and keeps it out of the state dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 3)
+        self.projection = torch.randn(8, 16)
+
+    def forward(self, images):
+        return self.convolution(images).mean((2, 3)) @ self.projection
+
+
+def unregistered():
+    return Unregistered()
+
+
+narrow = partial(ResNet18, width=4)
+
+
+class Double(nn.Module):
+    def forward(self, images):
+        return images.double().flatten(1)
+
+
+def double():
+    return Double()
