@@ -160,7 +160,8 @@ def test_one_and_two_actors_give_equal_rows(place, tmp_path):
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
-    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": [{"name": "slow", "attack": "pgd-300"}]})
+    slow = [{"name": name, "attack": "pgd-300"} for name in ("slow", "slower", "slowest")]
+    study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": slow})
     run = tmp_path / "results" / "tiny"
     shutil.copytree(place / "results" / "tiny", run)
     process = subprocess.Popen(
@@ -178,7 +179,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
     assert advrec("evaluate", study, cwd=tmp_path).returncode == 0
     after = blocks(run)
     assert {name: after[name] for name in before} == before
-    assert len(after) == len(blocks(place / "results" / "tiny")) + 3
+    assert len(after) == len(blocks(place / "results" / "tiny")) + 9
 
 
 def test_recommend_and_attack_print_and_draw(place):

@@ -57,7 +57,6 @@ class Ensemble:
             better = torch.where(now_solved == kept_solved[rows], scores < best[rows], now_solved)
             images[rows[better]] = attacked.images[better]
             best[rows[better]] = scores[better]
-            kept_solved[rows] |= now_solved
             solved[rows] |= now_solved
             steps[rows.cpu()] += attacked.gradient_steps
             passes[rows.cpu()] += attacked.forward_passes + tests + 1

@@ -143,15 +143,14 @@ def test_an_image_that_is_below_only_before_the_round_trip_does_not_stop(name):
     assert torch.equal(png(problem.ball.project(through.images)), problem.images)
 
 
-@pytest.mark.parametrize("name", ["pgd-decay-20", "apgd-20", "cw-exact-20"])
-def test_a_solved_image_is_returned_even_where_one_before_scored_lower_but_did_not_survive_the_round_trip(name):
+def test_a_solved_image_is_returned_even_where_one_before_scored_lower_but_did_not_survive_the_round_trip():
     def coarse(images):
         return (images * 4).round() / 4
 
     problem = problem_of(32, epsilon=0.3)
-    below = score(problem.objective, coarse(build(name)(problem).images)) + 0.05
+    below = score(problem.objective, coarse(build("apgd-20")(problem).images)) + 0.05
     problem = watch(problem)
-    result = build(name)(with_goal(problem, below, stop="rank-1", round_trips=(coarse,)))
+    result = build("apgd-20")(with_goal(problem, below, stop="rank-1", round_trips=(coarse,)))
     passed_over = 0
     for row in (result.gradient_steps < 20).nonzero()[:, 0].tolist():
         iterates = [entry.images[entry.rows.index(row)] for entry in problem.objective.asked(row) if entry.gradient]

@@ -260,8 +260,8 @@ def box(changed):
     return (int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1) if len(rows) else (0, 0)
 
 
-def papers_side(query, queries, pixels):
-    """Andriushchenko et al. (2020), section 5: p = 0.8 is halved at these iterations of 10,000."""
+def stated_side(query, queries, pixels):
+    """AutoAttack's version of Andriushchenko et al. (2020): p = 0.8 is halved at these iterations of 10,000."""
     p = 0.8
     for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000):
         if query / queries * 10_000 > at:
@@ -269,7 +269,7 @@ def papers_side(query, queries, pixels):
     return max(1, round(math.sqrt(p * pixels)))
 
 
-def test_squares_windows_have_the_papers_sides_and_reach_all_edges():
+def test_squares_windows_have_the_stated_sides_and_reach_all_edges():
     """On a flat objective nothing is kept: each candidate is the first image with one window replaced."""
     clean, queries = torch.full((2, 3, 32, 32), 0.5), 1000
     objective = CosineDistance(lambda images: images.flatten(1)[:, :2] * 0.0 + 1.0, torch.ones(2, 2))
@@ -278,7 +278,7 @@ def test_squares_windows_have_the_papers_sides_and_reach_all_edges():
     first, *candidates = (entry.images for entry in problem.objective.log)
     widest, touched = {}, set()
     for query, candidate in enumerate(candidates, 1):
-        side = papers_side(query, queries, 32 * 32)
+        side = stated_side(query, queries, 32 * 32)
         for changed in candidate != first:  # a column whose signs are the stripe's does not change
             height, width = box(changed)
             assert height in (0, side)
@@ -298,7 +298,7 @@ def test_square_keeps_a_candidate_where_the_score_falls_and_only_there():
         scores = score(problem.objective.select(torch.full((len(seen),), row)), seen)
         current, kept = 0, 0
         for query in range(1, 60):
-            side = papers_side(query, 60, 16)
+            side = stated_side(query, 60, 16)
             assert all(length <= side for length in box(seen[query] != seen[current]))  # made from the best so far
             if scores[query] < scores[current]:
                 current, kept = query, kept + 1
