@@ -42,9 +42,9 @@ class APGD:
     """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first step 2 epsilon, best iterate.
 
     At each checkpoint, an image whose loss fell in less than 75 % of the steps since the last one, or whose best loss and step
-    length are those of the last one, takes half the step from there on and goes back to its best iterate. Two
-    things differ from the paper: the best iterate takes the place of the one just evaluated, before a step is made of it; and the next
-    step is taken without momentum, which pointed elsewhere. As there is no checkpoint before the first, only the share of falls decides there.
+    length are those of the last one, takes half the step from there on and goes back to its best iterate. Two things differ from
+    the paper: the best iterate takes the place of the one just evaluated, before a step is made of it; and the next step is taken
+    without momentum, which pointed elsewhere. Before the first checkpoint there is none, so there only the share of falls decides.
 
     Args:
         squared: descend the squared distance of the unnormalised embeddings instead of the objective's own loss. Its gradient also
