@@ -196,6 +196,11 @@ class EvaluationSpec(Strict):
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples the evaluation examines itself; 0: not at all."""
 
+    @property
+    def round_trips(self) -> tuple[str, ...]:
+        """The deliveries other than float, which is always there."""
+        return tuple(delivery for delivery in self.delivery if delivery != "float")
+
     @model_validator(mode="after")
     def _no_repeats(self) -> "EvaluationSpec":
         for key, values in (

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
@@ -13,7 +12,7 @@ from advrec.evaluation.block import Block, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex, Floats
 from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
-from advrec.model.encoder import frozen, to_images
+from advrec.model.encoder import embed_all, frozen
 from advrec.reports import gallery
 from advrec.store import Run, read_embeddings
 
@@ -97,10 +96,8 @@ def _embeddings(run: Run, study: Study, model: str) -> Floats:
     network = checkpoint.load(run.weights(model))
     if run.embeddings(model).exists():
         return read_embeddings(run, model, network.dimension)
-    catalog, encoder = Catalog(run), frozen(network)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(catalog), 64):
-            ids = range(start, min(start + 64, len(catalog)))
-            parts.append(encoder.embed(to_images(catalog.pixels(ids))).numpy())
-    return np.concatenate(parts)
+    catalog, shard = Catalog(run), 256  # articles decoded at once
+    starts = range(0, len(catalog), shard)
+    pixels = (catalog.pixels(range(start, min(start + shard, len(catalog)))) for start in starts)
+    embed = frozen(network).embed
+    return np.concatenate([embed_all(embed, part) for part in pixels])

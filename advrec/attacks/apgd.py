@@ -58,7 +58,7 @@ class APGD:
         if self.squared:
             if not isinstance(problem.objective, CosineDistance):
                 raise TypeError("the squared distance is one of embeddings; this objective has none")
-            problem = dataclasses.replace(problem, objective=problem.objective.descending(squared_distance))
+            problem = problem.but(objective=problem.objective.descending(squared_distance))
         return minimise(problem, self, steps=self.steps, keep="best")
 
     @cached_property

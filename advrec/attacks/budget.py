@@ -16,6 +16,10 @@ class Ball(NamedTuple):
         """The nearest images inside the ball and the box, (N, C, H, W)."""
         return torch.clamp(images, self.lower, self.upper)
 
+    def select(self, rows: Tensor | slice) -> "Ball":
+        """The bounds of some of the images."""
+        return Ball(self.lower[rows], self.upper[rows])
+
 
 def ball(clean: Tensor, epsilon: Tensor) -> Ball:
     """The ball of `epsilon` (N,), 0..1, float64, around the images `clean` (N, C, H, W), float32, [0, 1]."""

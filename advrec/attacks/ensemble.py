@@ -49,7 +49,7 @@ class Ensemble:
             if not len(rows):
                 break
             mine = problem.select(rows)
-            mine = mine.afresh(place, None if place else mine.start)
+            mine = mine.but(draw=place, start=None if place else mine.start)
             attacked = member.attack(mine)
             scores = score(mine.objective, mine.ball.project(attacked.images))
             now_solved, tests = mine.solved(attacked.images, scores)

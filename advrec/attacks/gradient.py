@@ -98,7 +98,7 @@ def mixed_pgd(problem: Problem, steps: Sequence[int]) -> Tensor:
     for taken in range(max(steps, default=0)):
         active = sum(k > taken for k in steps)
         objective = problem.objective.select(torch.arange(active, device=device))
-        inside = Ball(ball.lower[:active], ball.upper[:active])
+        inside = ball.select(slice(active))
         gradient = evaluate(objective, current[:active]).gradient
         current[:active] = signed_step(inside, current[:active], gradient, length[:active])
     return current

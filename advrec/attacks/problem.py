@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch import Tensor
 from advrec.attacks import budget
 from advrec.attacks.budget import Ball
 from advrec.attacks.objective import Objective, score
-
-Stop = Literal["never", "rank-1", "converged"]
+from advrec.config import Stop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,15 +72,16 @@ class Problem:
             seeds=None if self.seeds is None else self.seeds[rows.cpu()],
             goal=goal,
         )
-        # Rows of the ball, not a ball of the rows: it is made in float64 and costs a tenth of a gradient step.
-        selected.__dict__["ball"] = Ball(self.ball.lower[rows], self.ball.upper[rows])
-        return selected
+        return selected._keeping(self.ball.select(rows))
 
-    def afresh(self, draw: int, start: Tensor | None = None) -> Self:
-        """The same problem for another random stream, and from another start."""
-        other = dataclasses.replace(self, draw=draw, start=start)
-        other.__dict__["ball"] = self.ball
-        return other
+    def but(self, **changes: Any) -> Self:
+        """The same images and budgets with another objective, start or draw."""
+        return dataclasses.replace(self, **changes)._keeping(self.ball)
+
+    def _keeping(self, ball: Ball) -> Self:
+        """With the ball that is known already: it is made in float64 and costs a tenth of a gradient step."""
+        self.__dict__["ball"] = ball  # where cached_property looks
+        return self
 
     def streams(self) -> list[np.random.Generator]:
         """A random generator for each image."""
@@ -116,7 +116,7 @@ class Problem:
         rows = solved.nonzero()[:, 0]
         if not len(rows):
             return solved, passes
-        final = self.select(rows).ball.project(images[rows])
+        final = self.ball.select(rows).project(images[rows])
         outside = (final != images[rows]).flatten(1).any(1)
         tests = [(rows, trip(final)) for trip in self.goal.round_trips]
         tests += [(rows[outside], final[outside])] if outside.any() else []

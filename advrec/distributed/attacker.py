@@ -17,11 +17,10 @@ from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import frozen, to_images
+from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.memory import keep_freed
 
 THREADS = 1  # of each actor, everywhere: rows must not depend on the machine
-EMBED_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,13 +60,7 @@ class Attacker:
 
     def embed(self, model: ModelRef, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8."""
-        network = self._network(model)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(pixels), EMBED_BATCH):
-                images = to_images(pixels[start : start + EMBED_BATCH].copy(), self._device)
-                parts.append(network.embed(images).float().cpu().numpy())
-        return np.concatenate(parts)
+        return embed_all(self._network(model).embed, pixels, self._device)
 
     def attack(self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block) -> Outcomes:
         """The rows of one block under an attack of the study, made on `source` where that is another model."""

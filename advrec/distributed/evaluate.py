@@ -57,6 +57,7 @@ class _Stage:
     def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: engine.Pool) -> None:
         self.run, self.study, self.catalog, self.tuples, self.pool = run, study, catalog, tuples, pool
         self._references: dict[str, ModelRef] = {}
+        self._tuples_hash = schema.content_hash(tuples)
         self._hashes = {model: provenance.file_hash(run.weights(model)) for model in study.models}
 
     def evaluate(self, model: str, missing: list[tuple[Cell, int]]) -> dict[str, str]:
@@ -65,7 +66,7 @@ class _Stage:
                 "weights": self._hashes[model],
                 "source_weights": self._hashes.get(cell.attack.source or ""),
                 "catalog": self.catalog.sha256,
-                "tuples": schema.content_hash(self.tuples),
+                "tuples": self._tuples_hash,
             }
             self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
         return self._attack(model, missing)

@@ -15,10 +15,11 @@ from advrec import schema
 from advrec.attacks import budget
 from advrec.attacks.ensemble import START
 from advrec.attacks.objective import CosineDistance, score
-from advrec.attacks.problem import Goal, Problem, Stop
+from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import Attack
 from advrec.attacks.result import Attacked
 from advrec.catalog.pixels import Pixels
+from advrec.config import Stop
 from advrec.evaluation.delivery import round_trip
 from advrec.index.exact import ExactIndex, pair_distances
 from advrec.model.encoder import to_images

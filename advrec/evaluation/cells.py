@@ -34,9 +34,10 @@ class Cell(NamedTuple):
 def cells(study: Study) -> list[Cell]:
     """What the study asks for, in the order of work: model by model, so that an actor changes its model as seldom as possible."""
     evaluation = study.evaluation
-    deliveries = tuple(delivery for delivery in evaluation.delivery if delivery != "float")
     return [
-        Cell("attacks", model, attack, evaluation.epsilons, deliveries) for model in study.models for attack in evaluation.attacks
+        Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
+        for model in study.models
+        for attack in evaluation.attacks
     ]
 
 

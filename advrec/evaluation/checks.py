@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from advrec.config import AttackSpec, Stop, Study
@@ -18,7 +16,6 @@ from advrec.evaluation.cells import Cell
 from advrec.evaluation.rates import paired_difference, wilson
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
-Ranks = npt.NDArray[np.int64]
 
 WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
 # At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds; small steps from the clean image do

@@ -11,6 +11,7 @@ import torch
 
 from advrec import store
 from advrec.errors import AdvrecError
+from advrec.model import own
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.own import OwnArchitecture, OwnNetwork
 
@@ -20,7 +21,7 @@ AnyArchitecture = Architecture | OwnArchitecture
 
 def build(architecture: AnyArchitecture) -> Network:
     """The network without its weights."""
-    return FashionNet(architecture) if isinstance(architecture, Architecture) else OwnNetwork(architecture)
+    return FashionNet(architecture) if isinstance(architecture, Architecture) else own.build(architecture)
 
 
 def save(path: Path, network: Network) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from advrec.model.fashionnet import FashionNet
 from advrec.model.own import OwnNetwork
 
+EMBED_BATCH = 64
 AGREE = 1e-4  # relative: folding changes an embedding by rounding only
 
 N = TypeVar("N", bound=nn.Module)
@@ -66,6 +67,16 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
                 module.bias.copy_(bias)
         elif isinstance(module, nn.Linear) and isinstance(source, nn.Linear):
             module.load_state_dict(source.state_dict())
+
+
+@torch.inference_mode()
+def embed_all(
+    embed: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu"
+) -> npt.NDArray[np.float32]:
+    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, batch by batch."""
+    batches = (pixels[start : start + EMBED_BATCH] for start in range(0, len(pixels), EMBED_BATCH))
+    # Copied, for what comes from the object store is read-only.
+    return np.concatenate([embed(to_images(batch.copy(), device)).float().cpu().numpy() for batch in batches])
 
 
 def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

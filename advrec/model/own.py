@@ -1,13 +1,13 @@
 """Models that were trained elsewhere: a user's function, or a network of torchvision with a file of weights."""
 
+import contextlib
 import dataclasses
-import hashlib
 import importlib
 import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from advrec.config import OwnModel
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
+from advrec.provenance import file_hash
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,11 +36,11 @@ class OwnArchitecture:
 class OwnNetwork(nn.Module):
     """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension), by whatever module the user gives."""
 
-    def __init__(self, architecture: OwnArchitecture) -> None:
+    def __init__(self, architecture: OwnArchitecture, module: nn.Module) -> None:
         super().__init__()
         self.architecture = architecture
         self.dimension = architecture.dimension
-        self.module = _module(architecture.model, imagenet=False)
+        self.module = module
 
     def embed(self, images: Tensor) -> Tensor:
         made: Tensor = self.module(images).float()
@@ -72,7 +73,7 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
     hashes = {}
     if spec.checkpoint is not None:
         try:
-            hashes["checkpoint_sha256"] = _hash(Path(spec.checkpoint))
+            hashes["checkpoint_sha256"] = file_hash(Path(spec.checkpoint))
         except OSError as error:
             raise ConfigError(f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights") from None
     if ":" in spec.model:
@@ -85,7 +86,7 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
             pass
         source = sys.modules[spec.model.partition(":")[0]].__file__
         if source is not None:
-            hashes["code_sha256"] = _hash(Path(source))
+            hashes["code_sha256"] = file_hash(Path(source))
     else:
         backbones.check_name(spec.model)
     return hashes
@@ -98,15 +99,13 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
         ConfigError: it is not.
         AdvrecError: ImageNet weights cannot be had.
     """
-    network = OwnNetwork.__new__(OwnNetwork)
-    nn.Module.__init__(network)
-    network.module = _module(spec.model, imagenet=spec.weights == "imagenet")
+    module = _module(spec.model, imagenet=spec.weights == "imagenet")
     if spec.checkpoint is not None:
-        _load(network.module, Path(spec.checkpoint))
-    network.eval()
+        _load(module, Path(spec.checkpoint))
+    module.eval()
     images = torch.rand(2, 3, image_size, image_size, requires_grad=True)
     with _blamed_on(spec.model):
-        embeddings = network.module(images)
+        embeddings = module(images)
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != 2:
         shape = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
         raise ConfigError(f"{spec.model} gives {shape} for 2 images of {image_size} pixels; it must give embeddings (2, D)")
@@ -114,9 +113,13 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
         raise ConfigError(f"{spec.model} gives embeddings that are not finite; look at its weights and at the range of its input, [0, 1]")
     if not embeddings.requires_grad or torch.autograd.grad(embeddings.sum(), images, allow_unused=True)[0] is None:
         raise ConfigError(f"{spec.model} gives embeddings without a gradient with respect to the image; remove no_grad and detach from it")
-    network.dimension = embeddings.shape[1]
-    network.architecture = OwnArchitecture(model=spec.model, image_size=image_size, dimension=network.dimension)
-    return network
+    architecture = OwnArchitecture(model=spec.model, image_size=image_size, dimension=embeddings.shape[1])
+    return OwnNetwork(architecture, module).eval()
+
+
+def build(architecture: OwnArchitecture) -> OwnNetwork:
+    """The network before its weights are loaded; raises ConfigError where the user's function cannot be called."""
+    return OwnNetwork(architecture, _module(architecture.model, imagenet=False))
 
 
 @torch.inference_mode()
@@ -158,20 +161,17 @@ def _function(model: str) -> Callable[[], Any]:
     return function
 
 
-class _blamed_on:  # noqa: N801 - used like a function
+@contextlib.contextmanager
+def _blamed_on(model: str) -> Iterator[None]:
     """Whatever a user's code raises becomes one sentence that names it."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, AdvrecError):
-            first = (str(error).strip() or "no message").splitlines()[0]
-            hint = f"; run advrec where {self._model.partition('.')[0]} can be imported" if isinstance(error, ImportError) else ""
-            raise ConfigError(f"{self._model} raised {type(error).__name__}: {first}{hint}") from error
+    try:
+        yield
+    except AdvrecError:
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        hint = f"; run advrec where {model.partition('.')[0]} can be imported" if isinstance(error, ImportError) else ""
+        raise ConfigError(f"{model} raised {type(error).__name__}: {first}{hint}") from error
 
 
 def _load(module: nn.Module, path: Path) -> None:
@@ -205,8 +205,3 @@ def _load(module: nn.Module, path: Path) -> None:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         shown = reason if len(reason) < 160 else f"{reason[:160]}..."
         raise ConfigError(f"{path} does not fit the model ({shown}); is it the checkpoint of another network?") from None
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

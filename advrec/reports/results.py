@@ -48,9 +48,9 @@ class Results:
         return next(attack for attack in self.study.evaluation.attacks if attack.name == name)
 
     @property
-    def deliveries(self) -> list[str]:
+    def deliveries(self) -> tuple[str, ...]:
         """Other than float."""
-        return _deliveries(self.study)
+        return self.study.evaluation.round_trips
 
     @property
     def blocks_per_cell(self) -> int:
@@ -151,7 +151,7 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    rows: pd.DataFrame = read_outcomes(run.attacks, schema.outcomes(_deliveries(study))).to_pandas()
+    rows: pd.DataFrame = read_outcomes(run.attacks, schema.outcomes(study.evaluation.round_trips)).to_pandas()
     named = (
         rows["model"].isin(list(study.models))
         & rows["attack"].isin([attack.name for attack in evaluation.attacks])
@@ -169,10 +169,6 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     wanted = {(cell.model, cell.attack.name, epsilon) for cell in checks.cells(study) for epsilon in cell.epsilons}
     keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])
     return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(drop=True)
-
-
-def _deliveries(study: Study) -> list[str]:
-    return [delivery for delivery in study.evaluation.delivery if delivery != "float"]
 
 
 def _of_models(run: Run, study: Study, name: str) -> dict[str, dict[str, Any]]:

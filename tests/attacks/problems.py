@@ -26,6 +26,17 @@ def families(steps: int, queries: int) -> list[str]:
     return [name for name in names(steps, queries) if name not in registry.FIXED]
 
 
+def same_as_alone(name: str, problem: Problem) -> None:
+    """Each image ends, at the same cost, as it does in a problem of its own."""
+    together = build(name)(problem)
+    for row in range(len(problem.images)):
+        result = build(name)(alone(problem, row))
+        assert (result.images[0] - together.images[row]).abs().max() <= 1e-5
+        assert result.gradient_steps[0] == together.gradient_steps[row]
+        assert result.forward_passes[0] == together.forward_passes[row]
+        assert result.winners == together.winners[row : row + 1]
+
+
 @functools.cache
 def build(name: str):
     """As the evaluation builds it; auto nests there."""

@@ -11,7 +11,7 @@ from advrec.attacks import budget
 from advrec.attacks.carlini import ExactCW
 from advrec.attacks.objective import CosineDistance
 from advrec.attacks.problem import Goal, Problem
-from tests.attacks.problems import PIXELS, UNSEEDED, LinearEncoder, alone, build, curved, names, problem_of, watch
+from tests.attacks.problems import PIXELS, UNSEEDED, LinearEncoder, alone, build, curved, names, problem_of, same_as_alone, watch
 
 QUICK = names(steps=3, queries=12)
 ALL = ["auto", *QUICK]
@@ -186,13 +186,7 @@ def test_the_other_attacks_draw_nothing(name):
 @pytest.mark.parametrize("name", ["auto", *names(steps=10, queries=40)])
 def test_an_image_gets_what_it_gets_alone_whatever_budgets_stand_beside_it(name):
     problem = problem_of(4, epsilon=[0.01, 0.05, 0.3, 0.9])
-    together = build(name)(problem)
-    for row in range(4):
-        result = build(name)(alone(problem, row))
-        assert result.images[0].numpy() == pytest.approx(together.images[row].numpy(), abs=1e-5)
-        assert result.gradient_steps[0] == together.gradient_steps[row]
-        assert result.forward_passes[0] == together.forward_passes[row]
-        assert result.winners == together.winners[row : row + 1]
+    same_as_alone(name, problem)
 
 
 def test_some_of_the_problems_images_keep_their_balls_in_another_draw_too():
@@ -200,8 +194,8 @@ def test_some_of_the_problems_images_keep_their_balls_in_another_draw_too():
     for narrowed in (
         alone(problem, 2),
         problem.select(torch.tensor([3, 1])),
-        problem.afresh(1),
-        problem.select(torch.tensor([3, 1])).afresh(2),
+        problem.but(draw=1),
+        problem.select(torch.tensor([3, 1])).but(draw=2),
     ):
         expected = budget.ball(narrowed.images, narrowed.epsilon)
         assert torch.equal(narrowed.ball.lower, expected.lower)

@@ -8,7 +8,7 @@ import torch
 from advrec.attacks import registry
 from advrec.attacks.objective import CosineDistance, score
 from advrec.attacks.problem import Goal, Problem
-from tests.attacks.problems import LinearEncoder, alone, build, centred, families, problem_of, watch
+from tests.attacks.problems import LinearEncoder, alone, build, centred, families, problem_of, same_as_alone, watch
 
 NAMES = ["auto", *families(steps=20, queries=60)]
 UNREACHABLE = -1.0
@@ -64,12 +64,7 @@ def test_an_image_that_is_never_solved_takes_all_steps_to_the_same_end(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_who_leaves_changes_nothing_for_the_others(name):
     problem = graded(name)
-    together = build(name)(problem)
-    for row in range(5):
-        result = build(name)(alone(problem, row))
-        assert result.images[0].numpy() == pytest.approx(together.images[row].numpy(), abs=1e-5)
-        assert result.gradient_steps[0] == together.gradient_steps[row]
-        assert result.forward_passes[0] == together.forward_passes[row]
+    same_as_alone(name, problem)
 
 
 def test_what_the_test_of_a_solved_image_costs_does_not_depend_on_the_image_beside_it():
@@ -210,12 +205,8 @@ def test_the_least_gain_that_counts_is_the_stated_one(share, steps):
 @pytest.mark.parametrize("name", [name for name in families(steps=80, queries=80) if name != "cw-80"])  # whose images never stand still
 def test_who_converges_changes_nothing_for_the_others(name):
     problem = with_goal(problem_of(4, epsilon=[0.3, 0.0, 0.03, 0.1]), [UNREACHABLE] * 4, stop="converged")
+    same_as_alone(name, problem)
     together = build(name)(problem)
-    for row in range(4):
-        result = build(name)(alone(problem, row))
-        assert result.images[0].numpy() == pytest.approx(together.images[row].numpy(), abs=1e-5)
-        assert result.gradient_steps[0] == together.gradient_steps[row]
-        assert result.forward_passes[0] == together.forward_passes[row]
     assert len(set(together.forward_passes.tolist())) > 1
 
 
