@@ -165,7 +165,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
     run = tmp_path / "results" / "tiny"
     shutil.copytree(place / "results" / "tiny", run)
     process = subprocess.Popen(
-        [*ADVREC, "evaluate", str(study)], cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*ADVREC, "evaluate", str(study)],
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job, and so these tests in one, ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while not (run / "attacks" / "model=unsecured" / "attack=slow").exists() and time.monotonic() < deadline:
