@@ -96,10 +96,7 @@ def _load(parsed: argparse.Namespace) -> tuple[config.Study, Path]:
 def _stages(parsed: argparse.Namespace) -> int:
     loaded, out = _load(parsed)
     if parsed.dry_run:
-        study.check_attacks(loaded)
-        study.check_models(loaded)
-        study.check_run(Run(out), loaded)
-        print(study.overview(Run(out), loaded))
+        print(study.dry_run(Run(out), loaded))
         return 0
     return study.run_study(loaded, out, stages=parsed.stages, address=parsed.address)
 

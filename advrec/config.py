@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -19,40 +17,14 @@ from pydantic import (
 )
 
 from advrec import strict_yaml
+from advrec.catalog_spec import CatalogSpec
 from advrec.errors import ConfigError
+from advrec.spec import Epsilon, Name, Strict
 from advrec.wording import sentence, suggest
 
-# A name becomes a directory (model=<name>), so it can never hold a separator, a leading dot or "..".
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-Epsilon = Annotated[float, Field(ge=0.0, le=1.0)]
-Split = Literal["train", "validation", "test"]
 Stop = Literal["never", "rank-1", "converged"]
 Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
 Backbone = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class CatalogSpec(Strict):
-    source: Literal["synthetic", "deepfashion", "folder"]
-    root: str | None = None
-    """Where the images are, for deepfashion and folder; relative to the study file."""
-    image_size: Annotated[int, Field(ge=32, le=512)] = 64
-    """Side of the prepared square image, in pixels."""
-    articles: Annotated[int, Field(ge=1)] | None = None
-    """How many articles the synthetic source draws (duplicates and images without a label come on top); by default 2000."""
-
-    @model_validator(mode="after")
-    def _root_where_needed(self) -> "CatalogSpec":
-        if self.source == "synthetic" and self.root is not None:
-            raise ValueError("root is not used by the synthetic source; remove it or choose source: folder or deepfashion")
-        if self.source != "synthetic" and self.root is None:
-            raise ValueError(f"source {self.source} needs root, the directory of its images")
-        if self.source != "synthetic" and self.articles is not None:
-            raise ValueError("articles belongs to the synthetic source; the others hold what their root holds")
-        return self
 
 
 class ModelSpec(Strict):
@@ -297,10 +269,6 @@ def as_dict(study: Study) -> dict[str, Any]:
 def _resolved(study: Study, directory: Path) -> Study:
     """Defaults that depend on other keys become explicit; paths become absolute."""
     models = {name: _resolved_model(spec, study.catalog.image_size, directory) for name, spec in study.models.items()}
-    root = study.catalog.root
-    articles = study.catalog.articles or (2000 if study.catalog.source == "synthetic" else None)
-    absolute = None if root is None else str((directory / root).resolve())
-    catalog = study.catalog.model_copy(update={"root": absolute, "articles": articles})
     tuples = study.evaluation.tuples
     evaluation = study.evaluation.model_copy(
         update={
@@ -309,7 +277,7 @@ def _resolved(study: Study, directory: Path) -> Study:
             "ranks": tuple(sorted(study.evaluation.ranks)),
         }
     )
-    return study.model_copy(update={"models": models, "catalog": catalog, "evaluation": evaluation})
+    return study.model_copy(update={"models": models, "catalog": study.catalog.resolved(directory), "evaluation": evaluation})
 
 
 def _resolved_model(spec: TrainedModel | OwnModel, image_size: int, directory: Path) -> TrainedModel | OwnModel:

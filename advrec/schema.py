@@ -28,6 +28,38 @@ IMAGES = pa.schema(
     ]
 )
 
+PREPARED = pa.schema(  # a run of listed images, prepared, before it is decided which of them stay
+    [
+        pa.field("listed", pa.int32(), nullable=False),  # 0..n-1, the image's place in the source's listing
+        pa.field("png", pa.binary()),  # null where the image could not be read, as are the next two
+        pa.field("sha256", pa.string()),
+        pa.field("phash", pa.uint64()),
+        pa.field("reason", pa.string()),  # why it could not be read, or null
+    ]
+)
+
+LISTING = pa.schema(  # what became of every image that the source lists, in its order
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),  # article | duplicate | no texture | unreadable
+        pa.field("article_id", pa.int32()),  # of the article, or of the one that a duplicate repeats; null where there is none
+        pa.field("phash", pa.uint64()),  # perceptual hash of the decoded image; null where it could not be read
+        pa.field("reason", pa.string()),  # why it could not be read, or null
+    ]
+)
+
+NEAR_DUPLICATES = pa.schema(  # articles of different splits that look alike
+    [
+        pa.field("article_id", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("other_id", pa.int32(), nullable=False),  # larger than article_id
+        pa.field("other_split", pa.string(), nullable=False),
+        pa.field("distance", pa.int32(), nullable=False),  # bits in which the perceptual hashes differ, of 64
+    ]
+)
+
 TUPLES = pa.schema(
     [
         pa.field("tuple_id", pa.int32(), nullable=False),  # 0..n-1
@@ -113,13 +145,13 @@ def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     """`columns` as a table of exactly `schema`.
 
     Raises:
-        ValueError: a column is missing, surplus, of another type, or holds a null.
+        ValueError: a column is missing, surplus, of another type, or holds a null where none may be.
     """
     if set(columns) != set(schema.names):
         raise ValueError(f"columns {sorted(columns)} are not those of the schema, {sorted(schema.names)}")
     made = pa.table([pa.array(columns[field.name], type=field.type) for field in schema], schema=schema)
     for field in schema:
-        if made[field.name].null_count:
+        if not field.nullable and made[field.name].null_count:
             raise ValueError(f"column {field.name} holds a null")
     return made
 

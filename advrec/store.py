@@ -30,7 +30,10 @@ class Run:
         self.provenance = self.directory / "provenance.json"
         self.catalog = self.directory / "catalog.parquet"
         self.preparation = self.directory / "preparation.json"
+        self.listing = self.directory / "listing.parquet"
+        self.near_duplicates = self.directory / "near_duplicates.parquet"
         self.images = self.directory / "images"
+        self.prepared = self.directory / "prepared"
         self.tuples = self.directory / "tuples.parquet"
         self.attacks = self.directory / "attacks"
         self.checks = self.directory / "checks"
@@ -38,6 +41,10 @@ class Run:
         self.report = self.directory / "report"
         self._identities = self.directory / "identities.json"
         self._set_aside = self.directory / "set_aside.json"
+
+    def shard(self, shard: int) -> Path:
+        """A run of listed images, prepared; there while the catalog is not."""
+        return self.prepared / f"shard-{shard:06d}.parquet"
 
     def model(self, model: str) -> Path:
         return self.directory / "models" / model

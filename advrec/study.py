@@ -5,7 +5,6 @@ a finished study is looked through in a moment.
 """
 
 import contextlib
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from advrec import config, provenance, schema
+from advrec import config, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
 from advrec.config import OwnModel, Study
 from advrec.errors import AdvrecError, ConfigError
@@ -39,12 +38,9 @@ def run_study(
     """
     run = Run(out)
     run.check_directory()
-    check_attacks(study)
     # A report is made from Parquet alone, where neither the user's model nor its weights need be.
     with_code = "train" in stages or "evaluate" in stages
-    if with_code:
-        check_models(study)
-    check_run(run, study, with_code=with_code)
+    check(run, study, with_code=with_code)
     functions: dict[str, Callable[[], None]] = {
         "prepare": lambda: prepare(run, study, cluster),
         "train": lambda: train(run, study, cluster),
@@ -62,6 +58,29 @@ def run_study(
 
 def exit_code(run: Run, study: Study) -> int:
     return 3 if run.set_aside() and not study.accept_set_aside else 0
+
+
+def check(run: Run, study: Study, *, with_code: bool = True) -> None:
+    """Refuse what cannot be done, before any work: raises ConfigError."""
+    check_attacks(study)
+    check_files(study)
+    if with_code:
+        check_models(study)
+    check_run(run, study, with_code=with_code)
+
+
+def check_files(study: Study) -> None:
+    """Refuse a file that is not there, before any work."""
+    tuples = study.evaluation.tuples
+    files = {} if isinstance(tuples, int) else {"evaluation.tuples": tuples}
+    files |= {
+        f"models.{name}.weights": spec.weights
+        for name, spec in study.models.items()
+        if not isinstance(spec, OwnModel) and spec.weights not in ("none", "imagenet")
+    }
+    for key, path in files.items():
+        if not Path(path).is_file():
+            raise ConfigError(f"{key}: {path} does not exist; name an existing file")
 
 
 def check_attacks(study: Study) -> None:
@@ -91,7 +110,7 @@ def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
     """Refuse a run directory that holds something made with another configuration, before any work; without `with_code`, files that a
     model of the user's own comes from are not looked at."""
     if run.catalog.exists():
-        run.check_identity("catalog", catalog_identity(study))
+        run.check_identity("catalog", stage_prepare.identity(study))
     for model in study.models:
         if run.weights(model).exists():
             run.check_identity(f"models/{model}", model_identity(study, model, with_code=with_code))
@@ -105,10 +124,6 @@ def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
 def _cells(study: Study) -> list[Cell]:
     """What the study asks for, and what the evaluation measures about itself."""
     return [*cells.cells(study), *checks.cells(study)]
-
-
-def catalog_identity(study: Study) -> dict[str, Any]:
-    return {**study.catalog.model_dump(mode="json"), "seed": study.seed}
 
 
 def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[str, Any]:
@@ -152,35 +167,7 @@ class _Cluster:
 
 def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
     """Stage 1: images to catalog.parquet and images/."""
-    if run.catalog.exists():
-        _say("prepare: done before")
-        return
-    from advrec.catalog import deepfashion, folder, synthetic
-    from advrec.catalog import prepare as catalog
-
-    if study.catalog.source == "synthetic":
-        root = run.directory / "synthetic"
-        shutil.rmtree(root, ignore_errors=True)
-        plan = synthetic.plan(study.catalog.articles or 0, study.seed)
-    else:
-        root = Path(str(study.catalog.root))
-        listing = deepfashion.read(root) if study.catalog.source == "deepfashion" else folder.read(root, study.seed)
-    cluster.connect()
-    from advrec.distributed.prepare import draw, prepare_images
-
-    if study.catalog.source == "synthetic":
-        draw(root, plan)
-        synthetic.write_annotations(root, plan)
-        listing = deepfashion.read(root)
-    made = catalog.assemble(study.catalog.source, listing, prepare_images(listing, study.catalog.image_size))
-    catalog.check_splits(made)
-    run.claim("catalog", catalog_identity(study), made=False)
-    run.write_set_aside(made.set_aside)
-    catalog.write(run, made)
-    for step in made.preparation["steps"]:
-        _say(f"prepare: {step['articles']:>7} {step['step']}")
-    splits = ", ".join(f"{count} {split}" for split, count in made.preparation["splits"].items())
-    _say(f"prepare: {splits}; {len(made.preparation['categories'])} categories, {len(made.preparation['textures'])} textures")
+    stage_prepare.run_stage(run, study, cluster.connect, _say)
 
 
 def train(run: Run, study: Study, cluster: _Cluster) -> None:
@@ -308,10 +295,21 @@ def _say(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 
-def overview(run: Run, study: Study) -> str:
-    """What is done, what is left and what was set aside, as lines of text."""
+def dry_run(run: Run, study: Study) -> str:
+    """What `run_study` would check and do, as lines of text; nothing is written.
+
+    Raises:
+        ConfigError: as `run_study`.
+    """
+    run.check_directory()
+    check(run, study)
+    return overview(run, study, stage_prepare.preview(run, study))
+
+
+def overview(run: Run, study: Study, preparation: list[str] | None = None) -> str:
+    """What is done, what is left and what was set aside, as lines of text; `preparation` says more of stage 1."""
     done = {True: "done", False: "to do"}
-    lines = [f"{run.directory}", f"prepare   {done[run.catalog.exists()]}"]
+    lines = [f"{run.directory}", *(preparation or [f"prepare   {done[run.catalog.exists()]}"])]
     for model, spec in study.models.items():
         taken = f"{spec.model}, not trained here" if isinstance(spec, OwnModel) else done[run.weights(model).exists()]
         lines.append(f"train     {model}: {taken}")

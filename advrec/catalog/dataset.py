@@ -1,15 +1,23 @@
-"""The prepared catalog, read: labels as arrays, images by article."""
+"""The prepared catalog, read: labels as arrays, images by article, of which only some are in memory."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from advrec import schema
 from advrec.catalog.pixels import Pixels, decode_png
-from advrec.config import Split
+from advrec.errors import ConfigError
+from advrec.spec import Split
 from advrec.store import Run, read_json, read_table
+
+CACHE_BYTES = 256 * 2**20  # of encoded images that a process keeps
+OPEN_FILES = 64
+
+Ids = Sequence[int] | npt.NDArray[np.integer]
 
 
 class Catalog:
@@ -24,7 +32,7 @@ class Catalog:
         self.categories: tuple[str, ...] = tuple(preparation["categories"])
         self.textures: tuple[str, ...] = tuple(preparation["textures"])
         self.category_names: list[str] = table["category"].to_pylist()
-        self.texture_names: list[list[str]] = table["textures"].to_pylist()
+        self._texture_names = table["textures"]
         self._splits = np.array(table["split"].to_pylist())
 
     def __len__(self) -> int:
@@ -37,24 +45,78 @@ class Catalog:
         return np.array([place[name] for name in self.category_names], dtype=np.int64)
 
     @cached_property
-    def texture_labels(self) -> npt.NDArray[np.float32]:
-        """(N, textures), 0 or 1."""
-        labels = np.zeros((len(self), len(self.textures)), dtype=np.float32)
+    def texture_labels(self) -> npt.NDArray[np.bool_]:
+        """(N, textures), whether the article has the texture."""
+        labels = np.zeros((len(self), len(self.textures)), dtype=bool)
         place = {name: label for label, name in enumerate(self.textures)}
-        for article, names in enumerate(self.texture_names):
-            labels[article, [place[name] for name in names]] = 1.0
+        for article, names in enumerate(self._texture_names.to_pylist()):
+            labels[article, [place[name] for name in names]] = True
         return labels
 
     def ids_of(self, split: Split) -> npt.NDArray[np.int32]:
         """Articles of a split, ascending."""
         return np.flatnonzero(self._splits == split).astype(np.int32)
 
-    def pixels(self, article_ids: Sequence[int] | npt.NDArray[np.integer]) -> Pixels:
+    def find(self, article: str) -> int:
+        """The article of an ID or a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if article in self.names:
+            return self.names.index(article)
+        if article.isdecimal() and int(article) < len(self):
+            return int(article)
+        raise ConfigError(f"{article} is not an article; the catalog holds IDs 0..{len(self) - 1} and the names in catalog.parquet")
+
+    def pixels(self, article_ids: Ids) -> Pixels:
         """Prepared images (n, H, W, 3) uint8 of the given articles, in their order."""
-        return np.stack([decode_png(self._pngs[int(article)]) for article in article_ids])
+        return np.stack([decode_png(png) for png in self.pngs(article_ids)])
+
+    def pngs(self, article_ids: Ids) -> list[bytes]:
+        """The same as lossless bytes."""
+        return self._images.pngs(article_ids)
 
     @cached_property
-    def _pngs(self) -> list[bytes]:
-        table = read_table(self._run.images, schema.IMAGES).sort_by("article_id")
-        pngs: list[bytes] = table["png"].to_pylist()
-        return pngs
+    def _images(self) -> "_Images":
+        return _Images(self._run)
+
+
+class _Images:
+    """Images by article out of Parquet files, whose row groups hold ascending articles; the last ones read stay, up to CACHE_BYTES."""
+
+    def __init__(self, run: Run) -> None:
+        self._paths = sorted(run.images.glob("part-*.parquet"))
+        # Kept open, since a footer takes longer to read than an image, but not all: a process may open only so many files.
+        self._open = lru_cache(OPEN_FILES)(lambda part: pq.ParquetFile(self._paths[part], memory_map=True))
+        self._groups: list[tuple[int, int]] = []
+        sizes = [0]
+        for part, path in enumerate(self._paths):
+            metadata = pq.read_metadata(path)
+            self._groups += [(part, group) for group in range(metadata.num_row_groups)]
+            sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._starts = np.cumsum(sizes)
+        self._cache: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._cached_bytes = 0
+
+    def pngs(self, article_ids: Ids) -> list[bytes]:
+        ids = np.asarray(article_ids)
+        groups = np.searchsorted(self._starts, ids, side="right") - 1
+        found: dict[int, bytes] = {}
+        for group in np.unique(groups).tolist():  # each once, although several articles may lie in it
+            images = self._group(group)
+            found |= {int(i): images[int(i) - int(self._starts[group])] for i in ids[groups == group]}
+        return [found[int(i)] for i in ids]
+
+    def _group(self, group: int) -> list[bytes]:
+        if group in self._cache:
+            self._cache.move_to_end(group)
+            return self._cache[group]
+        part, place = self._groups[group]
+        images: list[bytes] = self._open(part).read_row_group(place, columns=["png"])["png"].to_pylist()
+        self._cache[group] = images
+        self._cached_bytes += sum(map(len, images))
+        while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= sum(map(len, dropped))
+        return images

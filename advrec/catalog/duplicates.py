@@ -1,12 +1,18 @@
-"""Duplicates by perceptual hash: imagededup encodes, equal hashes are duplicates, the first of each group stays."""
+"""Duplicates by perceptual hash: imagededup encodes; equal or near hashes are one article, of which the first stays."""
 
 import functools
-from collections.abc import Sequence
-from typing import cast
+import itertools
+from collections.abc import Iterator
 
 import imagededup.methods
+import numpy as np
+import numpy.typing as npt
 
 from advrec.catalog.pixels import Pixels
+
+BITS = 64
+Hashes = npt.NDArray[np.uint64]
+Pairs = npt.NDArray[np.int64]
 
 
 @functools.cache
@@ -14,14 +20,79 @@ def _hasher() -> imagededup.methods.PHash:
     return imagededup.methods.PHash(verbose=False)
 
 
-def phash(pixels: Pixels) -> str:
-    """imagededup's PHash of an RGB image (H, W, 3) uint8: 16 hexadecimal digits."""
-    return cast(str, _hasher().encode_image(image_array=pixels))
+def phash(pixels: Pixels) -> int:
+    """imagededup's PHash of an RGB image (H, W, 3) uint8: 64 bits."""
+    return int(_hasher().encode_image(image_array=pixels), 16)
 
 
-def first_of_each(hashes: Sequence[str]) -> list[int]:
-    """Places of the items to keep, in order: the first of every group of equal hashes."""
-    first: dict[str, int] = {}
-    for place, value in enumerate(hashes):
-        first.setdefault(value, place)
-    return list(first.values())
+def near_pairs(hashes: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
+    """All pairs of hashes that differ in at most `distance` bits, without comparing each with each.
+
+    The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, so only those that agree in some two of
+    the bands are compared (the pigeonhole argument of Manku et al. 2007, "Detecting near-duplicates for web crawling").
+
+    Returns:
+        Pairs (P, 2) of places, i < j, in ascending order; and their distances (P,).
+    """
+    distinct, groups = np.unique(hashes, return_inverse=True)
+    near = [np.stack([np.arange(len(distinct))] * 2, axis=1)]
+    if distance:
+        near += [pairs[_bits(distinct[pairs[:, 0]] ^ distinct[pairs[:, 1]]) <= distance] for pairs in _candidates(distinct, distance)]
+    # From pairs of distinct hashes to pairs of places: every place with the one hash, with every place with the other.
+    order = np.argsort(groups, kind="stable")
+    bounds = np.searchsorted(groups[order], np.arange(len(distinct) + 1))
+    together = np.unique(np.concatenate(near), axis=0)
+    pairs = _products(together, order, bounds)
+    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
+    pairs = np.unique(pairs, axis=0)
+    return pairs, _bits(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
+
+
+def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
+    """For each hash the place of the item that stands for it: its own, or that of the first kept item within `distance` bits.
+
+    An item is kept unless an earlier kept one is that near, so a chain of small changes does not pull different articles together.
+    """
+    distinct, first, groups = np.unique(hashes, return_index=True, return_inverse=True)
+    stands_for = np.arange(len(distinct))
+    if distance:
+        order = np.argsort(first, kind="stable")  # distinct hashes by first appearance
+        pairs, _ = near_pairs(distinct[order], distance)
+        kept = np.arange(len(order))
+        for earlier, later in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
+            if kept[earlier] == earlier and kept[later] == later:
+                kept[later] = earlier
+        stands_for[order] = order[kept]
+    return first[stands_for[groups]].astype(np.int64)
+
+
+def _candidates(distinct: Hashes, distance: int) -> Iterator[Pairs]:
+    """Pairs of places of hashes that agree in some two of distance + 2 bands."""
+    edges = [BITS * band // (distance + 2) for band in range(distance + 3)]
+    bands = [((1 << high) - (1 << low)) for low, high in itertools.pairwise(edges)]
+    for one, other in itertools.combinations(bands, 2):
+        keys = distinct & np.uint64(one | other)
+        order = np.argsort(keys, kind="stable")
+        keys, places = keys[order], np.arange(len(order))
+        for step in range(1, len(order)):
+            places = places[places + step < len(order)]
+            places = places[keys[places] == keys[places + step]]
+            if not len(places):
+                break
+            yield np.stack([order[places], order[places + step]], axis=1)
+
+
+def _products(groups: Pairs, order: Pairs, bounds: Pairs) -> Pairs:
+    """For each pair of groups every pair of their members; the members of group g are order[bounds[g]:bounds[g + 1]]."""
+    sizes = np.diff(bounds)
+    large = (sizes[groups] > 1).any(axis=1)
+    single = np.stack([order[bounds[groups[~large, 0]]], order[bounds[groups[~large, 1]]]], axis=1)
+    several = [
+        np.stack(np.meshgrid(order[bounds[a] : bounds[a + 1]], order[bounds[b] : bounds[b + 1]], indexing="ij"), axis=-1).reshape(-1, 2)
+        for a, b in groups[large].tolist()
+    ]
+    return np.concatenate([single, *several])
+
+
+def _bits(differences: Hashes) -> npt.NDArray[np.uint8]:
+    return np.bitwise_count(differences)

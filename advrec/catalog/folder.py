@@ -1,60 +1,69 @@
 """A plain folder of photographs: root/<split>/<category>/* or root/<category>/*. It knows no textures."""
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import get_args
 
+from advrec.catalog import files
+from advrec.catalog.files import Entry, Root
 from advrec.catalog.listing import Listed, Listing
-from advrec.config import Split
 from advrec.errors import ConfigError
+from advrec.spec import Split
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
 SPLITS: tuple[Split, ...] = get_args(Split)
 TRAIN, VALIDATION = 0.70, 0.85  # cumulative shares; the rest is the test split
 
 
-def read(root: Path, seed: int) -> Listing:
+def read(root: str, seed: int) -> Listing:
     """All image files below root, sorted by name.
 
-    Without split directories each category is split 70/15/15 by the hash of seed and file name, so that a new
-    file never moves another one by more than the change of its category's size.
+    Without split directories each category is split 70/15/15, see `split`. An image's name ends as one does; links and special files of
+    such a name are listed too, and refused when they are read, so that nothing is lost silently.
 
     Raises:
         ConfigError: root is missing, or holds no images, or one category only.
     """
-    if not root.is_dir():
-        raise ConfigError(f"{root}: is not a directory; set catalog.root to the folder that holds the category directories")
-    directories = _directories(root)
-    if directories and {directory.name for directory in directories} <= set(SPLITS):
-        articles = [
-            Listed(name=_name(root, path), category=category.name, textures=(), split=split)
-            for split in SPLITS
-            if (root / split).is_dir()
-            for category in _directories(root / split)
-            for path in _images(category)
-        ]
-    else:
-        articles = [article for category in directories for article in _split(root, category, seed)]
-    return Listing(root=root, articles=tuple(articles), has_textures=False).checked()
+    source, ignored = files.at(root), list[str]()
+    try:
+        directories = _directories(source, "", ignored)
+        if directories and {directory.name for directory in directories} <= set(SPLITS):
+            articles = [
+                Listed(name, category.name.rpartition("/")[2], (), kept)
+                for kept in SPLITS
+                if kept in {directory.name for directory in directories}
+                for category in _directories(source, kept, ignored)
+                for name in _images(source, category.name, ignored)
+            ]
+        else:
+            articles = [
+                Listed(name, category.name, (), kept)
+                for category in directories
+                for name, kept in split(_images(source, category.name, ignored), seed)
+            ]
+    except OSError as error:
+        reason = "is not a directory" if isinstance(error, FileNotFoundError | NotADirectoryError) else f"cannot be read ({error})"
+        raise ConfigError(f"{root}: {reason}; set catalog.root to the folder that holds the category directories") from None
+    return Listing(root=root, articles=tuple(articles), has_textures=False, ignored=tuple(ignored)).checked()
 
 
-def _split(root: Path, category: Path, seed: int) -> Iterator[Listed]:
-    names = [_name(root, path) for path in _images(category)]
+def split(names: Sequence[str], seed: int) -> list[tuple[str, Split]]:
+    """The names of one category, each with its split, 70/15/15 by the hash of seed and name, so that a new file never moves another one
+    by more than the change of its category's size."""
     by_hash = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     share = {name: (place + 0.5) / len(names) for place, name in enumerate(by_hash)}
-    for name in names:
-        split: Split = "train" if share[name] < TRAIN else "validation" if share[name] < VALIDATION else "test"
-        yield Listed(name=name, category=category.name, textures=(), split=split)
+    return [(name, "train" if share[name] < TRAIN else "validation" if share[name] < VALIDATION else "test") for name in names]
 
 
-def _directories(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+def _directories(source: Root, directory: str, ignored: list[str]) -> list[Entry]:
+    entries = source.entries(directory)
+    ignored += [f"{entry.name} (a link)" for entry in entries if entry.kind == "link"]
+    return [entry for entry in entries if entry.kind == "directory"]
 
 
-def _images(category: Path) -> list[Path]:
-    return sorted(path for path in category.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
-
-
-def _name(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _images(source: Root, category: str, ignored: list[str]) -> list[str]:
+    entries = source.entries(category)
+    images = [e.name for e in entries if e.kind != "directory" and PurePosixPath(e.name).suffix.lower() in EXTENSIONS]
+    ignored += [f"{e.name} ({'a directory' if e.kind == 'directory' else 'no image by its name'})" for e in entries if e.name not in images]
+    return images

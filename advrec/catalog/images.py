@@ -1,53 +1,133 @@
-"""One image file to the prepared image: decoded, upright, RGB, padded to a square on white, resized; and its hashes."""
+"""One image file to the prepared image: decoded, upright, RGB, made square, resized; and its hashes."""
 
 import hashlib
 import io
-from pathlib import Path
+import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from advrec.catalog.files import Refused, Root
+from advrec.catalog.listing import Box, Listed
 from advrec.catalog.pixels import encode_png
+from advrec.catalog_spec import Square
 
 MAX_PIXELS = 50_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses above twice this number
+TRIM_TOLERANCE = 0.05 * 255  # Euclidean distance in RGB, as the study trimmed
+# Pillow warns above this number and refuses above twice of it; here the header is looked at first, so that a reason can be given.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 class Prepared(NamedTuple):
     png: bytes
     sha256: str
     """Of the prepared pixels."""
-    phash: str
-    """Perceptual hash of the decoded image before it was resized, 16 hexadecimal digits."""
+    phash: int
+    """Perceptual hash of the decoded image before it was made square, 64 bits."""
 
 
 class Unreadable(NamedTuple):
     reason: str
 
 
-def prepare(path: Path, size: int) -> Prepared | Unreadable:
+def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared | Unreadable:
     """The prepared image of `size` x `size` pixels, or why there is none."""
     from advrec.catalog.duplicates import phash  # imagededup takes seconds to import: only where images are prepared
 
     try:
-        decoded = decode(path.read_bytes())
-        pixels = np.asarray(squared(decoded, size))
+        decoded = decode(root.read(article.name))
+        if article.box is not None:
+            decoded = cropped(decoded, article.box)
+        pixels = np.asarray(squared(decoded, size, square))
         return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
+    except Refused as error:
+        return Unreadable(str(error))
+    except UnidentifiedImageError:
+        return Unreadable("is not an image of a known format")
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
-        return Unreadable(f"{type(error).__name__}: {error}")
+        return Unreadable(f"cannot be decoded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})")
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """RGB image, upright by its EXIF orientation, transparency on white."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            rgba = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-        return upright.convert("RGB")
+    """The first frame of an image: RGB, upright by its EXIF orientation, transparency on white, 16 bits a value reduced to 8.
+
+    Raises:
+        Refused: it is empty, has more than MAX_PIXELS, or values of no known range.
+        Exception: whatever Pillow raises on a broken file.
+    """
+    if not encoded:
+        raise Refused("is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of oddities in metadata that do not concern the pixels
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Refused(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+            image.load()
+            return _rgb(_upright(image))
 
 
-def squared(image: Image.Image, size: int) -> Image.Image:
-    """Scaled to fit, centred on a white square: the whole article stays visible."""
-    return ImageOps.pad(image, (size, size), method=Image.Resampling.BICUBIC, color="white")
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF says nothing of the orientation, and the pixels are there
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise Refused("has 32 bits a value, whose range is not known; save it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(np.rint(np.asarray(image.convert("I"), dtype=np.float64) / 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def cropped(image: Image.Image, box: Box) -> Image.Image:
+    """The part of an image within a box.
+
+    Raises:
+        Refused: the box lies beside the image.
+    """
+    left, top, right, bottom = max(box.left, 0), max(box.top, 0), min(box.right, image.width), min(box.bottom, image.height)
+    if left >= right or top >= bottom:
+        raise Refused(f"is {image.width} x {image.height} pixels, and its box {tuple(box)} lies beside them")
+    return image.crop((left, top, right, bottom))
+
+
+def squared(image: Image.Image, size: int, square: Square) -> Image.Image:
+    """`size` x `size` pixels. pad: scaled to fit, centred on white, the whole article stays visible; trim-pad: without its border of
+    one colour first; crop: the centre of it."""
+    if square == "crop":
+        return ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
+    if square == "trim-pad":
+        image = trimmed(image)
+    scale = size / max(image.size)
+    # At least one pixel: ImageOps.pad refuses a strip of 1 x 20,000.
+    fitted = image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)), Image.Resampling.BICUBIC)
+    canvas = Image.new("RGB", (size, size), "white")
+    canvas.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
+    return canvas
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """Without the rows and columns at each side that are all of the colour of the side's corner, within TRIM_TOLERANCE; an image that is
+    nothing else stays whole."""
+    pixels = np.asarray(image, dtype=np.int16)
+    left = _border(pixels.swapaxes(0, 1))
+    right = _border(pixels.swapaxes(0, 1)[::-1])
+    top, bottom = _border(pixels), _border(pixels[::-1])
+    if left + right >= image.width or top + bottom >= image.height:
+        return image
+    return image.crop((left, top, image.width - right, image.height - bottom))
+
+
+def _border(lines: npt.NDArray[np.int16]) -> int:
+    """How many of the first lines (lines, positions, 3) have the colour of the first pixel."""
+    for count, line in enumerate(lines):
+        if (np.square(line.astype(np.int32) - lines[0, 0]).sum(axis=1) > TRIM_TOLERANCE**2).any():
+            return count
+    return len(lines)

@@ -1,14 +1,24 @@
 """What a source says it holds, before any image is opened."""
 
 import dataclasses
-from pathlib import Path
+import hashlib
+from collections import Counter
+from typing import NamedTuple
 
-from advrec.config import Split
 from advrec.errors import ConfigError
+from advrec.spec import Split
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Listed:
+class Box(NamedTuple):
+    """A part of an image: left and top are its first pixels, right and bottom the first beyond it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class Listed(NamedTuple):
     """One image that a source lists."""
 
     name: str
@@ -16,14 +26,19 @@ class Listed:
     category: str
     textures: tuple[str, ...]
     split: Split
+    box: Box | None = None
+    """The part of the image to use; None: all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listing:
-    root: Path
+    root: str
+    """Directory or URL that the names are relative to."""
     articles: tuple[Listed, ...]
     has_textures: bool
     """Whether the source knows textures at all; if so, an image without one is dropped in preparation."""
+    ignored: tuple[str, ...] = ()
+    """What lies beside the images and is not listed, with the reason."""
 
     def checked(self) -> "Listing":
         """Itself, if tuples are possible in principle.
@@ -33,10 +48,33 @@ class Listing:
         """
         categories = sorted({article.category for article in self.articles})
         if not categories:
-            raise ConfigError(f"{self.root}: holds no images; root must hold category directories of images, see the README")
+            beside = f" (ignored: {self.ignored[0]})" if self.ignored else ""
+            raise ConfigError(f"{self.root}: holds no images{beside}; root must hold category directories of images, see the README")
         if len(categories) == 1:
             raise ConfigError(
                 f"{self.root}: all images are of one category ({categories[0]}), so no tuples are possible: target and attack article "
                 f"are of different categories; add a second category"
             )
         return self
+
+    def sha256(self) -> str:
+        """Of what determines the prepared images: names and boxes, in order."""
+        digest = hashlib.sha256()
+        for article in self.articles:
+            digest.update(repr((article.name, article.box)).encode())
+        return digest.hexdigest()
+
+    def summary(self) -> list[str]:
+        """What is listed, as lines of text."""
+        splits = Counter(article.split for article in self.articles)
+        lines = [
+            f"{len(self.articles):,} images listed of {len({a.category for a in self.articles})} categories: "
+            + ", ".join(f"{splits[split]:,} {split}" for split in ("train", "validation", "test"))
+        ]
+        if self.has_textures:
+            textured = sum(bool(article.textures) for article in self.articles)
+            names = {texture for article in self.articles for texture in article.textures}
+            lines.append(f"{textured:,} images with textures, of {len(names)} kinds; the others are dropped")
+        if self.ignored:
+            lines.append(f"{len(self.ignored):,} ignored: {', '.join(self.ignored[:3])}{', ...' if len(self.ignored) > 3 else ''}")
+        return lines

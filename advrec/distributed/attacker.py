@@ -10,7 +10,7 @@ import torch
 from ray.actor import ActorHandle
 
 from advrec.attacks import registry
-from advrec.catalog.pixels import Pixels
+from advrec.catalog.pixels import Pixels, decode_png
 from advrec.config import AttackSpec
 from advrec.evaluation import health
 from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
@@ -58,9 +58,9 @@ class Attacker:
         self._networks: dict[str, Network] = {}
         self._recommenders: dict[str, Recommender] = {}
 
-    def embed(self, model: ModelRef, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8."""
-        return embed_all(self._network(model).embed, pixels, self._device)
+    def embed(self, model: ModelRef, pngs: list[bytes]) -> npt.NDArray[np.float32]:
+        """Raw embeddings (n, D) of prepared images."""
+        return embed_all(self._network(model).embed, np.stack([decode_png(png) for png in pngs]), self._device)
 
     def attack(self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block) -> Outcomes:
         """The rows of one block under an attack of the study, made on `source` where that is another model."""

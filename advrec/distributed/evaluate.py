@@ -112,7 +112,7 @@ class _Stage:
             progress.advance(len(result))
 
         def arguments(ids: npt.NDArray[np.int64]) -> Callable[[], tuple[Any, ...]]:
-            return lambda: (reference, self.catalog.pixels(ids))
+            return lambda: (reference, self.catalog.pngs(ids))
 
         units = [engine.Unit(key=key, method="embed", arguments=arguments(ids)) for key, ids in shards.items()]
         failed = self.pool.run(units, on_result)

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from advrec import schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import Split
 from advrec.errors import ConfigError
+from advrec.spec import Split
 
 
 def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:

@@ -6,10 +6,10 @@ from typing import Any, get_args
 import pandas as pd
 
 from advrec import schema
-from advrec.config import Split
 from advrec.evaluation.rates import CELL, wilson
 from advrec.reports import trust
 from advrec.reports.results import Results, read
+from advrec.spec import Split
 from advrec.store import Run
 
 DASH = "–"  # noqa: RUF001 - what stands where a value is not known

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
-    textures = torch.from_numpy(catalog.texture_labels[article_ids]).to(device) if catalog.textures else None
+    textures = torch.from_numpy(catalog.texture_labels[article_ids]).to(device, torch.float32) if catalog.textures else None
     categories = torch.from_numpy(catalog.category_labels[article_ids]).to(device)
     return Batch(to_images(catalog.pixels(article_ids), device), categories, textures)
 

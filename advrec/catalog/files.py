@@ -1,0 +1,154 @@
+"""Where a source's files lie: a local directory, or any filesystem that pyarrow or fsspec reaches by URL.
+
+Names are relative to the root, with forward slashes. What a seller or a partner put into the directory is not trusted: links, paths that
+lead out of it, special files and huge files are refused.
+"""
+
+import stat
+import time
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple, Protocol, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+
+from advrec.errors import ConfigError
+
+MAX_BYTES = 256 * 2**20  # of an image file
+READS = 3  # of a remote file, until its error is believed
+
+
+class Refused(Exception):
+    """A file that is not read; the message says why."""
+
+
+class Entry(NamedTuple):
+    name: str
+    kind: Literal["file", "directory", "link", "other"]
+
+
+class Root(Protocol):
+    def entries(self, directory: str = "") -> list[Entry]:
+        """What lies directly in a directory, sorted, without hidden entries. Raises OSError."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """A file to read from its beginning to its end. Raises OSError."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """A whole file of at most MAX_BYTES. Raises Refused."""
+        ...
+
+
+def at(root: str) -> Root:
+    """The root that a directory or a URL names.
+
+    Raises:
+        ConfigError: nothing here can read such a URL.
+    """
+    if "://" not in root:
+        return LocalRoot(Path(root))
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(root)
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            return LocalRoot(Path(path))
+        return RemoteRoot(filesystem, path)
+    except pa.ArrowInvalid:  # not one of pyarrow's own
+        pass
+    except OSError as error:
+        raise ConfigError(f"{root}: cannot be reached ({error})") from None
+    try:
+        filesystem, path = fsspec.core.url_to_fs(root)
+    except (ValueError, ImportError, OSError) as error:
+        raise ConfigError(f"{root}: cannot be reached ({error})") from None
+    return RemoteRoot(pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path)
+
+
+class LocalRoot:
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve()  # the root itself may be a link; nothing below it may
+
+    def entries(self, directory: str = "") -> list[Entry]:
+        return [
+            Entry(f"{directory}/{path.name}".lstrip("/"), _kind(path))
+            for path in sorted((self._path / directory).iterdir())
+            if not path.name.startswith(".")
+        ]
+
+    def open(self, name: str) -> BinaryIO:
+        return (self._path / name).open("rb")
+
+    def read(self, name: str) -> bytes:
+        path = self._path / name
+        try:
+            _refuse_beyond(name)
+            if path.resolve() != path:
+                raise Refused("is a link, or lies below one; links are not followed")
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise Refused("is not a regular file")
+            _refuse_size(status.st_size)
+            return path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            raise Refused(_reason(error)) from None
+
+
+class RemoteRoot:
+    def __init__(self, filesystem: pyarrow.fs.FileSystem, path: str) -> None:
+        self._filesystem, self._path = filesystem, path.rstrip("/")
+
+    def entries(self, directory: str = "") -> list[Entry]:
+        selector = pyarrow.fs.FileSelector(self._full(directory))
+        found = [
+            Entry(f"{directory}/{info.base_name}".lstrip("/"), "directory" if info.type == pyarrow.fs.FileType.Directory else "file")
+            for info in self._filesystem.get_file_info(selector)
+            if not info.base_name.startswith(".")
+        ]
+        return sorted(found)
+
+    def open(self, name: str) -> BinaryIO:
+        return cast(BinaryIO, self._filesystem.open_input_stream(self._full(name), buffer_size=2**20))
+
+    def read(self, name: str) -> bytes:
+        _refuse_beyond(name)
+        for attempt in range(1, READS + 1):
+            try:
+                with self.open(name) as stream:
+                    content = stream.read(MAX_BYTES + 1)
+                _refuse_size(len(content))
+                return content
+            except FileNotFoundError as error:
+                raise Refused(_reason(error)) from None
+            except Exception as error:  # each filesystem has errors of its own
+                if isinstance(error, Refused) or attempt == READS:
+                    raise Refused(_reason(error)) from None
+                time.sleep(attempt)
+        raise AssertionError("the loop returns or raises")
+
+    def _full(self, name: str) -> str:
+        return f"{self._path}/{name}".rstrip("/") if self._path else name
+
+
+def _kind(path: Path) -> Literal["file", "directory", "link", "other"]:
+    mode = path.lstat().st_mode
+    return "link" if stat.S_ISLNK(mode) else "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _refuse_beyond(name: str) -> None:
+    if name.startswith("/") or ".." in name.split("/"):
+        raise Refused("lies outside the catalog's root")
+
+
+def _refuse_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise Refused(f"is larger than {MAX_BYTES >> 20} MiB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "does not exist"
+    return f"cannot be read ({getattr(error, 'strerror', None) or str(error).splitlines()[0]})"

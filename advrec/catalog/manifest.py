@@ -1,0 +1,89 @@
+"""A catalog as a table: a CSV or Parquet file with the columns path and category and, where they are known, textures and split."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from advrec.catalog import files, folder
+from advrec.catalog.listing import Listed, Listing
+from advrec.errors import ConfigError
+from advrec.spec import Split
+
+SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+COLUMNS = ("path", "category", "textures", "split")
+SEPARATOR = "|"  # between textures in a CSV
+
+
+def read(path: str, root: str, seed: int) -> Listing:
+    """The images of the file, in its order. Without a column split each category is split 70/15/15 by seed and path; with a column
+    textures an image that has none is dropped in preparation, as DeepFashion's are.
+
+    Raises:
+        ConfigError: the file cannot be read, or a row of it is not as it should be; the sentence names file and row.
+    """
+    directory, _, name = path.rpartition("/")
+    columns, rows = _rows(path, directory, name)
+    for column in ("path", "category"):
+        if column not in columns:
+            raise ConfigError(f"{path}: has no column {column}; columns are {', '.join(COLUMNS)}, the last two optional")
+    articles, first = [], dict[str, str]()
+    for where, row in rows:
+        article = _article(f"{path} {where}", row, has_split="split" in columns)
+        if article.name in first:
+            raise ConfigError(f"{path} {where}: {article.name} stands already in {first[article.name]}; remove one")
+        first[article.name] = where
+        articles.append(article)
+    if "split" not in columns:
+        by_category = defaultdict[str, list[str]](list)
+        for article in articles:
+            by_category[article.category].append(article.name)
+        splits = {name: kept for names in by_category.values() for name, kept in folder.split(names, seed)}
+        articles = [article._replace(split=splits[article.name]) for article in articles]
+    return Listing(root=root, articles=tuple(articles), has_textures="textures" in columns).checked()
+
+
+def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
+    for column in ("path", "category"):
+        if not isinstance(row[column], str) or not row[column].strip():
+            raise ConfigError(f"{where}: {column} is empty")
+    textures = row.get("textures") or ()
+    if isinstance(textures, str):
+        textures = textures.split(SEPARATOR)
+    status = row.get("split") if has_split else "train"
+    if status not in SPLITS:
+        raise ConfigError(f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPLITS)})")
+    named = tuple(dict.fromkeys(str(texture).strip() for texture in textures if str(texture).strip()))
+    return Listed(row["path"].strip(), row["category"].strip(), named, SPLITS[status])
+
+
+def _rows(path: str, directory: str, name: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+    """The columns, and the rows, each with what an error calls it."""
+    try:
+        with files.at(directory or ".").open(name) as stream:
+            content = stream.read()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); set catalog.manifest to a CSV or Parquet file") from None
+    try:
+        if name.endswith(".parquet"):
+            table = pq.read_table(io.BytesIO(content))
+            return table.column_names, ((f"row {place}", row) for place, row in enumerate(table.to_pylist(), start=1))
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        return list(reader.fieldnames or ()), _csv_rows(path, reader)
+    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        raise ConfigError(f"{path}: is neither a CSV in UTF-8 nor a Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        for row in reader:
+            where = f"line {reader.line_num}"
+            if None in row:  # more values than columns
+                raise ConfigError(f"{path} {where}: holds more values than the {len(reader.fieldnames or ())} columns")
+            yield where, row
+    except csv.Error as error:
+        raise ConfigError(f"{path} line {reader.line_num}: {error}") from None

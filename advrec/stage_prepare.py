@@ -1,0 +1,160 @@
+"""Stage 1 of a study: what its source lists, prepared in parallel, becomes catalog.parquet and images/."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from advrec.catalog import prepare, source, synthetic
+from advrec.catalog.listing import Listing
+from advrec.config import Study
+from advrec.errors import ConfigError
+from advrec.progress import duration
+from advrec.store import Run
+
+SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
+
+
+def identity(study: Study) -> dict[str, Any]:
+    """What determines the catalog. The published counts only refuse one."""
+    return {**study.catalog.model_dump(mode="json", exclude={"published_counts"}), "seed": study.seed}
+
+
+def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> None:
+    """Prepare the catalog, unless it is there.
+
+    Args:
+        connect: connects to Ray; called when there is work.
+        say: takes a line for the user.
+
+    Raises:
+        ConfigError: the source cannot be read, or nothing can be measured on what it holds.
+    """
+    if run.catalog.exists() and not _begin_again(run, study, say):
+        say("prepare: done before")
+        return
+    spec = study.catalog
+    if spec.source == "synthetic":
+        spec = spec.model_copy(update={"root": str(run.directory / "synthetic")})
+        _draw(run, study, connect)
+    listing = source.read(spec, study.seed)
+    for line in listing.summary():
+        say(f"prepare: {line}")
+    shards = {"root": study.catalog.root, "image_size": spec.image_size, "square": spec.square, **_drawing(study), "sha256": listing.sha256()}
+    # Of a preparation that was stopped the shards are used if the same images would be prepared in the same way.
+    if run.identities().get("prepared") != shards:
+        shutil.rmtree(run.prepared, ignore_errors=True)
+    run.claim("prepared", shards, made=False)
+    connect()
+    from advrec.distributed.prepare import prepare_shards
+
+    prepare_shards(run, spec, listing)
+    made = prepare.decide(spec, listing, prepare.read_shards(run))
+    prepare.check(made, spec)
+    run.claim("catalog", identity(study), made=False)
+    run.write_set_aside(made.set_aside)
+    prepare.write(run, made)
+    for line in summary(made.preparation):
+        say(f"prepare: {line}")
+    for name, reason in list(made.set_aside.items())[:10]:
+        say(f"prepare: set aside {name}: {reason}")
+    if len(made.set_aside) > 10:
+        say(f"prepare: set aside {len(made.set_aside) - 10} more; see {run.directory}/set_aside.json")
+
+
+def summary(preparation: dict[str, Any]) -> list[str]:
+    """The counts of preparation.json as lines of text."""
+    lines = [f"{step['articles']:>9,} {step['step']}" for step in preparation["steps"]]
+    splits = ", ".join(f"{count:,} {split}" for split, count in preparation["splits"].items())
+    lines.append(f"{splits}; {len(preparation['categories'])} categories, {len(preparation['textures'])} textures")
+    near = preparation["near_duplicates"]
+    if near[str(prepare.NEAR)]:
+        lines.append(
+            f"{near[str(prepare.NEAR)]:,} test articles have a near duplicate in train (perceptual hash within {prepare.NEAR} of 64 bits; "
+            f"{near['0']:,} have an equal one): their categories are easier than they look"
+        )
+    return lines
+
+
+def preview(run: Run, study: Study) -> list[str]:
+    """What preparation would do, from the source's listing and a sample of its images; nothing is written.
+
+    Raises:
+        ConfigError: as `run_stage`.
+    """
+    spec = study.catalog
+    if run.catalog.exists():
+        return ["prepare   done"]
+    if spec.source == "synthetic":
+        return [f"prepare   to do: {len(synthetic.plan(spec.articles or 0, study.seed).entries):,} images would be drawn and prepared"]
+    listing = source.read(spec, study.seed)
+    lines = [f"prepare   to do: {line}" if not place else f"          {line}" for place, line in enumerate(listing.summary())]
+    rule = "all are kept" if spec.duplicates == "keep" else f"one of each group of perceptual hashes within {spec.duplicates} of 64 bits is kept"
+    lines.append(f"          each would be made a square of {spec.image_size} pixels ({spec.square}); {rule}")
+    return [*lines, f"          {_estimate(spec.image_size, study, listing)}"]
+
+
+def _estimate(size: int, study: Study, listing: Listing) -> str:
+    from advrec.catalog import files, images
+
+    root = files.at(listing.root)
+    step = max(1, len(listing.articles) // SAMPLE)
+    sample = listing.articles[::step][:SAMPLE]
+    images.prepare(root, sample[0], size, study.catalog.square)  # imports what it needs
+    start = time.monotonic()
+    prepared = [images.prepare(root, article, size, study.catalog.square) for article in sample]
+    seconds = (time.monotonic() - start) / len(sample)
+    sizes = [len(image.png) for image in prepared if isinstance(image, images.Prepared)]
+    cores = len(os.sched_getaffinity(0))
+    unreadable = f"; of a sample of {len(sample)}, {len(sample) - len(sizes)} cannot be read" if len(sizes) < len(sample) else ""
+    gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
+    return (
+        f"about {duration(len(listing.articles) * seconds / cores)} on the {cores} cores of this machine, at most {gigabytes:.2f} GB in the "
+        f"run directory, and as much again while it works{unreadable}"
+    )
+
+
+def _drawing(study: Study) -> dict[str, Any]:
+    return {"seed": study.seed, "articles": study.catalog.articles} if study.catalog.source == "synthetic" else {}
+
+
+def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
+    """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
+    root = run.directory / "synthetic"
+    begun = run.identities().get("prepared", {})
+    if run.prepared.exists() and {**begun, **_drawing(study)} == begun:
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    plan = synthetic.plan(study.catalog.articles or 0, study.seed)
+    connect()
+    from advrec.distributed.prepare import draw
+
+    draw(root, plan)
+    synthetic.write_annotations(root, plan)
+
+
+def _begin_again(run: Run, study: Study, say: Callable[[str], None]) -> bool:
+    """Try the images that were set aside. Whether the catalog has to be made again because some can be read now."""
+    names = {key.removeprefix("images/") for key in run.set_aside() if key.startswith("images/")}
+    if not names or study.catalog.source == "synthetic":
+        return False
+    from advrec.catalog import files, images
+
+    try:
+        listing = source.read(study.catalog, study.seed)
+    except ConfigError:  # the source has gone; the catalog has not
+        return False
+    root, spec = files.at(listing.root), study.catalog
+    tried = [images.prepare(root, article, spec.image_size, spec.square) for article in listing.articles if article.name in names]
+    readable = sum(isinstance(image, images.Prepared) for image in tried)
+    if not readable:
+        return False
+    if run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors")):
+        say(f"prepare: {readable} images that were set aside can be read now, but this run's models or tuples were made without them;")
+        say("prepare: name another --out to take them in")
+        return False
+    say(f"prepare: {readable} images that were set aside can be read now: the catalog is made again")
+    run.catalog.unlink()
+    return True
+
