@@ -69,14 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     attack.add_argument("--model", required=True)
     attack.add_argument("--attack", required=True, help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...")
     attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
-    attack.add_argument("--target", required=True, type=int, metavar="ID", help="article whose list is entered")
-    attack.add_argument("--article", required=True, type=int, metavar="ID", help="article whose image is changed")
+    attack.add_argument("--target", required=True, metavar="ID", help="article whose list is entered: its number or its name")
+    attack.add_argument("--article", required=True, metavar="ID", help="article whose image is changed: its number or its name")
     attack.set_defaults(function=_attack)
     recommend = _study_command(commands, "recommend", "the nearest articles, as a picture and as a table")
-    recommend.add_argument("id", type=int, metavar="ID", help="article")
+    recommend.add_argument("id", metavar="ID", help="article: its number or its name")
     recommend.add_argument("--model", required=True)
     recommend.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
     recommend.set_defaults(function=_recommend)
+    catalog = _study_command(commands, "catalog", "what the catalog holds, with a contact sheet and, of embedded models, a map")
+    catalog.set_defaults(function=_catalog)
     return parser
 
 
@@ -145,6 +147,14 @@ def _recommend(parsed: argparse.Namespace) -> int:
 
     loaded, out = _load(parsed)
     lookup.recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
+    return 0
+
+
+def _catalog(parsed: argparse.Namespace) -> int:
+    from advrec import lookup
+
+    loaded, out = _load(parsed)
+    lookup.show_catalog(Run(out), loaded)
     return 0
 
 

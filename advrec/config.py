@@ -35,7 +35,7 @@ class ModelSpec(Strict):
     width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
     """Width multiplier of mobilenet_v2; by default 0.5 up to 96 pixels and 1.0 above."""
     weights: str = "none"
-    """Where the backbone starts: none (random), imagenet (torchvision's), or a safetensors file."""
+    """Where the backbone starts: none (random), imagenet (torchvision's), or a file (safetensors, or a state dict saved by torch)."""
     init: str = "none"
     """Name of another model of the study whose trained weights this one starts from."""
     recipe: Literal["advrec"] = "advrec"
@@ -50,6 +50,8 @@ class ModelSpec(Strict):
             raise ValueError("init and weights both say where training starts; set one of them to none")
         if self.backbone != "mobilenet_v2" and self.width not in (None, 1.0):
             raise ValueError(f"width {self.width} belongs to mobilenet_v2; {self.backbone} has one width, leave it out")
+        if self.weights == "imagenet" and self.width not in (None, 1.0):
+            raise ValueError(f"ImageNet weights exist for mobilenet_v2 of width 1.0, not {self.width}; leave width out")
         return self
 
 
@@ -283,7 +285,8 @@ def _resolved(study: Study, directory: Path) -> Study:
 def _resolved_model(spec: TrainedModel | OwnModel, image_size: int, directory: Path) -> TrainedModel | OwnModel:
     if isinstance(spec, OwnModel):
         return spec.model_copy(update={"checkpoint": spec.checkpoint and str(directory / spec.checkpoint)})
-    width = 0.5 if spec.backbone == "mobilenet_v2" and image_size <= 96 else 1.0
+    narrow = spec.backbone == "mobilenet_v2" and spec.weights != "imagenet" and image_size <= 96
+    width = 0.5 if narrow else 1.0
     weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
     return spec.model_copy(update={"width": spec.width or width, "weights": weights})
 

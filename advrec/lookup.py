@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from advrec import stage_prepare
 from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
@@ -14,12 +15,33 @@ from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
 from advrec.model.encoder import embed_all, frozen
 from advrec.reports import gallery
-from advrec.store import Run, read_embeddings
+from advrec.store import Run, read_embeddings, read_json
 
 
-def recommend(run: Run, study: Study, model: str, article: int, k: int) -> Path:
+def show_catalog(run: Run, study: Study) -> list[Path]:
+    """Print what the catalog holds, and draw a contact sheet and, of each model whose embeddings exist, a map; returns the pictures."""
+    from advrec.reports import catalog as pages
+
+    catalog = _catalog(run)
+    print(f"{run.directory}: {pages.source_line(run)}")
+    print("\n".join([*stage_prepare.summary(read_json(run.preparation)), *pages.balance(catalog)]))
+    if run.set_aside():
+        images = sum(key.startswith("images/") for key in run.set_aside())
+        print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
+    paths = [pages.contact_sheet(run, catalog, study.seed)]
+    for model in study.models:
+        if run.embeddings(model).exists() and len(catalog) >= 4:
+            embeddings = read_embeddings(run, model, checkpoint.load(run.weights(model)).dimension)
+            paths.append(pages.embedding_map(run, model, catalog, embeddings, study.seed))
+    for path in paths:
+        print(path)
+    return paths
+
+
+def recommend(run: Run, study: Study, model: str, article_name: str, k: int) -> Path:
     """Print the k nearest articles of one as a shop would list them (HNSW), and draw them; returns the picture's path."""
-    catalog, embeddings = _catalog(run, article), _embeddings(run, study, model)
+    catalog, embeddings = _catalog(run), _embeddings(run, study, model)
+    article = catalog.find(article_name)
     if not 1 <= k < len(catalog):
         raise ConfigError(f"-k is {k}: the catalog has 1..{len(catalog) - 1} other articles")
     ids, _ = HnswIndex(embeddings).top_k(np.array([article], dtype=np.int32), k)[0]
@@ -40,13 +62,14 @@ def recommend(run: Run, study: Study, model: str, article: int, k: int) -> Path:
     return path
 
 
-def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, target: int, article: int) -> Path:
+def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, target_name: str, article_name: str) -> Path:
     """Attack one tuple as the evaluation would, print the outcome, draw it; returns the picture's path."""
     if not 0.0 <= epsilon <= 1.0:
         raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
     spec = next((entry for entry in study.evaluation.attacks if entry.name == attack), None)
     method = registry.build(spec.attack, restarts=spec.restarts) if spec else registry.build(attack)
-    catalog, embeddings = _catalog(run, target, article), _embeddings(run, study, model)
+    catalog, embeddings = _catalog(run), _embeddings(run, study, model)
+    target, article = catalog.find(target_name), catalog.find(article_name)
     if target == article:
         raise ConfigError("--target and --article are the same article; name two")
     block = Block(
@@ -77,14 +100,10 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
     return path
 
 
-def _catalog(run: Run, *articles: int) -> Catalog:
+def _catalog(run: Run) -> Catalog:
     if not run.catalog.exists():
         raise AdvrecError(f"{run.directory}: the catalog is not prepared yet; run `advrec prepare` first")
-    catalog = Catalog(run)
-    for article in articles:
-        if not 0 <= article < len(catalog):
-            raise ConfigError(f"{article} is not an article; the catalog holds 0..{len(catalog) - 1}")
-    return catalog
+    return Catalog(run)
 
 
 def _embeddings(run: Run, study: Study, model: str) -> Floats:

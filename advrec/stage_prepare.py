@@ -41,7 +41,8 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     listing = source.read(spec, study.seed)
     for line in listing.summary():
         say(f"prepare: {line}")
-    shards = {"root": study.catalog.root, "image_size": spec.image_size, "square": spec.square, **_drawing(study), "sha256": listing.sha256()}
+    shards = {"root": study.catalog.root, "image_size": spec.image_size, "square": spec.square, "sha256": listing.sha256()}
+    shards |= _drawing(study)
     # Of a preparation that was stopped the shards are used if the same images would be prepared in the same way.
     if run.identities().get("prepared") != shards:
         shutil.rmtree(run.prepared, ignore_errors=True)
@@ -90,7 +91,9 @@ def preview(run: Run, study: Study) -> list[str]:
         return [f"prepare   to do: {len(synthetic.plan(spec.articles or 0, study.seed).entries):,} images would be drawn and prepared"]
     listing = source.read(spec, study.seed)
     lines = [f"prepare   to do: {line}" if not place else f"          {line}" for place, line in enumerate(listing.summary())]
-    rule = "all are kept" if spec.duplicates == "keep" else f"one of each group of perceptual hashes within {spec.duplicates} of 64 bits is kept"
+    rule = "all are kept"
+    if spec.duplicates != "keep":
+        rule = f"of images whose perceptual hashes are within {spec.duplicates} of 64 bits the first is kept"
     lines.append(f"          each would be made a square of {spec.image_size} pixels ({spec.square}); {rule}")
     return [*lines, f"          {_estimate(spec.image_size, study, listing)}"]
 
@@ -110,8 +113,8 @@ def _estimate(size: int, study: Study, listing: Listing) -> str:
     unreadable = f"; of a sample of {len(sample)}, {len(sample) - len(sizes)} cannot be read" if len(sizes) < len(sample) else ""
     gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
     return (
-        f"about {duration(len(listing.articles) * seconds / cores)} on the {cores} cores of this machine, at most {gigabytes:.2f} GB in the "
-        f"run directory, and as much again while it works{unreadable}"
+        f"about {duration(len(listing.articles) * seconds / cores)} on the {cores} cores of this machine; at most {gigabytes:.2f} GB "
+        f"in the run directory, and as much again while it works{unreadable}"
     )
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from advrec import config, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
-from advrec.config import OwnModel, Study
+from advrec.config import OwnModel, Study, TrainedModel
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells, checks
 from advrec.evaluation.cells import Cell
@@ -180,6 +180,7 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
         if isinstance(spec, OwnModel):
             _adopt(run, study, model, spec)
             continue
+        _check_start(run, study, model, spec)
         run.claim(f"models/{model}", model_identity(study, model), made=False)
         if study.resources.training_workers != 0:
             cluster.connect()
@@ -187,10 +188,22 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
 
         train_model(run, study, model, spec)
         metrics = read_json(run.model(model) / "metrics.json")
+        selected = "; its best epoch was chosen on the test split too" if metrics["selected_on"] == "test" else ""
         _say(
             f"train {model}: test accuracy {100 * metrics['clean_accuracy']:.1f} % clean, "
-            f"{100 * metrics['adversarial_accuracy']:.1f} % under PGD-8 at 0.03 (n = {metrics['n']})"
+            f"{100 * metrics['adversarial_accuracy']:.1f} % under PGD-8 at 0.03 (n = {metrics['n']}{selected})"
         )
+
+
+def _check_start(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
+    """Find out here, not in a worker, that the weights to start from cannot be had or do not fit."""
+    if spec.init != "none" or spec.weights != "none":
+        from advrec.training.start import initial_network
+
+        try:
+            initial_network(run, spec, Catalog(run), study.seed)
+        except AdvrecError as error:
+            raise type(error)(f"models.{model}: {error}") from None
 
 
 def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:

@@ -36,7 +36,7 @@ def read(root: str, spec: CatalogSpec) -> Listing:
         raise ConfigError(f"{root}: published_counts are those of Anno_coarse (or Anno), and only {directory} is there; download it")
     articles = tuple(source.fine(directory) if kind == "fine" else source.coarse(directory))
     if spec.published_counts and len(articles) != PUBLISHED_IMAGES:
-        raise ConfigError(f"{root}: {len(articles):,} images are listed where the study has {PUBLISHED_IMAGES:,}; set published_counts: false")
+        raise ConfigError(f"{root}: {len(articles):,} images are listed, the study has {PUBLISHED_IMAGES:,}; set published_counts: false")
     if spec.published_split:
         articles = tuple(a._replace(split="train") if a.split == "validation" else a for a in articles)
     base = source.image_base()

@@ -19,7 +19,7 @@ MAX_BYTES = 256 * 2**20  # of an image file
 READS = 3  # of a remote file, until its error is believed
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A file that is not read; the message says why."""
 
 
@@ -38,7 +38,7 @@ class Root(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """A whole file of at most MAX_BYTES. Raises Refused."""
+        """A whole file of at most MAX_BYTES. Raises RefusedError."""
         ...
 
 
@@ -85,14 +85,14 @@ class LocalRoot:
         try:
             _refuse_beyond(name)
             if path.resolve() != path:
-                raise Refused("is a link, or lies below one; links are not followed")
+                raise RefusedError("is a link, or lies below one; links are not followed")
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise Refused("is not a regular file")
+                raise RefusedError("is not a regular file")
             _refuse_size(status.st_size)
             return path.read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-            raise Refused(_reason(error)) from None
+            raise RefusedError(_reason(error)) from None
 
 
 class RemoteRoot:
@@ -120,10 +120,10 @@ class RemoteRoot:
                 _refuse_size(len(content))
                 return content
             except FileNotFoundError as error:
-                raise Refused(_reason(error)) from None
+                raise RefusedError(_reason(error)) from None
             except Exception as error:  # each filesystem has errors of its own
-                if isinstance(error, Refused) or attempt == READS:
-                    raise Refused(_reason(error)) from None
+                if isinstance(error, RefusedError) or attempt == READS:
+                    raise RefusedError(_reason(error)) from None
                 time.sleep(attempt)
         raise AssertionError("the loop returns or raises")
 
@@ -138,16 +138,16 @@ def _kind(path: Path) -> Literal["file", "directory", "link", "other"]:
 
 def _refuse_beyond(name: str) -> None:
     if name.startswith("/") or ".." in name.split("/"):
-        raise Refused("lies outside the catalog's root")
+        raise RefusedError("lies outside the catalog's root")
 
 
 def _refuse_size(size: int) -> None:
     if size > MAX_BYTES:
-        raise Refused(f"is larger than {MAX_BYTES >> 20} MiB")
+        raise RefusedError(f"is larger than {MAX_BYTES >> 20} MiB")
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return str(error)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from advrec.catalog.files import Refused, Root
+from advrec.catalog.files import RefusedError, Root
 from advrec.catalog.listing import Box, Listed
 from advrec.catalog.pixels import encode_png
 from advrec.catalog_spec import Square
@@ -42,7 +42,7 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
             decoded = cropped(decoded, article.box)
         pixels = np.asarray(squared(decoded, size, square))
         return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
-    except Refused as error:
+    except RefusedError as error:
         return Unreadable(str(error))
     except UnidentifiedImageError:
         return Unreadable("is not an image of a known format")
@@ -54,16 +54,16 @@ def decode(encoded: bytes) -> Image.Image:
     """The first frame of an image: RGB, upright by its EXIF orientation, transparency on white, 16 bits a value reduced to 8.
 
     Raises:
-        Refused: it is empty, has more than MAX_PIXELS, or values of no known range.
+        RefusedError: it is empty, has more than MAX_PIXELS, or values of no known range.
         Exception: whatever Pillow raises on a broken file.
     """
     if not encoded:
-        raise Refused("is empty")
+        raise RefusedError("is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of oddities in metadata that do not concern the pixels
         with Image.open(io.BytesIO(encoded)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Refused(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+                raise RefusedError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
             image.load()
             return _rgb(_upright(image))
 
@@ -77,7 +77,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
-        raise Refused("has 32 bits a value, whose range is not known; save it with 8 or 16")
+        raise RefusedError("has 32 bits a value, whose range is not known; save it with 8 or 16")
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.rint(np.asarray(image.convert("I"), dtype=np.float64) / 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
@@ -90,11 +90,11 @@ def cropped(image: Image.Image, box: Box) -> Image.Image:
     """The part of an image within a box.
 
     Raises:
-        Refused: the box lies beside the image.
+        RefusedError: the box lies beside the image.
     """
     left, top, right, bottom = max(box.left, 0), max(box.top, 0), min(box.right, image.width), min(box.bottom, image.height)
     if left >= right or top >= bottom:
-        raise Refused(f"is {image.width} x {image.height} pixels, and its box {tuple(box)} lies beside them")
+        raise RefusedError(f"is {image.width} x {image.height} pixels, and its box {tuple(box)} lies beside them")
     return image.crop((left, top, right, bottom))
 
 

@@ -1,5 +1,6 @@
 """Networks of torchvision by name, without their last layer: a module from normalised images to features, and how many."""
 
+import pickle
 from typing import Any
 
 import torch
@@ -24,8 +25,6 @@ def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module
     """
     if name != "mobilenet_v2":
         return headless(name, imagenet=imagenet)
-    if imagenet and width != 1.0:
-        raise AdvrecError(f"ImageNet weights exist for mobilenet_v2 of width 1.0, not {width}; set width: 1.0 or weights: none")
     network = _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
     features: nn.Module = network.features
     return features, int(network.last_channel)
@@ -66,10 +65,12 @@ def last_linear(network: nn.Module) -> str | None:
 def _load(name: str, imagenet: bool) -> Any:
     try:
         return torchvision.models.get_model(name, weights=_weights(imagenet))
-    except OSError as error:  # URLError is one: torch.hub could not download
+    # URLError is an OSError: torch.hub could not download; RuntimeError and the rest: what it downloaded, or found, is not the file.
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        file = torchvision.models.get_model_weights(name)[_weights(imagenet)].url.rpartition("/")[2]
         raise AdvrecError(
-            f"the ImageNet weights of {name} cannot be downloaded here ({error}); put them into {torch.hub.get_dir()}/checkpoints, "
-            f"or name a file of weights, or set weights: none"
+            f"the ImageNet weights of {name} cannot be loaded ({str(error).splitlines()[0]}); put torchvision's {file} into "
+            f"{torch.hub.get_dir()}/checkpoints, or name such a file in weights, or set weights: none"
         ) from None
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 
 from advrec import store
-from advrec.errors import AdvrecError
+from advrec.errors import AdvrecError, ConfigError
 from advrec.model import own
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.own import OwnArchitecture, OwnNetwork
@@ -62,24 +61,22 @@ def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
 
 
 def load_backbone(path: Path, network: FashionNet) -> None:
-    """Start `network`'s backbone from a safetensors file: one of ours, or a state dict of torchvision's network.
+    """Start `network`'s backbone from a file of weights: one of ours, or torchvision's own (safetensors, or as torch saves them).
 
     Raises:
-        AdvrecError: the file does not hold this backbone.
+        ConfigError: the file does not hold this backbone.
     """
+    state = own.read_state(path)
+    # Ours begin with backbone.; torchvision's mobilenet_v2 calls features what is all of our backbone; the others have our names.
+    ours = any(name.startswith("backbone.") for name in state)
+    prefix = "backbone." if ours else "features." if network.architecture.backbone == "mobilenet_v2" else ""
+    named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise AdvrecError(f"{path}: cannot be read as safetensors ({error}); name another file in weights") from None
-    prefixes = ("backbone.", "features.")
-    backbone: dict[str, torch.Tensor] = {
-        name.removeprefix(prefix): value for name, value in tensors.items() for prefix in prefixes if name.startswith(prefix)
-    }
-    try:
-        network.backbone.load_state_dict(backbone)
+        # The head of the classifier is no part of it.
+        network.backbone.load_state_dict({name: value for name, value in named.items() if name in network.backbone.state_dict()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise AdvrecError(
+        raise ConfigError(
             f"{path}: does not fit {network.architecture.backbone} of width {network.architecture.width} ({reason}); "
             f"set backbone and width to those of the file"
         ) from None

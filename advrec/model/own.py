@@ -174,8 +174,12 @@ def _blamed_on(model: str) -> Iterator[None]:
         raise ConfigError(f"{model} raised {type(error).__name__}: {first}{hint}") from error
 
 
-def _load(module: nn.Module, path: Path) -> None:
-    """Load a state dict, of safetensors or saved by torch, whole."""
+def read_state(path: Path) -> dict[str, Any]:
+    """A state dict, of safetensors or saved by torch; no code of the file runs.
+
+    Raises:
+        ConfigError: the file holds none.
+    """
     try:
         if path.suffix == ".safetensors":
             state: Any = safetensors.torch.load_file(path)
@@ -191,7 +195,12 @@ def _load(module: nn.Module, path: Path) -> None:
         state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
     if not isinstance(state, dict):
         raise ConfigError(f"{path} holds a {type(state).__name__}, not a state dict")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    """Load the state dict of a file, whole."""
+    state = read_state(path)
     target = module
     if isinstance(module, _Normalised):
         target = module.network

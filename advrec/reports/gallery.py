@@ -74,7 +74,7 @@ def neighbour_picture(
         corner = (2 * GAP + step_x * (place % PER_ROW + 1), GAP + step_y * (place // PER_ROW))
         frame = ATTACKED_FRAME if place == attacked else PLAIN_FRAME
         _tile(canvas, corner, image, [label, f"{place + 1}: distance {distance:.4f}"], frame)
-    _save(path, canvas)
+    save(path, canvas)
 
 
 def attack_picture(
@@ -97,14 +97,14 @@ def attack_picture(
         (target, "target article", QUERY_FRAME),
     ]
     step = TILE + GAP
-    width = max(GAP + step * len(tiles), *(2 * GAP + round(_font().getlength(line)) for line in (*lines, "")))
+    width = max(GAP + step * len(tiles), *(2 * GAP + round(font().getlength(line)) for line in (*lines, "")))
     canvas = Image.new("RGB", (width, 2 * GAP + TILE + LINE * (len(lines) + 1)), "white")
     for place, (image, caption, frame) in enumerate(tiles):
         _tile(canvas, (GAP + step * place, GAP), image, [caption], frame)
     draw = ImageDraw.Draw(canvas)
     for place, line in enumerate(lines):
-        draw.text((GAP, GAP + TILE + LINE * (place + 1) + 8), line, fill="black", font=_font())
-    _save(path, canvas)
+        draw.text((GAP, GAP + TILE + LINE * (place + 1) + 8), line, fill="black", font=font())
+    save(path, canvas)
 
 
 def attack_lines(distances: tuple[float, float], ranks: tuple[int, int], what: str = "") -> list[str]:
@@ -214,31 +214,36 @@ def _tile(
     canvas: Image.Image, corner: tuple[int, int], image: npt.NDArray[Any], captions: Sequence[str], frame: str
 ) -> None:
     x, y = corner
-    picture = Image.fromarray(to_pixels(image))
-    method = Image.Resampling.NEAREST if max(picture.size) <= TILE else Image.Resampling.LANCZOS
-    scale = TILE / max(picture.size)
-    picture = picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)), method)
+    picture = scaled(image, TILE)
     canvas.paste(picture, (x + (TILE - picture.width) // 2, y + (TILE - picture.height) // 2))
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((x - 3, y - 3, x + TILE + 2, y + TILE + 2), outline=frame, width=3)
     for place, caption in enumerate(captions):
-        draw.text((x, y + TILE + 6 + LINE * place), _fitted(caption), fill="black", font=_font())
+        draw.text((x, y + TILE + 6 + LINE * place), fitted(caption), fill="black", font=font())
 
 
-def _fitted(caption: str) -> str:
-    """Shortened from the left, where long names of images are alike, until it fits a tile."""
-    if _font().getlength(caption) <= TILE:
+def scaled(image: npt.NDArray[Any], side: int) -> Image.Image:
+    """An image with its longer side made `side` pixels: by whole pixels' copies where it is smaller."""
+    picture = Image.fromarray(to_pixels(image))
+    method = Image.Resampling.NEAREST if max(picture.size) <= side else Image.Resampling.LANCZOS
+    scale = side / max(picture.size)
+    return picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)), method)
+
+
+def fitted(caption: str, width: int = TILE) -> str:
+    """Shortened from the left, where long names of images are alike, until it fits a width, by default a tile's."""
+    if font().getlength(caption) <= width:
         return caption
-    while caption and _font().getlength("…" + caption) > TILE:
+    while caption and font().getlength("…" + caption) > width:
         caption = caption[1:]
     return "…" + caption
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     # DejaVu comes with matplotlib and knows the letters and arrows that Pillow's own font lacks.
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
 
 
-def _save(path: Path, canvas: Image.Image) -> None:
+def save(path: Path, canvas: Image.Image) -> None:
     write_atomically(path, lambda temporary: canvas.save(temporary, format="PNG"))

@@ -16,6 +16,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.config import CurriculumAdversarialTraining, TrainedModel
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fashionnet import FashionNet
+from advrec.spec import Split
 from advrec.training import data, defenses, quality
 
 WEIGHT_DECAY = 0.01
@@ -53,7 +54,8 @@ def fit(
     """Train `network` in place as `spec` says. Called by every worker of a process group, or alone.
 
     Selection is by the validation split: accuracy under the defense's own attack (clean accuracy without one). The test
-    split is measured once, at the end.
+    split is measured once, at the end. Where validation was merged into training (published_split) the study selected on the
+    test split, and so does this; the metrics say so.
     """
     rank, world = _place()
     defense = defenses.of(spec)
@@ -94,7 +96,7 @@ def fit(
             network.load_state_dict(best)
         on_epoch(epoch)
         if verdict.finished:
-            return Fitted(network.eval(), history, _measure(network, catalog, rank, world))
+            return Fitted(network.eval(), history, {**_measure(network, catalog, rank, world), "selected_on": _selection(catalog)})
 
 
 def _step(module: nn.Module, optimizer: torch.optim.Optimizer, batch: data.Batch) -> Tensor:
@@ -123,13 +125,17 @@ def _validate(
     """Clean accuracy, and accuracy under the study's PGD of as many steps as training now uses; fractions 0..1."""
     _same_statistics(network)
     measured = frozen(network)
-    ids = quality.shard(catalog.ids_of("validation"), rank, world)
+    ids = quality.shard(catalog.ids_of(_selection(catalog)), rank, world)
     clean = _sum(quality.count(measured, catalog, ids), network.mean.device)
     if not steps:
         return float(clean[1] / clean[0]), float(clean[1] / clean[0])
     attack = PGD(steps=steps)
     attacked = _sum(quality.count(measured, catalog, ids, attack=attack, epsilon=defense.epsilon), network.mean.device)
     return float(clean[1] / clean[0]), float(attacked[1] / attacked[0])
+
+
+def _selection(catalog: Catalog) -> Split:
+    return "validation" if len(catalog.ids_of("validation")) else "test"
 
 
 def _measure(network: FashionNet, catalog: Catalog, rank: int, world: int) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""What a catalog holds: counts and class balance as text, a contact sheet, and a map of a model's embeddings."""
+
+from collections import Counter
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from advrec.catalog.dataset import Catalog
+from advrec.catalog.pixels import Pixels
+from advrec.reports import gallery
+from advrec.spec import Split
+from advrec.store import Run, read_json
+
+THUMB, GAP, LABEL = 72, 4, 170
+PER_CATEGORY = 12
+MAP_ARTICLES = 2000
+"""At most so many are laid out: t-SNE takes minutes on a whole catalog, and the map has no room for more."""
+MAP_CELLS = 28
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def balance(catalog: Catalog) -> list[str]:
+    """Articles by category and split, the most frequent first, and the most frequent textures, as lines of text."""
+    split_of = np.full(len(catalog), "", dtype=object)
+    for split in SPLITS:
+        split_of[catalog.ids_of(split)] = split
+    cells = Counter(zip(catalog.category_names, split_of, strict=True))
+    totals = Counter(catalog.category_names).most_common()
+    width = max(len("category"), *(len(name) for name, _ in totals))
+    lines = [f"{'category':<{width}}  {'articles':>9} {'share':>7} " + " ".join(f"{split:>10}" for split in SPLITS)]
+    for name, total in totals:
+        counts = " ".join(f"{cells[name, split]:>10,}" for split in SPLITS)
+        lines.append(f"{name:<{width}}  {total:>9,} {100 * total / len(catalog):>6.1f}% {counts}")
+    (_, most), (_, fewest) = totals[0], totals[-1]
+    lines.append(f"the most frequent category has {most / fewest:.1f} times the articles of the rarest")
+    if catalog.textures:
+        frequent = sorted(zip(catalog.texture_labels.sum(0).tolist(), catalog.textures, strict=True), reverse=True)[:10]
+        lines.append("textures: " + ", ".join(f"{name} {count:,}" for count, name in frequent))
+    return lines
+
+
+def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
+    """Draw some articles of every category, chosen at random by seed, a row each; returns the picture's path."""
+    random = np.random.default_rng(seed)
+    by_category = {name: np.flatnonzero(catalog.category_labels == label) for label, name in enumerate(catalog.categories)}
+    canvas = Image.new("RGB", (LABEL + (THUMB + GAP) * PER_CATEGORY + GAP, (THUMB + GAP) * len(by_category) + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for row, (name, ids) in enumerate(by_category.items()):
+        y = GAP + row * (THUMB + GAP)
+        draw.text((GAP, y + THUMB // 2 - 16), gallery.fitted(name, LABEL - 2 * GAP), fill="black", font=gallery.font())
+        draw.text((GAP, y + THUMB // 2), f"{len(ids):,}", fill="#57606a", font=gallery.font())
+        chosen = np.sort(random.permutation(ids)[:PER_CATEGORY])
+        for column, pixels in enumerate(catalog.pixels(chosen)):
+            _paste(canvas, (LABEL + column * (THUMB + GAP), y), pixels)
+    path = run.directory / "pictures" / "catalog.png"
+    gallery.save(path, canvas)
+    return path
+
+
+def embedding_map(run: Run, model: str, catalog: Catalog, embeddings: npt.NDArray[np.float32], seed: int) -> Path:
+    """Lay articles out by t-SNE of their embeddings' directions (van der Maaten & Hinton 2008), in a grid of which every occupied cell
+    shows one of its articles, chosen at random; returns the picture's path.
+
+    Args:
+        embeddings: (N, D), of the whole catalog.
+    """
+    random = np.random.default_rng(seed)
+    ids = np.sort(random.permutation(len(catalog))[:MAP_ARTICLES])
+    places = layout(embeddings[ids], seed)
+    cells = np.minimum((places * MAP_CELLS).astype(int), MAP_CELLS - 1)
+    shown: dict[tuple[int, int], int] = {}
+    for place in random.permutation(len(ids)).tolist():
+        shown.setdefault((int(cells[place, 0]), int(cells[place, 1])), int(ids[place]))
+    side = THUMB // 2 + 12
+    canvas = Image.new("RGB", (side * MAP_CELLS, side * MAP_CELLS), "white")
+    for (column, row), pixels in zip(shown, catalog.pixels(list(shown.values())), strict=True):
+        canvas.paste(gallery.scaled(pixels, side - 2), (column * side + 1, row * side + 1))
+    path = run.directory / "pictures" / f"map-{model}.png"
+    gallery.save(path, canvas)
+    return path
+
+
+def layout(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
+    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, near each other where their cosine distance is small."""
+    from sklearn.decomposition import PCA  # seconds to import, for this alone
+    from sklearn.manifold import TSNE
+
+    directions = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    components = min(50, *directions.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(directions)
+    perplexity = min(30.0, (len(reduced) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced).astype(np.float64)
+    low, high = places.min(0), places.max(0)
+    return np.asarray((places - low) / np.maximum(high - low, 1e-12))
+
+
+def source_line(run: Run) -> str:
+    """Where the catalog comes from and how its images were made square."""
+    preparation = read_json(run.preparation)
+    return f"source {preparation['source']}, squares of {preparation['image_size']} pixels ({preparation['square']})"
+
+
+def _paste(canvas: Image.Image, corner: tuple[int, int], pixels: Pixels) -> None:
+    canvas.paste(gallery.scaled(pixels, THUMB), corner)
