@@ -31,7 +31,7 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     Raises:
         ConfigError: the source cannot be read, or nothing can be measured on what it holds.
     """
-    if run.catalog.exists() and not _begin_again(run, study, say):
+    if run.catalog.exists() and not _begin_again(run, study, connect, say):
         say("prepare: done before")
         return
     spec = study.catalog
@@ -67,7 +67,7 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
 def summary(preparation: dict[str, Any]) -> list[str]:
     """The counts of preparation.json as lines of text."""
     lines = [f"{step['articles']:>9,} {step['step']}" for step in preparation["steps"]]
-    splits = ", ".join(f"{count:,} {split}" for split, count in preparation["splits"].items())
+    splits = ", ".join(f"{preparation['splits'][split]:,} {split}" for split in prepare.SPLITS)
     lines.append(f"{splits}; {len(preparation['categories'])} categories, {len(preparation['textures'])} textures")
     near = preparation["near_duplicates"]
     if near[str(prepare.NEAR)]:
@@ -137,20 +137,20 @@ def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
     synthetic.write_annotations(root, plan)
 
 
-def _begin_again(run: Run, study: Study, say: Callable[[str], None]) -> bool:
+def _begin_again(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> bool:
     """Try the images that were set aside. Whether the catalog has to be made again because some can be read now."""
     names = {key.removeprefix("images/") for key in run.set_aside() if key.startswith("images/")}
     if not names or study.catalog.source == "synthetic":
         return False
-    from advrec.catalog import files, images
-
     try:
         listing = source.read(study.catalog, study.seed)
     except ConfigError:  # the source has gone; the catalog has not
         return False
-    root, spec = files.at(listing.root), study.catalog
-    tried = [images.prepare(root, article, spec.image_size, spec.square) for article in listing.articles if article.name in names]
-    readable = sum(isinstance(image, images.Prepared) for image in tried)
+    connect()
+    from advrec.distributed.prepare import prepare_again
+
+    tried = prepare_again(listing.root, [article for article in listing.articles if article.name in names], study.catalog)
+    readable = tried["reason"].null_count
     if not readable:
         return False
     if run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors")):
@@ -160,4 +160,3 @@ def _begin_again(run: Run, study: Study, say: Callable[[str], None]) -> bool:
     say(f"prepare: {readable} images that were set aside can be read now: the catalog is made again")
     run.catalog.unlink()
     return True
-

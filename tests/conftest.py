@@ -10,9 +10,10 @@ import torch
 from advrec import config
 from advrec.catalog import deepfashion, prepare, synthetic
 from advrec.catalog.dataset import Catalog
-from advrec.catalog.images import prepare as prepare_image
+from advrec.catalog.listing import Listing
+from advrec.catalog_spec import CatalogSpec
 from advrec.model.fashionnet import Architecture, FashionNet
-from advrec.store import Run
+from advrec.store import Run, write_table
 
 STUDY = {
     "name": "tiny",
@@ -41,10 +42,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
     plan = synthetic.plan(132, 7)
     synthetic.write_images(run.directory / "synthetic", plan.entries)
     synthetic.write_annotations(run.directory / "synthetic", plan)
-    listing = deepfashion.read(run.directory / "synthetic")
-    images = [prepare_image(listing.root / article.name, 32) for article in listing.articles]
-    prepare.write(run, prepare.assemble("synthetic", listing, images))
+    spec = CatalogSpec(source="deepfashion", root=str(run.directory / "synthetic"), image_size=32)
+    prepare_alone(run, spec, deepfashion.read(str(spec.root), spec))
     return run
+
+
+def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Decision:
+    """Prepare a catalog in this process, without Ray."""
+    for shard, (start, articles) in enumerate(prepare.shards(listing)):
+        write_table(run.shard(shard), prepare.prepare_shard(listing.root, start, articles, spec.image_size, spec.square))
+    made = prepare.decide(spec, listing, prepare.read_shards(run))
+    prepare.write(run, made)
+    return made
 
 
 @pytest.fixture(scope="session")

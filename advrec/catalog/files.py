@@ -101,11 +101,11 @@ class RemoteRoot:
 
     def entries(self, directory: str = "") -> list[Entry]:
         selector = pyarrow.fs.FileSelector(self._full(directory))
-        found = [
-            Entry(f"{directory}/{info.base_name}".lstrip("/"), "directory" if info.type == pyarrow.fs.FileType.Directory else "file")
-            for info in self._filesystem.get_file_info(selector)
-            if not info.base_name.startswith(".")
-        ]
+        found = set()
+        for info in self._filesystem.get_file_info(selector):
+            name = info.path.rstrip("/").rpartition("/")[2]  # a web server's directories end in a slash
+            if not name.startswith("."):
+                found.add(Entry(f"{directory}/{name}".lstrip("/"), "directory" if _is_directory(info) else "file"))
         return sorted(found)
 
     def open(self, name: str) -> BinaryIO:
@@ -134,6 +134,10 @@ class RemoteRoot:
 def _kind(path: Path) -> Literal["file", "directory", "link", "other"]:
     mode = path.lstat().st_mode
     return "link" if stat.S_ISLNK(mode) else "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _is_directory(info: pyarrow.fs.FileInfo) -> bool:
+    return bool(info.type == pyarrow.fs.FileType.Directory)
 
 
 def _refuse_beyond(name: str) -> None:

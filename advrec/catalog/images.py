@@ -44,6 +44,8 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
         return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
     except RefusedError as error:
         return Unreadable(str(error))
+    except Image.DecompressionBombError:
+        return Unreadable(f"has far more than {MAX_PIXELS // 10**6} million pixels")
     except UnidentifiedImageError:
         return Unreadable("is not an image of a known format")
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog

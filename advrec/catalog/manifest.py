@@ -86,4 +86,4 @@ def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, d
                 raise ConfigError(f"{path} {where}: holds more values than the {len(reader.fieldnames or ())} columns")
             yield where, row
     except csv.Error as error:
-        raise ConfigError(f"{path} line {reader.line_num}: {error}") from None
+        raise ConfigError(f"{path} line {reader.line_num + 1}: {error}") from None

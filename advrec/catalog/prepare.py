@@ -154,9 +154,11 @@ def check(made: Decision, spec: CatalogSpec) -> None:
     """Refuse a catalog that nothing can be measured on, or that has not the counts that are asked for: raises ConfigError."""
     if spec.published_counts:
         _check_published(made.preparation, merged=spec.published_split)
+    aside = made.set_aside
+    why = f" ({len(aside):,} were set aside; {next(iter(aside))}: {next(iter(aside.values()))})" if aside else ""
     for split, count in made.preparation["splits"].items():
         if not count and not (split == "validation" and spec.published_split):
-            raise ConfigError(f"the {split} split holds no usable image; add images, or split directories train, validation and test")
+            raise ConfigError(f"the {split} split holds no usable image{why}; add images, or split directories train, validation and test")
 
 
 def write(run: Run, made: Decision) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,28 +51,42 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
     """
     shards = list(enumerate(prepare.shards(listing)))
     work = {f"shard {shard}": (shard, start, articles) for shard, (start, articles) in shards if not run.shard(shard).exists()}
-    progress = Progress(
-        "prepare", len(listing.articles), "images", done=len(listing.articles) - sum(len(articles) for _, _, articles in work.values())
-    )
-
-    def unit(key: str, start: int, articles: Sequence[Listed]) -> Unit:
-        return Unit(key=key, method="prepare", arguments=lambda: (listing.root, start, articles, spec))
+    total = len(listing.articles)
+    progress = Progress("prepare", total, "images", done=total - sum(len(articles) for _, _, articles in work.values()))
 
     def write(key: str, encoded: pa.Buffer) -> None:
         shard, _, articles = work[key]
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
-    with Pool(_start, int(ray.cluster_resources()["CPU"])) as pool:
-        failed = pool.run([unit(key, *shard[1:]) for key, shard in work.items()], lambda done, encoded: write(done.key, encoded))
-        for key in failed:
+    with _pool() as pool:
+        units = [_unit(key, listing.root, start, articles, spec) for key, (_, start, articles) in work.items()]
+        for key in pool.run(units, lambda unit, encoded: write(unit.key, encoded)):
             _, start, articles = work[key]
-            alone: dict[str, Any] = {}
-            units = [unit(str(start + place), start + place, [article]) for place, article in enumerate(articles)]
-            hopeless = pool.run(units, lambda done, encoded, alone=alone: alone.update({done.key: pq.read_table(encoded)}))  # type: ignore[misc]
-            alone |= {place: prepare.shard_table(int(place), [Unreadable(reason)]) for place, reason in hopeless.items()}
-            write(key, _encoded(pa.concat_tables(alone[unit.key] for unit in units)))
+            write(key, _encoded(_one_by_one(pool, listing.root, start, articles, spec)))
     progress.close()
+
+
+def prepare_again(root: str, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+    """The rows (PREPARED) of images that could not be read before, each tried alone; nothing is written."""
+    with _pool() as pool:
+        return _one_by_one(pool, root, 0, articles, spec)
+
+
+def _one_by_one(pool: Pool, root: str, start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+    rows: dict[str, pa.Table] = {}
+    units = [_unit(str(start + place), root, start + place, [article], spec) for place, article in enumerate(articles)]
+    hopeless = pool.run(units, lambda unit, encoded: rows.update({unit.key: pq.read_table(pa.BufferReader(encoded))}))
+    rows |= {place: prepare.shard_table(int(place), [Unreadable(reason)]) for place, reason in hopeless.items()}
+    return pa.concat_tables(rows[unit.key] for unit in units)
+
+
+def _unit(key: str, root: str, start: int, articles: Sequence[Listed], spec: CatalogSpec) -> Unit:
+    return Unit(key=key, method="prepare", arguments=lambda: (root, start, articles, spec))
+
+
+def _pool() -> Pool:
+    return Pool(_start, int(ray.cluster_resources()["CPU"]))
 
 
 def _encoded(table: pa.Table) -> pa.Buffer:

@@ -1,14 +1,19 @@
-"""Real files through preparation: what stays, what goes, in which order, with which pixels."""
-
-import io
+"""Real files through preparation: what stays, what goes, in which order, and what is read back."""
 
 import numpy as np
+import pyarrow.dataset as ds
+import pytest
 from PIL import Image
 
-from advrec.catalog import images, prepare
+from advrec.catalog import dataset, prepare
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
+from advrec.catalog_spec import CatalogSpec
+from advrec.errors import ConfigError
 from advrec.store import Run
+from tests.conftest import prepare_alone
+
+SPEC = CatalogSpec(source="folder", root="unused", image_size=32)
 
 
 def scene(seed, size=(40, 60)):
@@ -19,20 +24,22 @@ def scene(seed, size=(40, 60)):
 
 def listing(root, *articles, has_textures=True):
     return Listing(
-        root=root,
-        articles=tuple(Listed(name=n, category=c, textures=t, split="train") for n, c, t in articles),
+        root=str(root),
+        articles=tuple(Listed(n, c, t, "train") for n, c, t in articles),
         has_textures=has_textures,
     )
 
 
-def test_duplicates_go_first_then_images_without_textures(tmp_path):
+@pytest.fixture
+def mixed(tmp_path):
+    """Near duplicates, broken files and images without a texture."""
     scene(1).save(tmp_path / "first.jpg", quality=98)
     with Image.open(tmp_path / "first.jpg") as first:
-        first.save(tmp_path / "again.png")  # a near duplicate, with a texture, of a first without one
+        first.save(tmp_path / "again.png")  # with a texture, of a first without one
     scene(2).save(tmp_path / "other.jpg")
     (tmp_path / "broken.jpg").write_bytes((tmp_path / "other.jpg").read_bytes()[:200])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    source = listing(
+    return listing(
         tmp_path,
         ("first.jpg", "Tee", ()),
         ("again.png", "Tee", ("striped",)),
@@ -40,7 +47,11 @@ def test_duplicates_go_first_then_images_without_textures(tmp_path):
         ("broken.jpg", "Hat", ("dotted",)),
         ("empty.jpg", "Hat", ("dotted",)),
     )
-    made = prepare.assemble("folder", source, [images.prepare(tmp_path / a.name, 32) for a in source.articles])
+
+
+def test_duplicates_go_first_then_images_without_textures(mixed, tmp_path):
+    run = Run(tmp_path / "run")
+    made = prepare_alone(run, SPEC, mixed)
     # The other order would have kept again.png.
     assert made.catalog["name"].to_pylist() == ["other.jpg"]
     assert [(s["step"], s["articles"]) for s in made.preparation["steps"]] == [
@@ -51,51 +62,104 @@ def test_duplicates_go_first_then_images_without_textures(tmp_path):
     ]
     assert made.preparation["textures"] == ["dotted", "floral"]
     assert sorted(made.set_aside) == ["images/broken.jpg", "images/empty.jpg"]
+    became = ds.dataset(run.listing).to_table().to_pylist()
+    assert [(row["outcome"], row["article_id"]) for row in became] == [
+        ("no texture", None),
+        ("duplicate", None),
+        ("article", 0),
+        ("unreadable", None),
+        ("unreadable", None),
+    ]
+    assert not run.prepared.exists()
+
+
+def test_duplicates_may_be_kept(mixed, tmp_path):
+    made = prepare_alone(Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), mixed)
+    assert made.catalog["name"].to_pylist() == ["again.png", "other.jpg"]
 
 
 def test_a_source_without_textures_keeps_images_without_them(tmp_path):
     scene(1).save(tmp_path / "a.jpg")
-    source = listing(tmp_path, ("a.jpg", "Tee", ()), has_textures=False)
-    made = prepare.assemble("folder", source, [images.prepare(tmp_path / "a.jpg", 32)])
+    made = prepare_alone(Run(tmp_path / "run"), SPEC, listing(tmp_path, ("a.jpg", "Tee", ()), has_textures=False))
     assert len(made.catalog) == 1
     assert made.preparation["textures"] == []
 
 
-def test_what_was_written_is_read_back(tmp_path):
-    names = [f"{n}.png" for n in range(5)]
-    for seed, name in enumerate(names):
-        scene(seed, (32, 32)).save(tmp_path / name)
-    source = listing(tmp_path, *[(name, "Tee" if n % 2 else "Hat", ("b",) if n else ("c", "a")) for n, name in enumerate(names)])
+def test_articles_of_different_splits_that_look_alike_are_reported(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "train.png")
+    pixels[:4, :4] //= 2
+    Image.fromarray(pixels).save(tmp_path / "test.png")
+    scene(3).save(tmp_path / "far.png")
+    articles = (Listed("train.png", "a", (), "train"), Listed("test.png", "b", (), "test"), Listed("far.png", "b", (), "test"))
     run = Run(tmp_path / "run")
-    prepare.write(run, prepare.assemble("folder", source, [images.prepare(tmp_path / n, 32) for n in names]))
+    made = prepare_alone(run, SPEC, Listing(root=str(tmp_path), articles=articles, has_textures=False))
+    hashes = made.listing["phash"].to_pylist()
+    distance = (hashes[0] ^ hashes[1]).bit_count()
+    assert 1 <= distance <= 4, "the example shows nothing"
+    assert made.near_duplicates.to_pylist() == [
+        {"article_id": 0, "split": "train", "other_id": 1, "other_split": "test", "distance": distance}
+    ]
+    assert made.preparation["near_duplicates"] == {str(d): int(d >= distance) for d in range(5)}
+
+
+def test_a_split_without_a_usable_image_is_refused_with_the_reason(mixed, tmp_path):
+    made = prepare_alone(Run(tmp_path / "run"), SPEC, mixed)
+    with pytest.raises(ConfigError, match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: cannot be"):
+        prepare.check(made, SPEC)
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """A catalog of 90 images in several shards and parts, of which every third is a duplicate; and its pixels."""
+    monkeypatch.setattr(prepare, "SHARD", 7)
+    monkeypatch.setattr(prepare, "PART", 3)
+    names, pixels = [], []
+    for n in range(90):
+        picture = scene(n - n % 3 if n % 3 < 2 else n, (32, 32))
+        picture.save(tmp_path / f"{n}.png")
+        names.append((f"{n}.png", "Tee" if n % 2 else "Hat", ("b",) if n else ("c", "a")))
+        if n % 3 != 1:
+            pixels.append(np.asarray(picture))
+    run = Run(tmp_path / "run")
+    prepare_alone(run, SPEC, listing(tmp_path, *names))
+    return run, np.stack(pixels)
+
+
+def test_what_was_written_is_read_back_by_article(many):
+    run, pixels = many
     catalog = Catalog(run)
-    assert catalog.names == names
+    assert len(catalog) == 60
+    assert len(list(run.images.glob("part-*.parquet"))) == 5
+    assert catalog.names[:4] == ["0.png", "2.png", "3.png", "5.png"]
     assert catalog.categories == ("Hat", "Tee")
-    assert catalog.category_labels.tolist() == [0, 1, 0, 1, 0]
-    assert catalog.texture_labels.tolist() == [[1, 0, 1], *[[0, 1, 0]] * 4]
-    assert (catalog.pixels([3, 1]) == np.stack([np.asarray(scene(3, (32, 32))), np.asarray(scene(1, (32, 32)))])).all()
+    assert catalog.category_labels[:4].tolist() == [0, 0, 1, 1]
+    assert catalog.texture_labels[:2].tolist() == [[True, False, True], [False, True, False]]
+    assert (catalog.pixels(range(60)) == pixels).all()
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        ids = random.integers(60, size=9)
+        assert (catalog.pixels(ids) == pixels[ids]).all()
+    stored = ds.dataset(run.images, format="parquet").to_table()
+    assert stored["article_id"].to_pylist() == list(range(60))
 
 
-def test_odd_but_readable_images_are_converted():
-    def decoded(image, **options):
-        buffer = io.BytesIO()
-        image.save(buffer, **options)
-        return np.asarray(images.decode(buffer.getvalue()))
-
-    transparent = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert (decoded(transparent, format="PNG") == 255).all()  # on white
-    palette = Image.new("P", (4, 4), 1)
-    palette.putpalette([0, 0, 0, 10, 200, 30])
-    assert (decoded(palette, format="PNG") == [10, 200, 30]).all()
-    upright = Image.new("RGB", (6, 2), "black")
-    rotated = Image.Exif()
-    rotated[0x0112] = 6  # to be turned by 90 degrees
-    assert decoded(upright, format="JPEG", exif=rotated).shape == (6, 2, 3)
-    assert (decoded(Image.new("L", (2, 2), 77), format="PNG") == 77).all()
+def test_images_in_memory_are_bounded(many, monkeypatch):
+    run, pixels = many
+    monkeypatch.setattr(dataset, "CACHE_BYTES", 20_000)
+    catalog = Catalog(run)
+    for article in np.random.default_rng(1).permutation(60):
+        assert (catalog.pixels([article])[0] == pixels[article]).all()
+        held = sum(len(png) for group in catalog._images._cache.values() for png in group)
+        assert held == catalog._images._cached_bytes
+        assert held <= 20_000 or len(catalog._images._cache) == 1
+    assert catalog._images._cached_bytes > 10_000, "the bound was never near"
 
 
-def test_an_image_is_padded_to_a_square_on_white():
-    pixels = np.asarray(images.squared(Image.new("RGB", (20, 40), "black"), 40))
-    assert (pixels[:, :10] == 255).all()
-    assert (pixels[:, 10:30] == 0).all()
-    assert (pixels[:, 30:] == 255).all()
+def test_an_article_is_found_by_number_and_by_name(many):
+    catalog = Catalog(many[0])
+    assert catalog.find("7") == 7
+    assert catalog.find("5.png") == 3
+    for wrong in ("60", "-1", "nobody.png"):
+        with pytest.raises(ConfigError, match="is not an article"):
+            catalog.find(wrong)

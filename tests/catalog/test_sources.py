@@ -1,67 +1,16 @@
-"""The readers of DeepFashion's files and of a plain folder, on small real trees."""
+"""The readers of a plain folder and of a manifest, on small real trees."""
 
 import collections
+import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from advrec.catalog import deepfashion, folder
+from advrec.catalog import folder, manifest
 from advrec.errors import ConfigError
-
-FILES = {
-    "anno/list_category_cloth.txt": "2\ncategory_name  category_type\nTee  1\nMaxi Dress  3\n",
-    "anno/list_attr_cloth.txt": "4\nattribute_name  attribute_type\nabstract print   1\ncotton   2\nstriped   1\nv neck   4\n",
-    "anno/list_category_img.txt": "3\nimage_name  category_label\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   2\nimg/A/img_2.jpg   1\n",
-    "anno/list_attr_img.txt": (
-        "3\nimage_name  attribute_labels\nimg/A/img_1.jpg  1 1 -1 1\nimg/B/img_1.jpg  1 -1  1 0\nimg/A/img_2.jpg  0 1 -1 -1\n"
-    ),
-    "eval/list_eval_partition.txt": (
-        "3\nimage_name  evaluation_status\nimg/A/img_1.jpg  train\nimg/B/img_1.jpg  val\nimg/A/img_2.jpg  test\n"
-    ),
-}
-
-
-def write(root, **changed):
-    for name, text in FILES.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(changed.get(path.stem, text))
-    return root
-
-
-def test_deepfashion_is_read_with_names_that_hold_spaces(tmp_path):
-    listing = deepfashion.read(write(tmp_path))
-    assert [(a.name, a.category, a.textures, a.split) for a in listing.articles] == [
-        ("img/A/img_1.jpg", "Tee", ("abstract print",), "train"),
-        ("img/B/img_1.jpg", "Maxi Dress", ("abstract print", "striped"), "validation"),
-        ("img/A/img_2.jpg", "Tee", (), "test"),  # 0 is unknown, not positive; cotton is no texture
-    ]
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "parts"),
-    [
-        ("list_category_img", "3\nh\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   9\nimg/A/img_2.jpg 1\n", ["_img.txt line 4", "label 9"]),
-        ("list_category_img", "4\nh\nimg/A/img_1.jpg   1\nimg/B/img_1.jpg   2\nimg/A/img_2.jpg 1\n", ["line 1 says 4 rows", "holds 3"]),
-        ("list_category_img", "3\nh\nimg/A/img_1.jpg\nimg/B/img_1.jpg   2\nimg/A/img_2.jpg 1\n", ["line 3", "expected a name and a value"]),
-        ("list_attr_img", "1\nh\nimg/A/img_1.jpg  1 1 -1\n", ["list_attr_img.txt line 3", "3 values for 4 attributes"]),
-        ("list_eval_partition", "1\nh\nimg/A/img_1.jpg  training\n", ["list_eval_partition.txt line 3", "training"]),
-        ("list_eval_partition", "1\nh\nimg/A/img_1.jpg  train\n", ["img/B/img_1.jpg has no split"]),
-        ("list_attr_cloth", "many\nh\n", ["list_attr_cloth.txt line 1", "many"]),
-    ],
-)
-def test_a_malformed_file_is_named_with_its_line(tmp_path, file, text, parts):
-    with pytest.raises(ConfigError) as error:
-        deepfashion.read(write(tmp_path, **{file: text}))
-    for part in parts:
-        assert part in str(error.value)
-
-
-def test_a_missing_annotation_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"list_category_cloth\.txt: cannot be read"):
-        deepfashion.read(tmp_path)
-
 
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +23,12 @@ def test_a_folder_is_split_by_name_and_seed_alike_in_every_category(tmp_path):
             picture(tmp_path / category / f"{n}.jpg")
     (tmp_path / "LICENSE").write_text("not an image")
     (tmp_path / "hat" / "notes.txt").write_text("not an image")
-    listing = folder.read(tmp_path, seed=1)
+    listing = folder.read(str(tmp_path), seed=1)
     counts = collections.Counter((a.category, a.split) for a in listing.articles)
     for category in ("hat", "shoe"):
         assert [counts[category, split] for split in ("train", "validation", "test")] == [14, 3, 3]
-    assert folder.read(tmp_path, seed=1) == listing
-    assert [a.split for a in folder.read(tmp_path, seed=2).articles] != [a.split for a in listing.articles]
+    assert folder.read(str(tmp_path), seed=1) == listing
+    assert [a.split for a in folder.read(str(tmp_path), seed=2).articles] != [a.split for a in listing.articles]
     assert not listing.has_textures
 
 
@@ -87,16 +36,86 @@ def test_a_folder_with_split_directories_keeps_them(tmp_path):
     for split in ("train", "validation", "test"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    listing = folder.read(tmp_path, seed=1)
+    listing = folder.read(str(tmp_path), seed=1)
     assert sorted((a.split, a.category, a.name) for a in listing.articles)[0] == ("test", "hat", "test/hat/1.png")
     assert len(listing.articles) == 6
 
 
 def test_one_category_or_none_or_no_directory_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is not a directory"):
-        folder.read(tmp_path / "missing", seed=1)
+        folder.read(str(tmp_path / "missing"), seed=1)
     with pytest.raises(ConfigError, match="holds no images"):
-        folder.read(tmp_path, seed=1)
+        folder.read(str(tmp_path), seed=1)
     picture(tmp_path / "hat" / "1.jpg")
     with pytest.raises(ConfigError, match="one category"):
-        folder.read(tmp_path, seed=1)
+        folder.read(str(tmp_path), seed=1)
+
+
+def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path):
+    for category in ("hat", "shoe"):
+        picture(tmp_path / category / "1.jpg")
+    picture(tmp_path / "hat" / "old" / "2.jpg")
+    (tmp_path / "hat" / "notes.txt").write_text("not an image")
+    (tmp_path / "hat" / "link.jpg").symlink_to(tmp_path / "shoe" / "1.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "shoe")
+    listing = folder.read(str(tmp_path), seed=1)
+    assert [article.name for article in listing.articles] == ["hat/1.jpg", "hat/link.jpg", "shoe/1.jpg"]
+    assert listing.ignored == ("linked (a link)", "hat/notes.txt (no image by its name)", "hat/old (a directory)")
+
+
+CSV = "path,category,textures,split\na/1.jpg,Tee,striped|dotted,train\n\"b, c/2.jpg\",Hat,,val\n3.jpg,Hat, plain ,test\n"
+
+
+def test_a_manifest_is_read_as_csv_and_as_parquet(tmp_path):
+    expected = [
+        ("a/1.jpg", "Tee", ("striped", "dotted"), "train"),
+        ("b, c/2.jpg", "Hat", (), "validation"),
+        ("3.jpg", "Hat", ("plain",), "test"),
+    ]
+    (tmp_path / "items.csv").write_text("\ufeff" + CSV, encoding="utf-8")
+    listing = manifest.read(str(tmp_path / "items.csv"), str(tmp_path), seed=1)
+    assert [tuple(article)[:4] for article in listing.articles] == expected
+    assert listing.has_textures
+    names, categories, textures, splits = zip(*expected, strict=True)
+    table = pa.table({"path": names, "category": categories, "textures": [list(t) for t in textures], "split": splits, "price": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "items.parquet")
+    assert manifest.read(str(tmp_path / "items.parquet"), str(tmp_path), seed=1) == listing
+
+
+def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
+    for category in ("hat", "shoe"):
+        for n in range(20):
+            picture(tmp_path / category / f"{n}.jpg")
+    by_folder = folder.read(str(tmp_path), seed=1)
+    (tmp_path / "items.csv").write_text("category,path\n" + "".join(f"{a.category},{a.name}\n" for a in by_folder.articles))
+    assert manifest.read(str(tmp_path / "items.csv"), str(tmp_path), seed=1) == dataclasses.replace(by_folder, ignored=())
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("path,kind\na,b\n", "has no column category; columns are path, category, textures, split"),
+        (CSV.replace("Tee", ""), "line 2: category is empty"),
+        (CSV.replace("a/1.jpg", ""), "line 2: path is empty"),
+        (CSV.replace(",val", ",dev"), "line 3: split is dev (allowed: train, val, validation, test)"),
+        (CSV.replace(",test", ","), "line 4: split is empty"),
+        (CSV.replace("3.jpg", "a/1.jpg"), "line 4: a/1.jpg stands already in line 2"),
+        (CSV.replace("plain ,test", "plain ,test,more"), "line 4: holds more values than the 4 columns"),
+        (CSV.replace("Hat,,val", '"Hat,,val'), "line 3: unexpected end of data"),
+        ("", "has no column path"),
+    ],
+)
+def test_a_malformed_manifest_is_named_with_its_line(tmp_path, text, part):
+    (tmp_path / "items.csv").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        manifest.read(str(tmp_path / "items.csv"), str(tmp_path), seed=1)
+    assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_manifest_that_is_no_table_is_refused(tmp_path):
+    (tmp_path / "items.csv").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "items.parquet").write_text("path,category")
+    for name, part in (("items.csv", "neither a CSV"), ("items.parquet", "nor a Parquet file"), ("gone.csv", "cannot be read")):
+        with pytest.raises(ConfigError, match=part):
+            manifest.read(str(tmp_path / name), str(tmp_path), seed=1)

@@ -1,0 +1,303 @@
+"""`advrec prepare` and `advrec catalog` as a user runs them: odd images, a kill, an image that kills, other filesystems."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+import yaml
+from PIL import Image
+
+from advrec.catalog.dataset import Catalog
+from advrec.store import Run, read_json
+from tests.test_study import ADVREC, advrec
+
+SPLITS = ("train", "validation", "test")
+SIZE = 64
+
+
+def scene(seed, size=(SIZE, SIZE)):
+    random = np.random.default_rng(seed).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(random).resize(size, Image.Resampling.BICUBIC)
+
+
+def write(path: Path, **catalog) -> Path:
+    study = {
+        "name": path.stem,
+        "catalog": {"source": "folder", "root": "photos", "image_size": SIZE, **catalog},
+        "models": {"unsecured": {"defense": "none"}},
+        "evaluation": {"attacks": ["fgsm"]},
+    }
+    path.write_text(yaml.safe_dump(study))
+    return path
+
+
+def photos(directory: Path, each: int = 2) -> Path:
+    """Good photographs of two categories in every split."""
+    root = directory / "photos"
+    for place, (split, category) in enumerate((split, category) for split in SPLITS for category in ("hat", "shoe")):
+        (root / split / category).mkdir(parents=True)
+        for n in range(each):
+            scene(1000 * place + n).save(root / split / category / f"good{n}.jpg", quality=97)
+    return root
+
+
+def encoded(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def rotated():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    return encoded(scene(5).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=tags, quality=97)
+
+
+def with_alpha(image, hidden=0):
+    rgba = image.convert("RGBA")
+    rgba.putalpha(Image.new("L", image.size, 255))
+    rgba.paste((0, 0, 0, hidden), (0, 0, SIZE // 2, SIZE))
+    return rgba
+
+
+def half_white(image):
+    image.paste("white", (0, 0, SIZE // 2, SIZE))
+    return image
+
+
+GREY16 = np.asarray(scene(8).convert("L")).astype(np.uint16) * 257
+READABLE = {  # file -> content and the pixels that it must become
+    "cmyk.jpg": (encoded(scene(1).convert("CMYK"), "JPEG", quality=97), scene(1)),
+    "palette.png": (encoded(scene(2).quantize(256), "PNG"), scene(2).quantize(256).convert("RGB")),
+    "alpha.png": (encoded(with_alpha(scene(3)), "PNG"), half_white(scene(3))),
+    "alpha.webp": (encoded(with_alpha(scene(4)), "WEBP", lossless=True), half_white(scene(4))),
+    "turned.jpg": (rotated(), scene(5)),
+    "frames.gif": (encoded(scene(6).quantize(256), "GIF", save_all=True, append_images=[scene(7)]), scene(6).quantize(256).convert("RGB")),
+    "frames.png": (encoded(scene(9), "PNG", save_all=True, append_images=[scene(10)]), scene(9)),
+    "grey16.png": (encoded(Image.fromarray(GREY16), "PNG"), scene(8).convert("L").convert("RGB")),
+    "grey16.tif": (encoded(Image.fromarray(GREY16), "TIFF"), scene(8).convert("L").convert("RGB")),
+    "grey.JPEG": (encoded(scene(11).convert("L"), "JPEG", quality=97), scene(11).convert("L").convert("RGB")),
+    "bits.bmp": (encoded(scene(12).convert("1"), "BMP"), scene(12).convert("1").convert("RGB")),
+    "really_a_png.jpg": (encoded(scene(13), "PNG"), scene(13)),
+    "strip.png": (encoded(Image.new("RGB", (20_000, 1), "black"), "PNG"), None),
+}
+UNREADABLE = {
+    "empty.jpg": b"",
+    "page.jpg": b"<!doctype html><title>404</title>",
+    "truncated.jpg": encoded(scene(20), "JPEG", quality=97)[:900],
+    "truncated.png": encoded(scene(21), "PNG")[:900],
+    "bomb.png": encoded(Image.new("1", (10_000, 6_000)), "PNG"),
+    "float.tif": encoded(Image.new("F", (8, 8), 0.5), "TIFF"),
+    "noise.gif": bytes(range(256)),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Two dozen odd images and links among good ones, prepared."""
+    directory = tmp_path_factory.mktemp("odd")
+    place = photos(directory) / "train" / "hat"
+    for name, content in {**{name: content for name, (content, _) in READABLE.items()}, **UNREADABLE}.items():
+        (place / name).write_bytes(content)
+    (directory / "secret.jpg").write_bytes(encoded(scene(30), "JPEG"))
+    (place / "link.jpg").symlink_to(directory / "secret.jpg")
+    os.mkfifo(place / "pipe.jpg")
+    (place / "notes.txt").write_text("no image by its name")
+    write(directory / "odd.yaml", duplicates="keep")
+    return directory, advrec("prepare", "odd.yaml", cwd=directory)
+
+
+def test_odd_images_are_converted_and_unreadable_ones_are_set_aside_by_name(odd):
+    directory, done = odd
+    run = Run(directory / "results" / "odd")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("Traceback") == 0
+    expected = {f"images/train/hat/{name}" for name in (*UNREADABLE, "link.jpg", "pipe.jpg")}
+    assert set(read_json(run.directory / "set_aside.json")) == expected
+    catalog = Catalog(run)
+    assert {Path(name).name for name in catalog.names if "good" not in name} == set(READABLE)
+    for name, (_, reference) in READABLE.items():
+        pixels = catalog.pixels([catalog.find(f"train/hat/{name}")])[0].astype(int)
+        if reference is None:
+            assert 0 < (pixels.min(axis=2) < 128).sum() <= 2 * SIZE, name
+        else:
+            assert np.abs(pixels - np.asarray(reference)).mean() < 4, name
+    assert "ignored: train/hat/notes.txt (no image by its name)" in done.stdout
+    assert "set aside images/train/hat/empty.jpg: is empty" in done.stdout
+    status = advrec("status", run.directory, cwd=directory)
+    assert status.returncode == 3
+    assert "set aside images/train/hat/pipe.jpg: is not a regular file" in status.stdout
+
+
+def test_images_that_can_be_read_later_are_taken_in_while_nothing_was_made_without_them(odd):
+    directory, _ = odd
+    place = directory / "photos" / "train" / "hat"
+    again = advrec("prepare", "odd.yaml", cwd=directory)
+    assert (again.returncode, again.stdout.strip()) == (3, "prepare: done before")
+    scene(40).save(place / "truncated.jpg")
+    done = advrec("prepare", "odd.yaml", cwd=directory)
+    assert done.returncode == 3
+    assert "1 images that were set aside can be read now: the catalog is made again" in done.stdout
+    run = Run(directory / "results" / "odd")
+    assert "images/train/hat/truncated.jpg" not in run.set_aside()
+    assert "train/hat/truncated.jpg" in Catalog(run).names
+    # From here on something depends on the catalog.
+    run.tuples.touch()
+    for name in (*UNREADABLE, "link.jpg", "pipe.jpg"):
+        (place / name).unlink()
+        scene(41).save(place / name, format="PNG")
+    done = advrec("prepare", "odd.yaml", cwd=directory)
+    assert done.returncode == 3
+    assert "name another --out to take them in" in done.stdout
+    assert "train/hat/empty.jpg" not in Catalog(run).names
+    assert advrec("prepare", "odd.yaml", "--out", "fresh", cwd=directory).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """4,002 photographs of 160 pixels, so that there is time to kill; and an undisturbed preparation."""
+    directory = tmp_path_factory.mktemp("large")
+    root = photos(directory, each=0)
+    random = np.random.default_rng(0)
+    for split in SPLITS:
+        for category in ("hat", "shoe"):
+            for n in range(667):
+                blocks = Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8))
+                blocks.resize((160, 160)).save(root / split / category / f"{n:04d}.jpg")
+    write(directory / "large.yaml")
+    done = advrec("prepare", "large.yaml", "--out", "undisturbed", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
+    run = Run(large / "killed")
+    process = subprocess.Popen(
+        [*ADVREC, "prepare", "large.yaml", "--out", "killed"],
+        cwd=large,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(shards(run)) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = shards(run)
+    assert 5 <= len(before) < 16, "the kill came too late to show anything"
+    assert not run.catalog.exists()
+    seen: dict[str, int] = {}
+    watching = threading.Event()
+
+    def watch():
+        while not watching.wait(0.02):
+            seen.update(shards(run))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    done = advrec("prepare", "large.yaml", "--out", "killed", cwd=large)
+    watching.set()
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    assert {name: seen[name] for name in before} == before, "a finished shard was made again"
+    assert len(seen) == 16
+    undisturbed = Run(large / "undisturbed")
+    assert read_json(run.preparation) == read_json(undisturbed.preparation)
+    assert Catalog(run).sha256 == Catalog(undisturbed).sha256
+    for table in ("catalog.parquet", "listing.parquet", "images"):
+        assert ds.dataset(run.directory / table).to_table() == ds.dataset(undisturbed.directory / table).to_table()
+    assert not run.prepared.exists()
+
+
+def shards(run: Run) -> dict[str, int]:
+    found = {}
+    for path in run.prepared.glob("shard-*.parquet"):
+        try:
+            found[path.name] = path.stat().st_mtime_ns
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_images_prepared_otherwise_are_not_used_again(large):
+    """Of a stopped preparation with another size nothing stays."""
+    run = Run(large / "other")
+    run.prepared.mkdir(parents=True)
+    (run.directory / "study.yaml").write_text("{}")
+    (run.prepared / "shard-000000.parquet").write_text("of another size")
+    (run.directory / "identities.json").write_text(json.dumps({"prepared": {"image_size": 32}}))
+    done = advrec("prepare", "large.yaml", "--out", "other", cwd=large)
+    assert done.returncode == 0, done.stderr
+    assert Catalog(run).sha256 == Catalog(Run(large / "undisturbed")).sha256
+
+
+def test_the_catalog_command_shows_counts_balance_and_a_contact_sheet(large):
+    shown = advrec("catalog", "large.yaml", "--out", "undisturbed", cwd=large)
+    assert shown.returncode == 0, shown.stderr
+    assert "4,002 images listed" in shown.stdout
+    assert "1,334 train, 1,334 validation, 1,334 test; 2 categories" in shown.stdout
+    assert [line.split() for line in shown.stdout.splitlines() if line.startswith("hat ")] == [["hat", "2,001", "50.0%", "667", "667", "667"]]
+    with Image.open(large / shown.stdout.splitlines()[-1]) as sheet:
+        assert sheet.size[0] > 800
+    refused = advrec("catalog", "large.yaml", "--out", "nowhere", cwd=large)
+    assert refused.returncode == 1
+    assert "run `advrec prepare` first" in refused.stderr
+
+
+def test_a_dry_run_counts_estimates_and_writes_nothing(large):
+    shown = advrec("prepare", "large.yaml", "--dry-run", cwd=large)
+    assert shown.returncode == 0, shown.stderr
+    assert "4,002 images listed of 2 categories: 1,334 train, 1,334 validation, 1,334 test" in shown.stdout
+    assert "GB in the run directory" in shown.stdout
+    assert not (large / "results").exists()
+    refused = advrec("study", "large.yaml", "--dry-run", "--set", "catalog.root=nowhere", cwd=large)
+    assert refused.returncode == 2
+    assert "is not a directory" in refused.stderr
+
+
+DEADLY = """
+import os
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+class Deadly(LocalFileSystem):
+    protocol = "deadly"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return LocalFileSystem._strip_protocol(path.removeprefix("deadly://"))
+
+    def open(self, path, *arguments, **options):
+        if path.endswith("deadly.jpg"):
+            os.kill(os.getpid(), 9)
+        return super().open(path, *arguments, **options)
+
+fsspec.register_implementation("deadly", Deadly)
+"""
+
+
+def test_an_image_that_kills_its_process_is_set_aside_alone(tmp_path):
+    """A filesystem of fsspec's whose file kills whoever opens it: as a decoder that crashes would."""
+    root = photos(tmp_path, each=20)
+    (root / "train" / "hat" / "deadly.jpg").write_bytes(encoded(scene(1), "JPEG"))
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    write(tmp_path / "deadly.yaml", root=f"deadly://{root}")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
+    assert done.returncode == 3, done.stderr
+    run = Run(tmp_path / "results" / "deadly")
+    assert list(run.set_aside()) == ["images/train/hat/deadly.jpg"]
+    assert "its process died" in run.set_aside()["images/train/hat/deadly.jpg"]
+    assert len(Catalog(run)) == 120
+    again = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
+    assert again.returncode == 3
+    assert again.stdout.strip().endswith("prepare: done before")
