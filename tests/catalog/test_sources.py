@@ -12,6 +12,7 @@ from PIL import Image
 from advrec.catalog import folder, manifest
 from advrec.errors import ConfigError
 
+
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(len(str(path))).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
