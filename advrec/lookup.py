@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from advrec import stage_prepare
 from advrec.attacks import registry
+from advrec.catalog import prepare
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
 from advrec.errors import AdvrecError, ConfigError
@@ -24,7 +24,7 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
 
     catalog = _catalog(run)
     print(f"{run.directory}: {pages.source_line(run)}")
-    print("\n".join([*stage_prepare.summary(read_json(run.preparation)), *pages.balance(catalog)]))
+    print("\n".join([*prepare.summary(read_json(run.preparation)), *pages.balance(catalog)]))
     if run.set_aside():
         images = sum(key.startswith("images/") for key in run.set_aside())
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")

@@ -56,26 +56,12 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     run.claim("catalog", identity(study), made=False)
     run.write_set_aside(made.set_aside)
     prepare.write(run, made)
-    for line in summary(made.preparation):
+    for line in prepare.summary(made.preparation):
         say(f"prepare: {line}")
     for name, reason in list(made.set_aside.items())[:10]:
         say(f"prepare: set aside {name}: {reason}")
     if len(made.set_aside) > 10:
         say(f"prepare: set aside {len(made.set_aside) - 10} more; see {run.directory}/set_aside.json")
-
-
-def summary(preparation: dict[str, Any]) -> list[str]:
-    """The counts of preparation.json as lines of text."""
-    lines = [f"{step['articles']:>9,} {step['step']}" for step in preparation["steps"]]
-    splits = ", ".join(f"{preparation['splits'][split]:,} {split}" for split in prepare.SPLITS)
-    lines.append(f"{splits}; {len(preparation['categories'])} categories, {len(preparation['textures'])} textures")
-    near = preparation["near_duplicates"]
-    if near[str(prepare.NEAR)]:
-        lines.append(
-            f"{near[str(prepare.NEAR)]:,} test articles have a near duplicate in train (perceptual hash within {prepare.NEAR} of 64 bits; "
-            f"{near['0']:,} have an equal one): their categories are easier than they look"
-        )
-    return lines
 
 
 def preview(run: Run, study: Study) -> list[str]:

@@ -73,16 +73,18 @@ def study(directory: Path, root: Path) -> Path:
     return path
 
 
-def timed(command: list[str]) -> float:
+def timed(command: list[str]) -> tuple[float, str]:
+    """Seconds of a command, and what it wrote to its error stream, where progress goes."""
     start = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return time.monotonic() - start, done.stderr
 
 
 def memory(pid: int) -> float:
     """Resident memory of a process in MiB, what it shares with others included."""
     try:
-        return next(int(line.split()[1]) / 1024 for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
     except (OSError, StopIteration):
         return 0.0
 
@@ -127,7 +129,7 @@ def watched(command: list[str], run: Path, kill_at: int | None = None) -> dict[s
         "driver MiB, at each tenth of the time": tenths,
         "driver MiB, most": round(max(driver)),
         "worker MiB, most": round(worker),
-        "output": [line.strip() for line in output if "images/s" not in line][-5:] + [line.strip() for line in output if "images/s" in line][:1],
+        "output": [line.strip() for line in output][-6:],
     }
 
 
@@ -142,15 +144,18 @@ def main() -> None:
     tenth = photographs(directory / "tenth", parsed.images // 10)
     bare = directory / "bare.py"
     bare.write_text(BARE)
-    rates: dict[str, list[float]] = {"bare loop": [], "advrec prepare": []}
+    rates: dict[str, list[float]] = {"bare loop": [], "preparing": [], "whole command": []}
     for turn in range(parsed.rounds):
         count = parsed.images // 10
-        rates["bare loop"].append(count / timed([sys.executable, str(bare), str(tenth)]))
+        rates["bare loop"].append(count / timed([sys.executable, str(bare), str(tenth)])[0])
         out = directory / f"tenth-{turn}-{os.getpid()}"
-        rates["advrec prepare"].append(count / timed([*ADVREC, "prepare", str(study(directory, tenth)), "--out", str(out)]))
+        seconds, progress = timed([*ADVREC, "prepare", str(study(directory, tenth)), "--out", str(out)])
+        rates["whole command"].append(count / seconds)
+        rates["preparing"].append(float(progress.strip().splitlines()[-1].split(", ")[1].removesuffix(" images/s")))
         print(json.dumps({side: round(values[-1]) for side, values in rates.items()} | {"unit": "images/s"}), flush=True)
     middle = {side: statistics.median(values) for side, values in rates.items()}
-    print(f"rate of advrec prepare to the bare loop: {middle['advrec prepare'] / middle['bare loop']:.2f}", flush=True)
+    for side in ("preparing", "whole command"):
+        print(f"rate to that of the bare loop, {side}: {middle[side] / middle['bare loop']:.2f}", flush=True)
 
     everything = photographs(directory / "all", parsed.images)
     command = [*ADVREC, "prepare", str(study(directory, everything))]

@@ -3,8 +3,8 @@
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
-import imagededup.methods
 import numpy as np
 import numpy.typing as npt
 
@@ -16,8 +16,10 @@ Pairs = npt.NDArray[np.int64]
 
 
 @functools.cache
-def _hasher() -> imagededup.methods.PHash:
-    return imagededup.methods.PHash(verbose=False)
+def _hasher() -> Any:
+    from imagededup.methods import PHash  # takes seconds to import: only where images are hashed
+
+    return PHash(verbose=False)
 
 
 def phash(pixels: Pixels) -> int:

@@ -4,6 +4,7 @@ Names are relative to the root, with forward slashes. What a seller or a partner
 lead out of it, special files and huge files are refused.
 """
 
+import os
 import stat
 import time
 from pathlib import Path
@@ -71,11 +72,8 @@ class LocalRoot:
         self._path = path.resolve()  # the root itself may be a link; nothing below it may
 
     def entries(self, directory: str = "") -> list[Entry]:
-        return [
-            Entry(f"{directory}/{path.name}".lstrip("/"), _kind(path))
-            for path in sorted((self._path / directory).iterdir())
-            if not path.name.startswith(".")
-        ]
+        with os.scandir(self._path / directory) as found:
+            return sorted(Entry(f"{directory}/{file.name}".lstrip("/"), _kind(file)) for file in found if not file.name.startswith("."))
 
     def open(self, name: str) -> BinaryIO:
         return (self._path / name).open("rb")
@@ -131,9 +129,10 @@ class RemoteRoot:
         return f"{self._path}/{name}".rstrip("/") if self._path else name
 
 
-def _kind(path: Path) -> Literal["file", "directory", "link", "other"]:
-    mode = path.lstat().st_mode
-    return "link" if stat.S_ISLNK(mode) else "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "other"]:
+    if file.is_symlink():
+        return "link"
+    return "directory" if file.is_dir(follow_symlinks=False) else "file" if file.is_file(follow_symlinks=False) else "other"
 
 
 def _is_directory(info: pyarrow.fs.FileInfo) -> bool:

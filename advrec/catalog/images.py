@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from advrec.catalog.duplicates import phash
 from advrec.catalog.files import RefusedError, Root
 from advrec.catalog.listing import Box, Listed
 from advrec.catalog.pixels import encode_png
@@ -34,8 +35,6 @@ class Unreadable(NamedTuple):
 
 def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared | Unreadable:
     """The prepared image of `size` x `size` pixels, or why there is none."""
-    from advrec.catalog.duplicates import phash  # imagededup takes seconds to import: only where images are prepared
-
     try:
         decoded = decode(root.read(article.name))
         if article.box is not None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from advrec import schema
 from advrec.catalog import files, images
+from advrec.catalog.duplicates import first_of_each, near_pairs
 from advrec.catalog.images import Prepared, Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog_spec import CatalogSpec, Square
@@ -102,8 +103,6 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
     Args:
         rows: as `read_shards` returns them, one a listed image.
     """
-    from advrec.catalog.duplicates import first_of_each
-
     listed = listing.articles
     reasons = rows["reason"].to_pylist()
     hashes = rows["phash"].fill_null(0).to_numpy()
@@ -161,6 +160,25 @@ def check(made: Decision, spec: CatalogSpec) -> None:
             raise ConfigError(f"the {split} split holds no usable image{why}; add images, or split directories train, validation and test")
 
 
+def summary(preparation: dict[str, Any]) -> list[str]:
+    """The counts of preparation.json as lines of text."""
+    lines = [f"{step['articles']:>9,} {step['step']}" for step in preparation["steps"]]
+    splits = ", ".join(f"{preparation['splits'][split]:,} {split}" for split in SPLITS)
+    lines.append(f"{splits}; {len(preparation['categories'])} categories, {len(preparation['textures'])} textures")
+    return [*lines, *warnings(preparation)]
+
+
+def warnings(preparation: dict[str, Any]) -> list[str]:
+    """What of preparation.json makes a number look better than it is."""
+    near = preparation.get("near_duplicates", {})
+    if not near.get(str(NEAR)):
+        return []
+    return [
+        f"{near[str(NEAR)]:,} of {preparation['splits']['test']:,} test articles have a near duplicate in train (perceptual hashes within "
+        f"{NEAR} of 64 bits; {near['0']:,} an equal one): test accuracy is that much too good"
+    ]
+
+
 def write(run: Run, made: Decision) -> None:
     """Write images, then the counts, then catalog.parquet, whose presence says that the catalog is whole; then drop the shards."""
     shutil.rmtree(run.images, ignore_errors=True)  # of a preparation that was killed, perhaps with other articles
@@ -207,8 +225,6 @@ def _catalog_table(kept: Sequence[Listed], hashes: Sequence[str]) -> pa.Table:
 
 
 def _near_duplicates(hashes: npt.NDArray[np.uint64], splits: Sequence[str]) -> pa.Table:
-    from advrec.catalog.duplicates import near_pairs
-
     split = np.array(splits)
     pairs, distances = near_pairs(hashes, NEAR)
     across = split[pairs[:, 0]] != split[pairs[:, 1]] if len(pairs) else np.zeros(0, dtype=bool)

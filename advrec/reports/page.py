@@ -19,6 +19,8 @@ from advrec.reports.verdict import verdict
 Pictures = Mapping[str, bytes]
 """SVG by variant: wide-light, wide-dark, narrow-light, narrow-dark."""
 
+MOST_REASONS = 20
+"""Entries of what was set aside that the page names one by one."""
 LOSSLESS_UP_TO = 128
 """Side in pixels above which the page shows examples as JPEG; the lossless images stay in examples/."""
 
@@ -66,6 +68,7 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         rank=results.rank,
         epsilon=f"{results.largest_epsilon:g}",
         epsilons=", ".join(f"{epsilon:g}" for epsilon in evaluation.epsilons),
+        catalog_notes=page_tables.catalog_notes(results),
         source=str(results.preparation.get("source", results.study.catalog.source)),
     )
 
@@ -88,7 +91,9 @@ def banners(results: Results) -> list[Banner]:
         others = len(results.set_aside) - blocks
         also = f" and {others:,} other {'entry' if others == 1 else 'entries'}" if others else ""
         text = f"Set aside: {blocks:,} of {total:,} blocks{also} were given up on and are in no number below."
-        reasons = [f"{key}: {reason}" for key, reason in sorted(results.set_aside.items())]
+        reasons = [f"{key}: {reason}" for key, reason in sorted(results.set_aside.items())[:MOST_REASONS]]
+        if len(results.set_aside) > MOST_REASONS:
+            reasons.append(f"and {len(results.set_aside) - MOST_REASONS:,} more in set_aside.json")
         made.append(Banner(text, reasons if missing else [*reasons, *_gaps(results)]))
     return made
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from advrec.catalog import prepare
 from advrec.config import OwnModel
 from advrec.evaluation.checks import Check
 from advrec.reports import tables, trust
@@ -190,6 +191,22 @@ def catalog_tables(results: Results) -> list[Table]:
         Table("Splits", ["Split", "Articles", "Share"], splits),
     ]
     return [table for table in made if table.rows]
+
+
+def catalog_notes(results: Results) -> list[str]:
+    """What a reader must know of how the catalog was prepared and used."""
+    preparation = results.preparation
+    notes = []
+    if "square" in preparation:
+        size = preparation["image_size"]
+        notes.append(f"Images are squares of {size} pixels ({preparation['square']}); duplicates within {preparation['duplicates']} bits.")
+    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in prepare.warnings(preparation)]
+    if selected := [model for model, metrics in results.metrics.items() if str(metrics.get("selected_on")) == "test"]:
+        models = ", ".join(selected)
+        notes.append(f"There is no validation split: the best epoch of {models} was chosen on the test split; test accuracy is too good.")
+    if ignored := preparation.get("ignored"):
+        notes.append(f"{len(ignored):,} entries of the source were ignored: {', '.join(ignored[:3])}{', ...' if len(ignored) > 3 else ''}.")
+    return notes
 
 
 def recall_table(results: Results) -> Table:
