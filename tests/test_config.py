@@ -1,6 +1,7 @@
 """Bad studies get one sentence with the key's path, the allowed values and the nearest right word."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,14 @@ BAD = {
     "catalog.source=sythetic": ["catalog.source is sythetic", "did you mean synthetic"],
     "catalog.source=folder": ["needs root"],
     "catalog.root=x": ["root is not used by the synthetic source"],
+    "catalog.boxes=true": ["boxes belongs to source: deepfashion, the study says synthetic"],
+    "catalog={source: folder, root: x, articles: 5}": ["articles belongs to source: synthetic"],
+    "catalog={source: deepfashion, root: x, manifest: y}": ["manifest belongs to source: folder"],
+    "catalog={source: deepfashion, root: x, published_counts: true, annotations: fine}": ["are those of annotations: coarse"],
+    "catalog.duplicates=5": ["catalog.duplicates is 5"],
+    "catalog.duplicates=all": ["catalog.duplicates is 'all'"],
+    "catalog.square=trim": ["catalog.square is trim", "did you mean trim-pad"],
+    "models.unsecured={defense: none, weights: imagenet, width: 0.5}": ["ImageNet weights exist for mobilenet_v2 of width 1.0, not 0.5"],
     "evaluation.epsilons=[0.1, -0.2]": ["evaluation.epsilons.1 is -0.2"],
     "evaluation.epsilons=[0.1, 1.5]": ["evaluation.epsilons.1 is 1.5", "less than or equal to 1"],
     "evaluation.epsilons=[.nan]": ["evaluation.epsilons.0", "finite"],
@@ -100,3 +109,23 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_the_hash_does_not_depend_on_the_order_of_keys():
     assert config.canonical_hash({"a": 1, "b": [1.5]}) == config.canonical_hash({"b": [1.5], "a": 1})
     assert config.canonical_hash({"a": 1}) != config.canonical_hash({"a": 2})
+
+
+def test_roots_and_manifests_are_paths_or_urls(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\ncatalog: {source: folder}\nmodels: {a: {defense: none}}\nevaluation: {attacks: [fgsm]}\n")
+    for given, root, manifest in (
+        ("root: pics", f"{tmp_path}/pics", None),
+        ("root: 's3://shop/pics'", "s3://shop/pics", None),
+        ("root: 'zip://::pics.zip'", "zip://::pics.zip", None),
+        ("manifest: lists/items.csv", f"{tmp_path}/lists", f"{tmp_path}/lists/items.csv"),
+        ("manifest: 'https://shop/items.csv'", "https://shop", "https://shop/items.csv"),
+        ("manifest: items.csv, root: 'gs://shop'", "gs://shop", f"{tmp_path}/items.csv"),
+    ):
+        catalog = config.load(path, [f"catalog={{source: folder, {given}}}"]).catalog
+        assert (catalog.root, catalog.manifest) == (root, manifest), given
+
+
+@pytest.mark.parametrize("study", sorted(Path("jobs/studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_studies_that_ship_are_valid(study):
+    config.load(study)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.dataset as ds
 import pytest
 import torch
@@ -110,6 +111,7 @@ def test_a_study_that_does_not_match_the_run_is_refused_by_name(place):
         (["--set", "evaluation.epsilon=1"], "did you mean epsilons"),
         (["--set", "catalog={source: folder, root: nowhere}"], "is not a directory"),
         (["--set", "seed"], "write --set key.path=value"),
+        (["--set", "evaluation.tuples=pairs.csv"], "pairs.csv does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, part):
@@ -189,12 +191,44 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
     assert len(after) == len(blocks(place / "results" / "tiny")) + 9
 
 
+def test_weights_that_cannot_be_had_are_found_before_training(place, tmp_path):
+    """Not in a worker of Ray's: one sentence, whose place is the study's."""
+    away = {**os.environ, "TORCH_HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+    (tmp_path / "wrong.pth").write_text("no weights")
+    for weights, code, part in (
+        ("imagenet", 1, "models.other: the ImageNet weights of mobilenet_v2 cannot be loaded"),
+        (tmp_path / "gone.pth", 2, "gone.pth does not exist"),
+        (tmp_path / "wrong.pth", 2, "models.other: "),
+    ):
+        models = f"models.other={{defense: none, weights: {weights}}}"
+        refused = advrec("train", "tiny.yaml", "--set", models, cwd=place, env=away)
+        assert refused.returncode == code, refused.stderr
+        assert part in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert not (place / "results" / "tiny" / "models" / "other" / "model.safetensors").exists()
+
+
+def test_the_catalog_and_the_map_of_an_embedded_model_are_drawn(place):
+    shown = advrec("catalog", "tiny.yaml", cwd=place)
+    assert shown.returncode == 0, shown.stderr
+    assert "132 with texture labels" in shown.stdout
+    assert "textures: " in shown.stdout
+    sheet, embedded = (Path(place, line) for line in shown.stdout.splitlines()[-2:])
+    assert (sheet.name, embedded.name) == ("catalog.png", "map-unsecured.png")
+    with Image.open(embedded) as picture:
+        shown_pixels = np.asarray(picture)
+    assert (shown_pixels < 250).any(axis=2).mean() > 0.02, "the map shows no article"
+
+
 def test_recommend_and_attack_print_and_draw(place):
     lists = advrec("recommend", "tiny.yaml", "--model", "unsecured", "3", "-k", "4", cwd=place)
     assert lists.returncode == 0, lists.stderr
     assert len(lists.stdout.splitlines()) == 7
     assert Path(place, lists.stdout.splitlines()[-1]).stat().st_size > 1000
-    right = {"--model": "unsecured", "--attack": "pgd-8", "--epsilon": "0.05", "--target": "1", "--article": "5"}
+    name = lists.stdout.splitlines()[1].split()[1]
+    by_name = advrec("recommend", "tiny.yaml", "--model", "unsecured", name, "-k", "4", cwd=place)
+    assert by_name.stdout == lists.stdout
+    right = {"--model": "unsecured", "--attack": "pgd-8", "--epsilon": "0.05", "--target": name, "--article": "5"}
     one = advrec("attack", "tiny.yaml", *[part for pair in right.items() for part in pair], cwd=place)
     assert one.returncode == 0, one.stderr
     assert "rank" in one.stdout

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from advrec.attacks.budget import linf
@@ -122,3 +123,14 @@ def test_accuracy_counts_against_a_plain_loop(catalog: Catalog):
         top5 += int(categories[0]) in order[:5]
         texture += bool(textures[0, logits.texture[0].argmax()])
     assert counts.tolist() == [len(ids), right, top5, len(ids), texture]
+
+
+def test_the_metrics_say_which_split_chose_the_best_epoch(prepared, catalog: Catalog):
+    """Without a validation split the test split chooses, as the study did, and that must not pass unseen."""
+    spec = study(models={"m": {"defense": "none", "epochs": 1}}).models["m"]
+    assert loop.fit(small_network(catalog), spec, catalog, seed=1).metrics["selected_on"] == "validation"
+    merged = Catalog(prepared)
+    merged._splits = np.where(merged._splits == "validation", "train", merged._splits)
+    fitted = loop.fit(small_network(merged), spec, merged, seed=1)
+    assert fitted.metrics["selected_on"] == "test"
+    assert fitted.history[0].validation_clean_accuracy == fitted.metrics["clean_accuracy"]
