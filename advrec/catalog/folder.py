@@ -63,7 +63,10 @@ def _directories(source: Root, directory: str, ignored: list[str]) -> list[Entry
 
 
 def _images(source: Root, category: str, ignored: list[str]) -> list[str]:
-    entries = source.entries(category)
-    images = [e.name for e in entries if e.kind != "directory" and PurePosixPath(e.name).suffix.lower() in EXTENSIONS]
-    ignored += [f"{e.name} ({'a directory' if e.kind == 'directory' else 'no image by its name'})" for e in entries if e.name not in images]
+    images = []
+    for entry in source.entries(category):
+        if entry.kind != "directory" and PurePosixPath(entry.name).suffix.lower() in EXTENSIONS:
+            images.append(entry.name)
+        else:
+            ignored.append(f"{entry.name} ({'a directory' if entry.kind == 'directory' else 'no image by its name'})")
     return images
