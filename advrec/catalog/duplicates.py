@@ -1,8 +1,12 @@
 """Duplicates by perceptual hash: imagededup encodes; equal or near hashes are one article, of which the first stays."""
 
 import functools
+import importlib
 import itertools
+import sys
+import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,19 @@ Pairs = npt.NDArray[np.int64]
 
 @functools.cache
 def _hasher() -> Any:
-    from imagededup.methods import PHash  # takes seconds to import: only where images are hashed
+    """imagededup's PHash, without what its packages import beside it: torch and matplotlib, which nothing here needs, cost each process
+    that prepares images four seconds and 600 MiB. Its modules are imported below empty packages, which then make room for the real ones."""
+    import imagededup
 
-    return PHash(verbose=False)
+    empty = {name: types.ModuleType(name) for name in ("imagededup.methods", "imagededup.utils") if name not in sys.modules}
+    for name, package in empty.items():
+        package.__path__ = [str(Path(imagededup.__path__[0], name.rpartition(".")[2]))]
+    sys.modules.update(empty)
+    try:
+        return importlib.import_module("imagededup.methods.hashing").PHash(verbose=False)
+    finally:
+        for name in empty:
+            del sys.modules[name]
 
 
 def phash(pixels: Pixels) -> int:

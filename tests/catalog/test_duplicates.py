@@ -1,5 +1,8 @@
 """Duplicates against naive loops over every pair, and against imagededup's own search."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,3 +78,23 @@ def test_far_fewer_pairs_are_compared_than_there_are(monkeypatch, most):
     hashes = np.random.default_rng(1).integers(0, 2**64, 100_000, dtype=np.uint64)
     duplicates.first_of_each(hashes, most)
     assert compared < 5_000_000
+
+
+ALONE = """
+import sys
+import numpy as np
+from advrec.catalog.duplicates import phash
+random = np.random.default_rng(0)
+pictures = [random.integers(0, 255, (60 + n, 40 + 3 * n, 3), dtype=np.uint8) for n in range(5)] + [np.zeros((9, 9, 3), np.uint8)]
+ours = [phash(picture) for picture in pictures]
+assert not {"torch", "matplotlib"} & set(sys.modules), "hashing became expensive"
+from imagededup.methods import CNN, PHash
+from imagededup.utils import plot_duplicates
+theirs = PHash(verbose=False)
+assert ours == [int(theirs.encode_image(image_array=picture), 16) for picture in pictures]
+assert len(set(ours)) == len(ours)
+"""
+
+
+def test_hashing_is_imagededups_and_does_not_import_what_it_does_not_need():
+    subprocess.run([sys.executable, "-c", ALONE], check=True)
