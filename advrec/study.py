@@ -38,7 +38,6 @@ def run_study(
     """
     run = Run(out)
     run.check_directory()
-    # A report is made from Parquet alone, where neither the user's model nor its weights need be.
     with_code = "train" in stages or "evaluate" in stages
     check(run, study, with_code=with_code)
     functions: dict[str, Callable[[], None]] = {
@@ -61,10 +60,11 @@ def exit_code(run: Run, study: Study) -> int:
 
 
 def check(run: Run, study: Study, *, with_code: bool = True) -> None:
-    """Refuse what cannot be done, before any work: raises ConfigError."""
+    """Refuse what cannot be done, before any work: raises ConfigError. Without `with_code`, files that the run is not made of any more
+    are not looked at: a report is made from Parquet alone."""
     check_attacks(study)
-    check_files(study)
     if with_code:
+        check_files(study)
         check_models(study)
     check_run(run, study, with_code=with_code)
 
@@ -114,7 +114,8 @@ def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
     for model in study.models:
         if run.weights(model).exists():
             run.check_identity(f"models/{model}", model_identity(study, model, with_code=with_code))
-    if run.tuples.exists():
+    wanted = study.evaluation.tuples
+    if run.tuples.exists() and (isinstance(wanted, int) or Path(wanted).exists()):
         run.check_identity("tuples", tuples_identity(study))
     for cell in _cells(study):
         if cells.is_begun(run, cell):
@@ -140,7 +141,12 @@ def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[
 
 
 def tuples_identity(study: Study) -> dict[str, Any]:
-    return {"tuples": study.evaluation.tuples, "split": study.evaluation.split, "seed": study.seed}
+    """What determines the tuples: of a CSV its content, wherever it lies."""
+    wanted = study.evaluation.tuples
+    known = {"split": study.evaluation.split, "seed": study.seed}
+    if isinstance(wanted, int):
+        return known | {"tuples": wanted}
+    return known | {"tuples": f"a CSV of SHA-256 {provenance.file_hash(Path(wanted))}"}
 
 
 class _Cluster:

@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
+from advrec.store import Run
 from tests.conftest import STUDY
 
 ADVREC = [sys.executable, "-m", "advrec.cli"]
@@ -147,6 +148,30 @@ def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
     fast = ["fgsm", "pgd-2"]
     same = table[table.attack.isin(fast)].reset_index(drop=True)
     assert same.equals(undisturbed[undisturbed.attack.isin(fast)].reset_index(drop=True))
+
+
+def test_tuples_of_a_csv_are_what_it_holds(place, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "results" / "tiny", run)
+    shutil.rmtree(run / "attacks")
+    (run / "tuples.parquet").unlink()
+    catalog = Catalog(Run(run))
+    first, *others = catalog.ids_of("test").tolist()
+    pairs = [(first, other) for other in others if catalog.category_names[other] != catalog.category_names[first]][:3]
+    lines = [f"{catalog.names[target]},{catalog.names[attack]}\n" for target, attack in pairs]
+    csv = tmp_path / "pairs.csv"
+    csv.write_text("target_name,attack_name\n" + "".join(lines))
+    command = ("evaluate", place / "tiny.yaml", "--out", run, "--set", f"evaluation.tuples={csv}", "--set", "evaluation.attacks=[fgsm]")
+    assert advrec(*command, cwd=tmp_path).returncode == 0
+    table = rows(run)
+    assert list(zip(table.target_id, table.attack_id, strict=True))[::2] == pairs
+    csv.write_text("target_name,attack_name\n" + "".join(reversed(lines)))
+    refused = advrec(*command, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "holds tuples made with tuples = " in refused.stderr
+    csv.unlink()
+    assert "pairs.csv does not exist" in advrec(*command, cwd=tmp_path).stderr
+    assert advrec("report", run, cwd=tmp_path).returncode == 0
 
 
 def test_one_and_two_actors_give_equal_rows(place, tmp_path):
