@@ -54,6 +54,10 @@ class CatalogSpec(Strict):
                 raise ValueError(f"{key} belongs to source: {source}, the study says {self.source}; remove it")
         if self.source != "synthetic" and self.root is None and self.manifest is None:
             raise ValueError(f"source {self.source} needs root, the directory of its images")
+        if self.root is None and self.manifest is not None and "://" in self.manifest:
+            raise ValueError("root is missing: where a manifest is a URL, root says what its paths are relative to")
+        if self.published_counts and (self.boxes or self.duplicates != 0):
+            raise ValueError("published_counts are those of whole images and duplicates: 0; set boxes and duplicates so")
         if self.published_counts and self.annotations == "fine":
             raise ValueError("published_counts are those of annotations: coarse; Anno_fine labels other images with other attributes")
         return self
@@ -65,12 +69,15 @@ class CatalogSpec(Strict):
         return self.model_copy(
             update={
                 "manifest": manifest,
-                "root": root or (manifest and manifest.rpartition("/")[0]),
+                "root": root or (manifest and str(Path(manifest).parent)),
                 "articles": self.articles or (2000 if self.source == "synthetic" else None),
             }
         )
 
 
 def absolute(path: str, directory: Path) -> str:
-    """A local path made absolute; a URL as it is."""
-    return path if "://" in path else str((directory / path).resolve())
+    """A local path made absolute; a URL as it is, but for a local path at the end of a chained one: zip://::photos.zip."""
+    if "://" not in path:
+        return str((directory / path).resolve())
+    chain, double, last = path.rpartition("::")
+    return f"{chain}::{absolute(last, directory)}" if double else path

@@ -33,7 +33,7 @@ class ModelSpec(Strict):
     backbone: Backbone = "mobilenet_v2"
     """A network of torchvision, without its last layer."""
     width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
-    """Width multiplier of mobilenet_v2; by default 0.5 up to 96 pixels and 1.0 above."""
+    """Width multiplier of mobilenet_v2; by default 0.5 up to 96 pixels without weights to start from, else 1.0."""
     weights: str = "none"
     """Where the backbone starts: none (random), imagenet (torchvision's), or a file (safetensors, or a state dict saved by torch)."""
     init: str = "none"
@@ -285,7 +285,7 @@ def _resolved(study: Study, directory: Path) -> Study:
 def _resolved_model(spec: TrainedModel | OwnModel, image_size: int, directory: Path) -> TrainedModel | OwnModel:
     if isinstance(spec, OwnModel):
         return spec.model_copy(update={"checkpoint": spec.checkpoint and str(directory / spec.checkpoint)})
-    narrow = spec.backbone == "mobilenet_v2" and spec.weights != "imagenet" and image_size <= 96
+    narrow = spec.backbone == "mobilenet_v2" and spec.weights == "none" and image_size <= 96
     width = 0.5 if narrow else 1.0
     weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
     return spec.model_copy(update={"width": spec.width or width, "weights": weights})

@@ -7,7 +7,16 @@ class AdvrecError(Exception):
     exit_code = 1
 
 
+class UnreachableError(AdvrecError):
+    """A filesystem that does not answer: nothing is known of the file that was asked for. Exit code 1."""
+
+
 class ConfigError(AdvrecError):
     """A wrong call or a wrong configuration. Exit code 2."""
 
     exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

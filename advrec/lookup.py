@@ -31,8 +31,9 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
     paths = [pages.contact_sheet(run, catalog, study.seed)]
     for model in study.models:
         if run.embeddings(model).exists() and len(catalog) >= 4:
-            embeddings = read_embeddings(run, model, checkpoint.load(run.weights(model)).dimension)
-            paths.append(pages.embedding_map(run, model, catalog, embeddings, study.seed))
+            ids = pages.mapped(catalog, study.seed)
+            embeddings = read_embeddings(run, model, checkpoint.load(run.weights(model)).dimension, ids)
+            paths.append(pages.embedding_map(run, model, catalog, ids, embeddings, study.seed))
     for path in paths:
         print(path)
     return paths

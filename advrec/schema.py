@@ -50,11 +50,11 @@ LISTING = pa.schema(  # what became of every image that the source lists, in its
     ]
 )
 
-NEAR_DUPLICATES = pa.schema(  # articles of different splits that look alike
+NEAR_DUPLICATES = pa.schema(  # of an article the one that looks most like it in another split
     [
         pa.field("article_id", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
-        pa.field("other_id", pa.int32(), nullable=False),  # larger than article_id
+        pa.field("other_id", pa.int32(), nullable=False),
         pa.field("other_split", pa.string(), nullable=False),
         pa.field("distance", pa.int32(), nullable=False),  # bits in which the perceptual hashes differ, of 64
     ]

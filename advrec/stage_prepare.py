@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from advrec.catalog import prepare, source, synthetic
@@ -11,14 +12,17 @@ from advrec.catalog.listing import Listing
 from advrec.config import Study
 from advrec.errors import ConfigError
 from advrec.progress import duration
+from advrec.provenance import file_hash
 from advrec.store import Run
 
 SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
 
 
 def identity(study: Study) -> dict[str, Any]:
-    """What determines the catalog. The published counts only refuse one."""
-    return {**study.catalog.model_dump(mode="json", exclude={"published_counts"}), "seed": study.seed}
+    """What determines the catalog, but for the content of its images. The published counts only refuse one."""
+    known = {**study.catalog.model_dump(mode="json", exclude={"published_counts"}), "seed": study.seed}
+    manifest = study.catalog.manifest
+    return known | ({"manifest_sha256": file_hash(Path(manifest))} if manifest and Path(manifest).is_file() else {})
 
 
 def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> None:
@@ -30,10 +34,13 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
 
     Raises:
         ConfigError: the source cannot be read, or nothing can be measured on what it holds.
+        UnreachableError: its filesystem does not answer.
     """
-    if run.catalog.exists() and not _begin_again(run, study, connect, say):
-        say("prepare: done before")
-        return
+    if run.catalog.exists():
+        shutil.rmtree(run.prepared, ignore_errors=True)  # of a preparation that was killed at its very end
+        if not _begin_again(run, study, connect, say):
+            say("prepare: done before")
+            return
     spec = study.catalog
     if spec.source == "synthetic":
         spec = spec.model_copy(update={"root": str(run.directory / "synthetic")})
@@ -41,12 +48,10 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     listing = source.read(spec, study.seed)
     for line in listing.summary():
         say(f"prepare: {line}")
-    shards = {"root": study.catalog.root, "image_size": spec.image_size, "square": spec.square, "sha256": listing.sha256()}
-    shards |= _drawing(study)
     # Of a preparation that was stopped the shards are used if the same images would be prepared in the same way.
-    if run.identities().get("prepared") != shards:
+    if run.identities().get("prepared") != _shards(study, listing):
         shutil.rmtree(run.prepared, ignore_errors=True)
-    run.claim("prepared", shards, made=False)
+    run.claim("prepared", _shards(study, listing), made=False)
     connect()
     from advrec.distributed.prepare import prepare_shards
 
@@ -62,6 +67,13 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
         say(f"prepare: set aside {name}: {reason}")
     if len(made.set_aside) > 10:
         say(f"prepare: set aside {len(made.set_aside) - 10} more; see {run.directory}/set_aside.json")
+
+
+def _shards(study: Study, listing: Listing) -> dict[str, Any]:
+    """What determines the shards of a preparation, but for the content of its images."""
+    spec = study.catalog
+    made = {"root": spec.root, "image_size": spec.image_size, "square": spec.square, "shard": prepare.SHARD, "sha256": listing.sha256()}
+    return made | _drawing(study)
 
 
 def preview(run: Run, study: Study) -> list[str]:
@@ -80,14 +92,19 @@ def preview(run: Run, study: Study) -> list[str]:
     rule = "all are kept"
     if spec.duplicates != "keep":
         rule = f"of images whose perceptual hashes are within {spec.duplicates} of 64 bits the first is kept"
+    total = len(listing.articles)
+    if run.identities().get("prepared") == _shards(study, listing):
+        left = [articles for shard, (_, articles) in enumerate(prepare.shards(listing, spec.image_size)) if not run.shard(shard).exists()]
+        total = sum(map(len, left))
+        lines.append(f"          {len(listing.articles) - total:,} of them were prepared before")
     lines.append(f"          each would be made a square of {spec.image_size} pixels ({spec.square}); {rule}")
-    return [*lines, f"          {_estimate(spec.image_size, study, listing)}"]
+    return [*lines, f"          {_estimate(spec.image_size, study, listing, total)}"]
 
 
-def _estimate(size: int, study: Study, listing: Listing) -> str:
+def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
     from advrec.catalog import files, images
 
-    root = files.at(listing.root)
+    root = files.at(listing.root, listing.base)
     step = max(1, len(listing.articles) // SAMPLE)
     sample = listing.articles[::step][:SAMPLE]
     images.prepare(root, sample[0], size, study.catalog.square)  # imports what it needs
@@ -99,8 +116,8 @@ def _estimate(size: int, study: Study, listing: Listing) -> str:
     unreadable = f"; of a sample of {len(sample)}, {len(sample) - len(sizes)} cannot be read" if len(sizes) < len(sample) else ""
     gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
     return (
-        f"about {duration(len(listing.articles) * seconds / cores)} on the {cores} cores of this machine; at most {gigabytes:.2f} GB "
-        f"in the run directory, and as much again while it works{unreadable}"
+        f"about {duration(left * seconds / cores)} on the {cores} cores of this machine; {gigabytes:.2f} GB while it "
+        f"works and as much again for what stays{unreadable}"
     )
 
 
@@ -124,25 +141,26 @@ def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
 
 
 def _begin_again(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> bool:
-    """Try the images that were set aside. Whether the catalog has to be made again because some can be read now."""
+    """Try the images that were set aside. Whether the catalog has to be made again because some of them can be read now, or are no longer
+    listed. Once a model or a tuple was made of the catalog, or where the study accepts what was set aside, there is nothing to gain."""
     names = {key.removeprefix("images/") for key in run.set_aside() if key.startswith("images/")}
-    if not names or study.catalog.source == "synthetic":
+    used = run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors"))
+    if not names or used or study.accept_set_aside or study.catalog.source == "synthetic":
         return False
     try:
         listing = source.read(study.catalog, study.seed)
     except ConfigError:  # the source has gone; the catalog has not
         return False
-    connect()
-    from advrec.distributed.prepare import prepare_again
+    again = [article for article in listing.articles if article.name in names]
+    gone = len(names) - len({article.name for article in again})
+    readable = 0
+    if again:
+        connect()
+        from advrec.distributed.prepare import prepare_again
 
-    tried = prepare_again(listing.root, [article for article in listing.articles if article.name in names], study.catalog)
-    readable = tried["reason"].null_count
-    if not readable:
+        readable = prepare_again(listing, again, study.catalog)["reason"].null_count
+    if not readable and not gone:
         return False
-    if run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors")):
-        say(f"prepare: {readable} images that were set aside can be read now, but this run's models or tuples were made without them;")
-        say("prepare: name another --out to take them in")
-        return False
-    say(f"prepare: {readable} images that were set aside can be read now: the catalog is made again")
+    say(f"prepare: of {len(names)} images that were set aside {readable} can be read now, {gone} are gone: the catalog is made again")
     run.catalog.unlink()
     return True

@@ -187,9 +187,12 @@ def read_table(path: Path, expected: pa.Schema) -> pa.Table:
     return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
 
 
-def read_embeddings(run: Run, model: str, dimension: int) -> npt.NDArray[np.float32]:
-    """Raw embeddings (N, dimension) of the whole catalog, row j of article j."""
-    table = read_table(run.embeddings(model), schema.embeddings(dimension)).sort_by("article_id")
+def read_embeddings(run: Run, model: str, dimension: int, ids: npt.NDArray[np.integer] | None = None) -> npt.NDArray[np.float32]:
+    """Raw embeddings (N, dimension) of the whole catalog, row j of article j; or those of some articles, ascending."""
+    expected = schema.embeddings(dimension)
+    chosen = None if ids is None else ds.field("article_id").isin(pa.array(ids, pa.int32()))
+    table = ds.dataset(run.embeddings(model), format="parquet").to_table(columns=expected.names, filter=chosen).cast(expected)
+    table = table.sort_by("article_id")
     return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advrec import config
-from advrec.catalog import deepfashion, prepare, synthetic
+from advrec.catalog import deepfashion, files, prepare, synthetic
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listing
 from advrec.catalog_spec import CatalogSpec
@@ -49,8 +49,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Decision:
     """Prepare a catalog in this process, without Ray."""
-    for shard, (start, articles) in enumerate(prepare.shards(listing)):
-        write_table(run.shard(shard), prepare.prepare_shard(listing.root, start, articles, spec.image_size, spec.square))
+    root = files.at(listing.root, listing.base)
+    for shard, (start, articles) in enumerate(prepare.shards(listing, spec.image_size)):
+        write_table(run.shard(shard), prepare.prepare_shard(root, start, articles, spec.image_size, spec.square))
     made = prepare.decide(spec, listing, prepare.read_shards(run))
     prepare.write(run, made)
     return made

@@ -31,6 +31,8 @@ BAD = {
     "catalog={source: folder, root: x, articles: 5}": ["articles belongs to source: synthetic"],
     "catalog={source: deepfashion, root: x, manifest: y}": ["manifest belongs to source: folder"],
     "catalog={source: deepfashion, root: x, published_counts: true, annotations: fine}": ["are those of annotations: coarse"],
+    "catalog={source: folder, manifest: 'https://shop/items.csv'}": ["root is missing: where a manifest is a URL"],
+    "catalog={source: deepfashion, root: x, published_counts: true, duplicates: 2}": ["published_counts are those of whole images"],
     "catalog.duplicates=5": ["catalog.duplicates is 5"],
     "catalog.duplicates=all": ["catalog.duplicates is 'all'"],
     "catalog.square=trim": ["catalog.square is trim", "did you mean trim-pad"],
@@ -76,7 +78,9 @@ def test_defaults_are_resolved_and_paths_absolute(tmp_path):
     assert study.models["a"].weights == str(tmp_path / "w.safetensors")
     assert study.evaluation.epsilons == (0.01, 0.05)
     assert study.evaluation.tuples == str(tmp_path / "pairs.csv")
-    assert config.load(path, ["catalog.image_size=64"]).models["a"].width == 0.5
+    assert config.load(path, ["catalog.image_size=64"]).models["a"].width == 1.0, "as in the file of weights"
+    assert config.load(path, ["catalog.image_size=64", "models.a.weights=imagenet"]).models["a"].width == 1.0
+    assert config.load(path, ["catalog.image_size=64", "models.a.weights=none"]).models["a"].width == 0.5
     assert config.parse(config.as_dict(study), "again") == study  # as the run directory keeps it
 
 
@@ -117,9 +121,10 @@ def test_roots_and_manifests_are_paths_or_urls(tmp_path):
     for given, root, manifest in (
         ("root: pics", f"{tmp_path}/pics", None),
         ("root: 's3://shop/pics'", "s3://shop/pics", None),
-        ("root: 'zip://::pics.zip'", "zip://::pics.zip", None),
+        ("root: 'zip://::pics.zip'", f"zip://::{tmp_path}/pics.zip", None),
+        ("root: 'zip://::https://shop/pics.zip'", "zip://::https://shop/pics.zip", None),
         ("manifest: lists/items.csv", f"{tmp_path}/lists", f"{tmp_path}/lists/items.csv"),
-        ("manifest: 'https://shop/items.csv'", "https://shop", "https://shop/items.csv"),
+        ("manifest: 'https://shop/items.csv?token=a/b', root: 'https://shop'", "https://shop", "https://shop/items.csv?token=a/b"),
         ("manifest: items.csv, root: 'gs://shop'", "gs://shop", f"{tmp_path}/items.csv"),
     ):
         catalog = config.load(path, [f"catalog={{source: folder, {given}}}"]).catalog

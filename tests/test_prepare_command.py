@@ -1,8 +1,11 @@
 """`advrec prepare` and `advrec catalog` as a user runs them: odd images, a kill, an image that kills, other filesystems."""
 
+import functools
+import http.server
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from advrec import config, stage_prepare
+from advrec.catalog import source
 from advrec.catalog.dataset import Catalog
 from advrec.store import Run, read_json
 from tests.test_study import ADVREC, advrec
@@ -143,22 +148,37 @@ def test_images_that_can_be_read_later_are_taken_in_while_nothing_was_made_witho
     again = advrec("prepare", "odd.yaml", cwd=directory)
     assert (again.returncode, again.stdout.strip()) == (3, "prepare: done before")
     scene(40).save(place / "truncated.jpg")
+    (place / "page.jpg").unlink()
     done = advrec("prepare", "odd.yaml", cwd=directory)
     assert done.returncode == 3
-    assert "1 images that were set aside can be read now: the catalog is made again" in done.stdout
+    assert "of 9 images that were set aside 1 can be read now, 1 are gone: the catalog is made again" in done.stdout
     run = Run(directory / "results" / "odd")
-    assert "images/train/hat/truncated.jpg" not in run.set_aside()
+    assert len(run.set_aside()) == 7
     assert "train/hat/truncated.jpg" in Catalog(run).names
-    # From here on something depends on the catalog.
+    # Where something depends on the catalog it stays as it is.
     run.tuples.touch()
-    for name in (*UNREADABLE, "link.jpg", "pipe.jpg"):
-        (place / name).unlink()
-        scene(41).save(place / name, format="PNG")
+    for key in run.set_aside():
+        path = place / Path(key).name
+        path.unlink()
+        scene(41).save(path, format="PNG")
     done = advrec("prepare", "odd.yaml", cwd=directory)
-    assert done.returncode == 3
-    assert "name another --out to take them in" in done.stdout
+    assert (done.returncode, done.stdout.strip()) == (3, "prepare: done before")
     assert "train/hat/empty.jpg" not in Catalog(run).names
-    assert advrec("prepare", "odd.yaml", "--out", "fresh", cwd=directory).returncode == 0
+    run.tuples.unlink()
+    assert advrec("prepare", "odd.yaml", cwd=directory).returncode == 0
+    assert run.set_aside() == {}
+    assert "train/hat/empty.jpg" in Catalog(run).names
+
+
+def test_all_that_was_set_aside_may_be_deleted(tmp_path):
+    root = photos(tmp_path)
+    (root / "train" / "hat" / "empty.jpg").touch()
+    write(tmp_path / "gone.yaml")
+    assert advrec("prepare", "gone.yaml", cwd=tmp_path).returncode == 3
+    (root / "train" / "hat" / "empty.jpg").unlink()
+    done = advrec("prepare", "gone.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Run(tmp_path / "results" / "gone").set_aside() == {}
 
 
 @pytest.fixture(scope="module")
@@ -228,16 +248,54 @@ def shards(run: Run) -> dict[str, int]:
     return found
 
 
-def test_images_prepared_otherwise_are_not_used_again(large):
-    """Of a stopped preparation with another size nothing stays."""
+def test_shards_prepared_otherwise_are_not_used_again(large):
+    """A shard that another study has left is used only if it was made of the same images in the same way."""
+    loaded = config.load(large / "large.yaml")
+    listing = source.read(loaded.catalog, loaded.seed)
+    true = stage_prepare._shards(loaded, listing)
+    assert set(true) == {"root", "image_size", "square", "shard", "sha256"}
     run = Run(large / "other")
-    run.prepared.mkdir(parents=True)
-    (run.directory / "study.yaml").write_text("{}")
-    (run.prepared / "shard-000000.parquet").write_text("of another size")
-    (run.directory / "identities.json").write_text(json.dumps({"prepared": {"image_size": 32}}))
-    done = advrec("prepare", "large.yaml", "--out", "other", cwd=large)
+    for key in [*true, None]:
+        shutil.rmtree(run.directory, ignore_errors=True)
+        shutil.copytree(large / "undisturbed", run.directory)
+        run.catalog.unlink()
+        run.prepared.mkdir()
+        run.shard(3).write_text("not of this study")
+        left = true if key is None else true | {key: "another"}
+        (run.directory / "identities.json").write_text(json.dumps({"prepared": left}))
+        with pytest.raises(InterruptedError):
+            stage_prepare.run_stage(run, loaded, stop, print)
+        assert run.shard(3).exists() == (key is None), key
+
+
+def stop():
+    raise InterruptedError
+
+
+def test_what_a_kill_at_the_very_end_leaves_is_cleared(large):
+    run = Run(large / "ended")
+    shutil.copytree(large / "undisturbed", run.directory)
+    run.prepared.mkdir()
+    run.shard(0).write_text("whole, and of no use any more")
+    done = advrec("prepare", "large.yaml", "--out", "ended", cwd=large)
     assert done.returncode == 0, done.stderr
-    assert Catalog(run).sha256 == Catalog(Run(large / "undisturbed")).sha256
+    assert not run.prepared.exists()
+
+
+def test_a_changed_manifest_is_another_catalog(large):
+    items = [("path", "category", "split")] + [(f"{s}/{c}/{n:04d}.jpg", c, s) for s in SPLITS for c in ("hat", "shoe") for n in range(3)]
+    (large / "items.csv").write_text("\n".join(map(",".join, items)))
+    write(large / "manifest.yaml", manifest="items.csv")
+    done = advrec("prepare", "manifest.yaml", cwd=large)
+    assert done.returncode == 0, done.stderr
+    catalog = Catalog(Run(large / "results" / "manifest"))
+    assert len(catalog) == 18
+    assert (catalog.pixels([0]) == Catalog(Run(large / "undisturbed")).pixels([0])).all()
+    (large / "items.csv").write_text("\n".join(map(",".join, items[:-1])))
+    refused = advrec("prepare", "manifest.yaml", cwd=large)
+    assert refused.returncode == 2
+    assert "holds catalog made with manifest_sha256" in refused.stderr
+    shutil.rmtree(large / "results")
 
 
 def test_the_catalog_command_shows_counts_balance_and_a_contact_sheet(large):
@@ -258,11 +316,49 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     shown = advrec("prepare", "large.yaml", "--dry-run", cwd=large)
     assert shown.returncode == 0, shown.stderr
     assert "4,002 images listed of 2 categories: 1,334 train, 1,334 validation, 1,334 test" in shown.stdout
-    assert "GB in the run directory" in shown.stdout
+    assert "GB while it works and as much again for what stays" in shown.stdout
     assert not (large / "results").exists()
     refused = advrec("study", "large.yaml", "--dry-run", "--set", "catalog.root=nowhere", cwd=large)
     assert refused.returncode == 2
     assert "is not a directory" in refused.stderr
+
+
+def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tmp_path):
+    """It says nothing of the images: none is set aside, and with the server back the same command goes on."""
+    root = photos(tmp_path, each=100)
+    write(tmp_path / "served.yaml", root="http://127.0.0.1:8765/", image_size=512)  # 16 images a shard
+
+    class Server(http.server.SimpleHTTPRequestHandler):
+        served = 0
+        most = 400
+
+        def do_GET(self):
+            type(self).served += self.path.endswith(".jpg")
+            if self.served > self.most:
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8765), functools.partial(Server, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    run = Run(tmp_path / "results" / "served")
+    try:
+        stopped = advrec("prepare", "served.yaml", cwd=tmp_path)
+        done = len(shards(run))
+        Server.most = 10**6
+        finished = advrec("prepare", "served.yaml", cwd=tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert stopped.returncode == 1, stopped.stderr
+    assert "what was prepared before is kept" in stopped.stderr.splitlines()[-1]
+    assert "Traceback" not in stopped.stderr
+    assert 5 <= done < 38
+    assert finished.returncode == 0, finished.stderr
+    assert len(Catalog(run)) == 600
 
 
 DEADLY = """

@@ -3,7 +3,7 @@
 Liu et al. 2016, "DeepFashion: Powering Robust Clothes Recognition and Retrieval with Rich Annotations".
 
 Anno_coarse (Anno in older downloads) labels 289,222 images with 1,000 attributes in files with a header of two lines; Anno_fine labels
-others with 26, in files by split without a header. Both are read line by line, and of the attributes only the positive textures are kept.
+others with 26, in files by split without a header. Of the attributes only the positive textures are kept, and the large file is streamed.
 """
 
 import io
@@ -39,8 +39,7 @@ def read(root: str, spec: CatalogSpec) -> Listing:
         raise ConfigError(f"{root}: {len(articles):,} images are listed, the study has {PUBLISHED_IMAGES:,}; set published_counts: false")
     if spec.published_split:
         articles = tuple(a._replace(split="train") if a.split == "validation" else a for a in articles)
-    base = source.image_base()
-    return Listing(root=f"{root}/{base}" if base else root, articles=articles, has_textures=True).checked()
+    return Listing(root=root, base=source.image_base(), articles=articles, has_textures=True).checked()
 
 
 class _Row(NamedTuple):
@@ -52,9 +51,12 @@ class _Source:
     def __init__(self, root: str, files: Root, spec: CatalogSpec) -> None:
         self.root, self.files, self.spec = root, files, spec
         try:
-            self._top = {entry.name.lower(): entry.name for entry in files.entries() if entry.kind in ("directory", "link")}
+            top = files.entries()
         except OSError as error:
             raise ConfigError(f"{root}: cannot be read ({error.strerror or error}); set catalog.root to DeepFashion's directory") from None
+
+        self._top = {entry.name.lower(): entry.name for entry in top if entry.kind == "directory"}
+        self._links = [entry.name for entry in top if entry.kind == "link"]
 
     def annotations(self) -> tuple[str, str]:
         """Which labelling to read, and the directory that it is in."""
@@ -64,13 +66,13 @@ class _Source:
                 if name in self._top:
                     return kind, self._top[name]
         names = " or ".join(name.capitalize() for kind in wanted for name in DIRECTORIES[kind])
-        raise ConfigError(f"{self.root}: holds no directory {names}; root must hold DeepFashion's Anno, Eval and Img")
+        raise self._no_directory(names)
 
     def image_base(self) -> str:
         """The directory below root that the images' names, img/..., are relative to."""
         top = self._top.get("img")
         if top is None:
-            raise ConfigError(f"{self.root}: holds no directory Img; root must hold DeepFashion's Anno, Eval and Img")
+            raise self._no_directory("Img")
         inside = [entry.name for entry in self.files.entries(top)]
         if f"{top}/img" in inside:
             return top
@@ -79,6 +81,10 @@ class _Source:
         if top != "img":
             raise ConfigError(f"{self.root}/{top}: holds no directory img; unpack img.zip there")
         return ""
+
+    def _no_directory(self, names: str) -> ConfigError:
+        links = f" ({', '.join(self._links)}: links are not followed)" if self._links else ""
+        return ConfigError(f"{self.root}: holds no directory {names}{links}; root must hold DeepFashion's Anno, Eval and Img")
 
     def coarse(self, directory: str) -> Iterator[Listed]:
         categories = self._categories(directory)
@@ -98,7 +104,11 @@ class _Source:
                 raise self._wrong(path, row.line, f"{name} has no split in {evaluation}")
             if seen.setdefault(name, category) != category:
                 raise self._wrong(path, row.line, f"{name} was of category {seen[name]} further up")
-            yield Listed(name, category, textures.get(name, ()), splits[name], boxes.get(name))
+            if name not in textures:
+                raise self._wrong(path, row.line, f"{name} has no attributes in {directory}/list_attr_img.txt")
+            if self.spec.boxes and name not in boxes:
+                raise self._wrong(path, row.line, f"{name} has no box in {directory}/list_bbox.txt")
+            yield Listed(name, category, textures[name], splits[name], boxes.get(name))
 
     def fine(self, directory: str) -> Iterator[Listed]:
         categories = self._categories(directory)
@@ -121,7 +131,7 @@ class _Source:
         return [name for _, name, _ in self._named(f"{directory}/list_category_cloth.txt")]
 
     def _category(self, path: str, line: int, label: str, categories: list[str]) -> str:
-        if not label.isdigit() or not 1 <= int(label) <= len(categories):
+        if not label.isdecimal() or not 1 <= int(label) <= len(categories):
             raise self._wrong(path, line, f"category label {label} is not one of 1..{len(categories)}")
         return categories[int(label) - 1]
 
@@ -158,7 +168,7 @@ class _Source:
 
     def _box(self, path: str, line: int, corners: list[str]) -> Box:
         """Of the corners x_1 y_1 x_2 y_2, all of them within the box."""
-        if len(corners) != 4 or not all(corner.isdigit() for corner in corners):
+        if len(corners) != 4 or not all(corner.isdecimal() for corner in corners):
             raise self._wrong(path, line, f"expected four whole numbers, found {' '.join(corners)}")
         left, top, right, bottom = map(int, corners)
         if right < left or bottom < top:
@@ -177,7 +187,7 @@ class _Source:
         """Rows below the two header lines: their number, and the columns' names."""
         rows = self._rows(path)
         header = next(rows, _Row(1, "nothing"))
-        if not header.text.isdigit():
+        if not header.text.isdecimal():
             raise self._wrong(path, header.line, f"expected the number of rows, found {header.text!r}")
         next(rows, None)
         count = 0

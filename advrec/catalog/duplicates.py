@@ -41,27 +41,26 @@ def phash(pixels: Pixels) -> int:
     return int(_hasher().encode_image(image_array=pixels), 16)
 
 
-def near_pairs(hashes: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
-    """All pairs of hashes that differ in at most `distance` bits, without comparing each with each.
+def near_pairs(distinct: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
+    """All pairs of different hashes that differ in at most `distance` bits, without comparing each with each.
 
     The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, so only those that agree in some two of
     the bands are compared (the pigeonhole argument of Manku et al. 2007, "Detecting near-duplicates for web crawling").
 
+    Args:
+        distinct: (n,), each once.
+
     Returns:
         Pairs (P, 2) of places, i < j, in ascending order; and their distances (P,).
     """
-    distinct, groups = np.unique(hashes, return_inverse=True)
-    near = [np.stack([np.arange(len(distinct))] * 2, axis=1)]
+    found = [np.zeros(0, dtype=np.int64)]
     if distance:
-        near += [pairs[_bits(distinct[pairs[:, 0]] ^ distinct[pairs[:, 1]]) <= distance] for pairs in _candidates(distinct, distance)]
-    # From pairs of distinct hashes to pairs of places: every place with the one hash, with every place with the other.
-    order = np.argsort(groups, kind="stable")
-    bounds = np.searchsorted(groups[order], np.arange(len(distinct) + 1))
-    together = np.unique(np.concatenate(near), axis=0)
-    pairs = _products(together, order, bounds)
-    pairs = np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1)
-    pairs = np.unique(pairs, axis=0)
-    return pairs, _bits(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]).astype(np.int64)
+        for one, other in _candidates(distinct, distance):
+            near = np.bitwise_count(distinct[one] ^ distinct[other]) <= distance
+            found.append(np.minimum(one, other)[near] * len(distinct) + np.maximum(one, other)[near])
+    coded = np.unique(np.concatenate(found))
+    pairs = np.stack(np.divmod(coded, max(len(distinct), 1)), axis=1)
+    return pairs, np.bitwise_count(distinct[pairs[:, 0]] ^ distinct[pairs[:, 1]]).astype(np.int64)
 
 
 def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
@@ -82,8 +81,8 @@ def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
     return first[stands_for[groups]].astype(np.int64)
 
 
-def _candidates(distinct: Hashes, distance: int) -> Iterator[Pairs]:
-    """Pairs of places of hashes that agree in some two of distance + 2 bands."""
+def _candidates(distinct: Hashes, distance: int) -> Iterator[tuple[Pairs, Pairs]]:
+    """Places of hashes that agree in some two of distance + 2 bands, as one array of each side."""
     edges = [BITS * band // (distance + 2) for band in range(distance + 3)]
     bands = [((1 << high) - (1 << low)) for low, high in itertools.pairwise(edges)]
     for one, other in itertools.combinations(bands, 2):
@@ -95,20 +94,4 @@ def _candidates(distinct: Hashes, distance: int) -> Iterator[Pairs]:
             places = places[keys[places] == keys[places + step]]
             if not len(places):
                 break
-            yield np.stack([order[places], order[places + step]], axis=1)
-
-
-def _products(groups: Pairs, order: Pairs, bounds: Pairs) -> Pairs:
-    """For each pair of groups every pair of their members; the members of group g are order[bounds[g]:bounds[g + 1]]."""
-    sizes = np.diff(bounds)
-    large = (sizes[groups] > 1).any(axis=1)
-    single = np.stack([order[bounds[groups[~large, 0]]], order[bounds[groups[~large, 1]]]], axis=1)
-    several = [
-        np.stack(np.meshgrid(order[bounds[a] : bounds[a + 1]], order[bounds[b] : bounds[b + 1]], indexing="ij"), axis=-1).reshape(-1, 2)
-        for a, b in groups[large].tolist()
-    ]
-    return np.concatenate([single, *several])
-
-
-def _bits(differences: Hashes) -> npt.NDArray[np.uint8]:
-    return np.bitwise_count(differences)
+            yield order[places], order[places + step]

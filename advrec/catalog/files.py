@@ -1,23 +1,28 @@
-"""Where a source's files lie: a local directory, or any filesystem that pyarrow or fsspec reaches by URL.
+"""Where a source's files lie: a local directory, or any filesystem that fsspec or pyarrow reaches by URL.
 
 Names are relative to the root, with forward slashes. What a seller or a partner put into the directory is not trusted: links, paths that
 lead out of it, special files and huge files are refused.
 """
 
+import functools
 import os
 import stat
 import time
+import urllib.parse
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs
+from fsspec.implementations.arrow import ArrowFSWrapper
+from fsspec.implementations.local import LocalFileSystem
 
-from advrec.errors import ConfigError
+from advrec.errors import ConfigError, UnreachableError, first_line
 
 MAX_BYTES = 256 * 2**20  # of an image file
-READS = 3  # of a remote file, until its error is believed
+READS = 3  # of a remote file, until its filesystem counts as unreachable
+ASKS_AGAIN = {401, 407, 408, 429}  # answers of a web server that say nothing of the file
 
 
 class RefusedError(Exception):
@@ -39,32 +44,50 @@ class Root(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """A whole file of at most MAX_BYTES. Raises RefusedError."""
+        """A whole file of at most MAX_BYTES.
+
+        Raises:
+            RefusedError: this file cannot be had.
+            UnreachableError: no file can, for now.
+        """
         ...
 
 
-def at(root: str) -> Root:
-    """The root that a directory or a URL names.
+def read_file(path: str) -> bytes:
+    """A whole file by path or URL. Raises OSError, or ConfigError where nothing here can read such a URL."""
+    if "://" not in path:
+        return Path(path).read_bytes()
+    filesystem, inside = _filesystem(path)
+    return cast(bytes, _as_os_error(filesystem.cat_file, inside))
+
+
+@functools.lru_cache(8)
+def at(root: str, below: str = "") -> Root:
+    """The root that a directory or a URL names, or a directory below it.
 
     Raises:
         ConfigError: nothing here can read such a URL.
     """
     if "://" not in root:
-        return LocalRoot(Path(root))
+        return LocalRoot(Path(root, below))
+    filesystem, path = _filesystem(root)
+    path = f"{path.rstrip('/')}/{below}".rstrip("/") if below else path
+    return LocalRoot(Path(path)) if isinstance(filesystem, LocalFileSystem) else RemoteRoot(filesystem, path)
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """The filesystem of a URL, as fsspec's, and the path in it."""
     try:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(root)
-        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-            return LocalRoot(Path(path))
-        return RemoteRoot(filesystem, path)
-    except pa.ArrowInvalid:  # not one of pyarrow's own
-        pass
-    except OSError as error:
-        raise ConfigError(f"{root}: cannot be reached ({error})") from None
-    try:
-        filesystem, path = fsspec.core.url_to_fs(root)
-    except (ValueError, ImportError, OSError) as error:
-        raise ConfigError(f"{root}: cannot be reached ({error})") from None
-    return RemoteRoot(pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path)
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:  # pyarrow reads some of the filesystems that fsspec asks a package for
+        try:
+            wrapped, path = pyarrow.fs.FileSystem.from_uri(url)
+        except (pa.ArrowException, OSError):
+            raise ConfigError(f"{url}: cannot be read ({first_line(error)})") from None
+        return ArrowFSWrapper(wrapped), path
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{url}: cannot be read ({first_line(error)})") from None
+    return filesystem, path
 
 
 class LocalRoot:
@@ -89,40 +112,44 @@ class LocalRoot:
                 raise RefusedError("is not a regular file")
             _refuse_size(status.st_size)
             return path.read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        except (OSError, ValueError, RuntimeError) as error:  # a zero byte in the name, a loop of links
             raise RefusedError(_reason(error)) from None
 
 
 class RemoteRoot:
-    def __init__(self, filesystem: pyarrow.fs.FileSystem, path: str) -> None:
+    def __init__(self, filesystem: Any, path: str) -> None:
         self._filesystem, self._path = filesystem, path.rstrip("/")
+        self._quoted = "http" in filesystem.protocol  # a web server's listing shows names as they stand in URLs
 
     def entries(self, directory: str = "") -> list[Entry]:
-        selector = pyarrow.fs.FileSelector(self._full(directory))
         found = set()
-        for info in self._filesystem.get_file_info(selector):
-            name = info.path.rstrip("/").rpartition("/")[2]  # a web server's directories end in a slash
-            if not name.startswith("."):
-                found.add(Entry(f"{directory}/{name}".lstrip("/"), "directory" if _is_directory(info) else "file"))
+        for info in _as_os_error(self._filesystem.ls, self._full(directory), detail=True):
+            name = info["name"].rstrip("/").rpartition("/")[2]
+            if self._quoted:
+                if "?" in name or not info["name"].startswith(self._full(directory)):
+                    continue  # links to other orders of the same listing, and to elsewhere
+                name = urllib.parse.unquote(name)
+            if name and not name.startswith("."):
+                found.add(Entry(f"{directory}/{name}".lstrip("/"), "directory" if info["type"] == "directory" else "file"))
         return sorted(found)
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, self._filesystem.open_input_stream(self._full(name), buffer_size=2**20))
+        return cast(BinaryIO, _as_os_error(self._filesystem.open, self._full(name), "rb"))
 
     def read(self, name: str) -> bytes:
         _refuse_beyond(name)
         for attempt in range(1, READS + 1):
             try:
-                with self.open(name) as stream:
-                    content = stream.read(MAX_BYTES + 1)
+                content: bytes = self._filesystem.cat_file(self._full(name), end=MAX_BYTES + 1)
+            except Exception as error:  # each filesystem has errors of its own
+                if _of_the_file(error):
+                    raise RefusedError(_reason(error)) from None
+                if attempt == READS:
+                    raise UnreachableError(f"{name} cannot be read ({type(error).__name__}: {first_line(error)})") from None
+                time.sleep(attempt)
+            else:
                 _refuse_size(len(content))
                 return content
-            except FileNotFoundError as error:
-                raise RefusedError(_reason(error)) from None
-            except Exception as error:  # each filesystem has errors of its own
-                if isinstance(error, RefusedError) or attempt == READS:
-                    raise RefusedError(_reason(error)) from None
-                time.sleep(attempt)
         raise AssertionError("the loop returns or raises")
 
     def _full(self, name: str) -> str:
@@ -135,8 +162,21 @@ def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "oth
     return "directory" if file.is_dir(follow_symlinks=False) else "file" if file.is_file(follow_symlinks=False) else "other"
 
 
-def _is_directory(info: pyarrow.fs.FileInfo) -> bool:
-    return bool(info.type == pyarrow.fs.FileType.Directory)
+def _as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
+    try:
+        return function(*arguments, **options)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(first_line(error)) from error
+
+
+def _of_the_file(error: Exception) -> bool:
+    """Whether an error says something of the file that was asked for, and not of its filesystem."""
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError):
+        return True
+    status = getattr(error, "status", None)
+    return isinstance(status, int) and 400 <= status < 500 and status not in ASKS_AGAIN
 
 
 def _refuse_beyond(name: str) -> None:
@@ -150,8 +190,6 @@ def _refuse_size(size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, RefusedError):
-        return str(error)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "does not exist"
-    return f"cannot be read ({getattr(error, 'strerror', None) or str(error).splitlines()[0]})"
+    return f"cannot be read ({getattr(error, 'strerror', None) or first_line(error)})"

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import get_args
 
 from advrec.catalog import files
 from advrec.catalog.files import Entry, Root
@@ -12,7 +11,7 @@ from advrec.errors import ConfigError
 from advrec.spec import Split
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
-SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 TRAIN, VALIDATION = 0.70, 0.85  # cumulative shares; the rest is the test split
 
 
@@ -28,14 +27,18 @@ def read(root: str, seed: int) -> Listing:
     source, ignored = files.at(root), list[str]()
     try:
         directories = _directories(source, "", ignored)
-        if directories and {directory.name for directory in directories} <= set(SPLITS):
+        names = [directory.name for directory in directories]
+        splits = [name for name in names if name in SPLITS]
+        if splits == names and names:
             articles = [
-                Listed(name, category.name.rpartition("/")[2], (), kept)
-                for kept in SPLITS
-                if kept in {directory.name for directory in directories}
-                for category in _directories(source, kept, ignored)
+                Listed(name, category.name.rpartition("/")[2], (), SPLITS[directory])
+                for directory in sorted(splits, key=list(SPLITS).index)
+                for category in _directories(source, directory, ignored)
                 for name in _images(source, category.name, ignored)
             ]
+        elif "train" in splits and "test" in splits:
+            others = ", ".join(name for name in names if name not in SPLITS)
+            raise ConfigError(f"{root}: holds the splits {', '.join(splits)} and beside them {others}; move what is no split elsewhere")
         else:
             articles = [
                 Listed(name, category.name, (), kept)
@@ -49,8 +52,8 @@ def read(root: str, seed: int) -> Listing:
 
 
 def split(names: Sequence[str], seed: int) -> list[tuple[str, Split]]:
-    """The names of one category, each with its split, 70/15/15 by the hash of seed and name, so that a new file never moves another one
-    by more than the change of its category's size."""
+    """The names of one category, each with its split, 70/15/15 in the order of the hash of seed and name: the same files are split alike
+    everywhere, and a new one moves at most the few at the borders."""
     by_hash = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     share = {name: (place + 0.5) / len(names) for place, name in enumerate(by_hash)}
     return [(name, "train" if share[name] < TRAIN else "validation" if share[name] < VALIDATION else "test") for name in names]
@@ -58,7 +61,7 @@ def split(names: Sequence[str], seed: int) -> list[tuple[str, Split]]:
 
 def _directories(source: Root, directory: str, ignored: list[str]) -> list[Entry]:
     entries = source.entries(directory)
-    ignored += [f"{entry.name} (a link)" for entry in entries if entry.kind == "link"]
+    ignored += [f"{e.name} ({'a link' if e.kind == 'link' else 'in no category'})" for e in entries if e.kind != "directory"]
     return [entry for entry in entries if entry.kind == "directory"]
 
 

@@ -6,19 +6,25 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from advrec.catalog.duplicates import phash
 from advrec.catalog.files import RefusedError, Root
 from advrec.catalog.listing import Box, Listed
-from advrec.catalog.pixels import encode_png
+from advrec.catalog.pixels import Pixels, encode_png
 from advrec.catalog_spec import Square
+from advrec.errors import UnreachableError, first_line
 
 MAX_PIXELS = 50_000_000
+# Not what else Pillow opens: it hands PostScript, for one, to a program that runs it.
+Image.init()
+FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF") if name in Image.OPEN)
 TRIM_TOLERANCE = 0.05 * 255  # Euclidean distance in RGB, as the study trimmed
 # Pillow warns above this number and refuses above twice of it; here the header is looked at first, so that a reason can be given.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)  # a table: an image of 16 bits may have 50 million values
 
 
 class Prepared(NamedTuple):
@@ -34,13 +40,19 @@ class Unreadable(NamedTuple):
 
 
 def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared | Unreadable:
-    """The prepared image of `size` x `size` pixels, or why there is none."""
+    """The prepared image of `size` x `size` pixels, or why there is none.
+
+    Raises:
+        UnreachableError: the filesystem does not answer.
+    """
     try:
         decoded = decode(root.read(article.name))
         if article.box is not None:
             decoded = cropped(decoded, article.box)
         pixels = np.asarray(squared(decoded, size, square))
         return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
+    except UnreachableError:
+        raise
     except RefusedError as error:
         return Unreadable(str(error))
     except Image.DecompressionBombError:
@@ -48,7 +60,7 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
     except UnidentifiedImageError:
         return Unreadable("is not an image of a known format")
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
-        return Unreadable(f"cannot be decoded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'})")
+        return Unreadable(f"cannot be decoded ({type(error).__name__}: {first_line(error)})")
 
 
 def decode(encoded: bytes) -> Image.Image:
@@ -62,7 +74,7 @@ def decode(encoded: bytes) -> Image.Image:
         raise RefusedError("is empty")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of oddities in metadata that do not concern the pixels
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise RefusedError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
             image.load()
@@ -80,10 +92,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise RefusedError("has 32 bits a value, whose range is not known; save it with 8 or 16")
     if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image.convert("I"), dtype=np.float64) / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_EIGHT_BITS[np.asarray(image)]).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        rgb = Image.new("RGB", rgba.size, "white")
+        rgb.paste(rgba, mask=rgba.getchannel("A"))
+        return rgb
     return image.convert("RGB")
 
 
@@ -117,7 +131,7 @@ def squared(image: Image.Image, size: int, square: Square) -> Image.Image:
 def trimmed(image: Image.Image) -> Image.Image:
     """Without the rows and columns at each side that are all of the colour of the side's corner, within TRIM_TOLERANCE; an image that is
     nothing else stays whole."""
-    pixels = np.asarray(image, dtype=np.int16)
+    pixels = np.asarray(image)
     left = _border(pixels.swapaxes(0, 1))
     right = _border(pixels.swapaxes(0, 1)[::-1])
     top, bottom = _border(pixels), _border(pixels[::-1])
@@ -126,9 +140,9 @@ def trimmed(image: Image.Image) -> Image.Image:
     return image.crop((left, top, image.width - right, image.height - bottom))
 
 
-def _border(lines: npt.NDArray[np.int16]) -> int:
+def _border(lines: Pixels) -> int:
     """How many of the first lines (lines, positions, 3) have the colour of the first pixel."""
     for count, line in enumerate(lines):
-        if (np.square(line.astype(np.int32) - lines[0, 0]).sum(axis=1) > TRIM_TOLERANCE**2).any():
+        if (np.square(line.astype(np.int32) - lines[0, 0].astype(np.int32)).sum(axis=1) > TRIM_TOLERANCE**2).any():
             return count
     return len(lines)

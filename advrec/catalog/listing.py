@@ -33,7 +33,9 @@ class Listed(NamedTuple):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Listing:
     root: str
-    """Directory or URL that the names are relative to."""
+    """Directory or URL of the source."""
+    base: str = ""
+    """The directory below root that the names are relative to."""
     articles: tuple[Listed, ...]
     has_textures: bool
     """Whether the source knows textures at all; if so, an image without one is dropped in preparation."""

@@ -11,10 +11,8 @@ import pyarrow.parquet as pq
 
 from advrec.catalog import files, folder
 from advrec.catalog.listing import Listed, Listing
-from advrec.errors import ConfigError
-from advrec.spec import Split
+from advrec.errors import ConfigError, first_line
 
-SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 COLUMNS = ("path", "category", "textures", "split")
 SEPARATOR = "|"  # between textures in a CSV
 
@@ -26,8 +24,7 @@ def read(path: str, root: str, seed: int) -> Listing:
     Raises:
         ConfigError: the file cannot be read, or a row of it is not as it should be; the sentence names file and row.
     """
-    directory, _, name = path.rpartition("/")
-    columns, rows = _rows(path, directory, name)
+    columns, rows = _rows(path)
     for column in ("path", "category"):
         if column not in columns:
             raise ConfigError(f"{path}: has no column {column}; columns are {', '.join(COLUMNS)}, the last two optional")
@@ -48,34 +45,41 @@ def read(path: str, root: str, seed: int) -> Listing:
 
 
 def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
-    for column in ("path", "category"):
-        if not isinstance(row[column], str) or not row[column].strip():
+    path, category = (_text(row[column]) for column in ("path", "category"))
+    for column, text in (("path", path), ("category", category)):
+        if not text:
             raise ConfigError(f"{where}: {column} is empty")
-    textures = row.get("textures") or ()
-    if isinstance(textures, str):
-        textures = textures.split(SEPARATOR)
-    status = row.get("split") if has_split else "train"
-    if status not in SPLITS:
-        raise ConfigError(f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPLITS)})")
-    named = tuple(dict.fromkeys(str(texture).strip() for texture in textures if str(texture).strip()))
-    return Listed(row["path"].strip(), row["category"].strip(), named, SPLITS[status])
+    textures = row.get("textures")
+    if not isinstance(textures, list):
+        textures = _text(textures).split(SEPARATOR)
+    status = _text(row["split"]) if has_split else "train"
+    if status not in folder.SPLITS:
+        raise ConfigError(f"{where}: split is {status or 'empty'} (allowed: {', '.join(folder.SPLITS)})")
+    named = tuple(dict.fromkeys(text for text in map(_text, textures) if text))
+    return Listed(path, category, named, folder.SPLITS[status])
 
 
-def _rows(path: str, directory: str, name: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+def _text(value: Any) -> str:
+    """A value of the table; nothing and not-a-number are empty."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     """The columns, and the rows, each with what an error calls it."""
     try:
-        with files.at(directory or ".").open(name) as stream:
-            content = stream.read()
+        content = files.read_file(path)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); set catalog.manifest to a CSV or Parquet file") from None
+        reason = error.strerror or first_line(error)
+        raise ConfigError(f"{path}: cannot be read ({reason}); set catalog.manifest to a CSV or Parquet file") from None
     try:
-        if name.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(content))
-            return table.column_names, ((f"row {place}", row) for place, row in enumerate(table.to_pylist(), start=1))
+        if content.startswith(b"PAR1"):
+            table = pq.ParquetFile(io.BytesIO(content))
+            columns = [name for name in table.schema_arrow.names if name in COLUMNS]
+            return columns, ((f"row {place}", row) for place, row in enumerate(table.read(columns).to_pylist(), start=1))
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         return list(reader.fieldnames or ()), _csv_rows(path, reader)
     except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-        raise ConfigError(f"{path}: is neither a CSV in UTF-8 nor a Parquet file ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"{path}: is neither a CSV in UTF-8 nor a Parquet file ({first_line(error)})") from None
 
 
 def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -17,8 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from advrec import schema
-from advrec.catalog import files, images
+from advrec.catalog import images
 from advrec.catalog.duplicates import first_of_each, near_pairs
+from advrec.catalog.files import Root
 from advrec.catalog.images import Prepared, Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog_spec import CatalogSpec, Square
@@ -26,7 +27,8 @@ from advrec.errors import ConfigError
 from advrec.spec import Split
 from advrec.store import Run, write_atomically, write_json, write_table
 
-SHARD = 256  # listed images a unit of work and of resume
+SHARD = 256  # listed images a unit of work and of resume, at most
+SHARD_PIXELS = 256 * 128 * 128  # of prepared images, at most: what a worker holds at once
 PART = 16  # shards whose articles share a file of images/
 ROW_GROUP = 8  # images read together when one is wanted
 NEAR = 4  # bits of 64; up to here two images of different splits are reported as near duplicates
@@ -45,9 +47,8 @@ PUBLISHED = {
 """Normann 2020, tables 3.1 and 3.2, the splits in the order of his notebook."""
 
 
-def prepare_shard(root: str, start: int, articles: Sequence[Listed], size: int, square: Square) -> pa.Table:
-    """The rows (PREPARED) of listed images start, start + 1, ..."""
-    source = files.at(root)
+def prepare_shard(source: Root, start: int, articles: Sequence[Listed], size: int, square: Square) -> pa.Table:
+    """The rows (PREPARED) of listed images start, start + 1, ... Raises UnreachableError."""
     return shard_table(start, [images.prepare(source, article, size, square) for article in articles])
 
 
@@ -67,9 +68,10 @@ def shard_table(start: int, prepared: Sequence[Prepared | Unreadable]) -> pa.Tab
     )
 
 
-def shards(listing: Listing) -> list[tuple[int, tuple[Listed, ...]]]:
-    """First place and images of every shard."""
-    return [(start, listing.articles[start : start + SHARD]) for start in range(0, len(listing.articles), SHARD)]
+def shards(listing: Listing, size: int) -> list[tuple[int, tuple[Listed, ...]]]:
+    """First place and images of every shard, where images are prepared to `size` pixels."""
+    images = max(1, min(SHARD, SHARD_PIXELS // size**2))
+    return [(start, listing.articles[start : start + images]) for start in range(0, len(listing.articles), images)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,8 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
     hashes = rows["phash"].fill_null(0).to_numpy()
     readable = np.array([reason is None for reason in reasons], dtype=bool)
     places = np.flatnonzero(readable)
-    stands_for = np.arange(len(listed))
+    first: dict[str, int] = {}
+    stands_for = np.array([first.setdefault(article.name, place) for place, article in enumerate(listed)])  # listed twice: once
     if spec.duplicates != "keep":
         stands_for[places] = places[first_of_each(hashes[places], spec.duplicates)]
     distinct = readable & (stands_for == np.arange(len(listed)))
@@ -121,8 +124,8 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
     if listing.has_textures:
         steps.append(("with texture labels", distinct & textured))
     outcomes = np.select([article_of >= 0, ~readable, ~distinct], ["article", "unreadable", "duplicate"], "no texture")
-    catalog = _catalog_table([listed[place] for place in kept], [rows["sha256"][int(place)].as_py() for place in kept])
-    near = _near_duplicates(hashes[kept], catalog["split"].to_pylist())
+    catalog = _catalog_table([listed[place] for place in kept], rows["sha256"].take(pa.array(kept)))
+    near = near_duplicates(hashes[kept], catalog["split"].to_pylist())
     articles = [listed[place] for place in kept]
     preparation = {
         **spec.model_dump(mode="json", include={"source", "image_size", "square", "duplicates"}),
@@ -175,7 +178,7 @@ def warnings(preparation: dict[str, Any]) -> list[str]:
         return []
     return [
         f"{near[str(NEAR)]:,} of {preparation['splits']['test']:,} test articles have a near duplicate in train (perceptual hashes within "
-        f"{NEAR} of 64 bits; {near['0']:,} an equal one): test accuracy is that much too good"
+        f"{NEAR} of 64 bits; {near['0']:,} an equal one): test accuracy may be too good"
     ]
 
 
@@ -210,7 +213,7 @@ def _articles(shard_files: Sequence[Any], article_of: npt.NDArray[np.int32]) -> 
                 yield schema.table(schema.IMAGES, {"article_id": articles[articles >= 0], "png": batch["png"].filter(kept)})
 
 
-def _catalog_table(kept: Sequence[Listed], hashes: Sequence[str]) -> pa.Table:
+def _catalog_table(kept: Sequence[Listed], hashes: pa.ChunkedArray) -> pa.Table:
     return schema.table(
         schema.CATALOG,
         {
@@ -224,23 +227,33 @@ def _catalog_table(kept: Sequence[Listed], hashes: Sequence[str]) -> pa.Table:
     )
 
 
-def _near_duplicates(hashes: npt.NDArray[np.uint64], splits: Sequence[str]) -> pa.Table:
-    split = np.array(splits)
-    pairs, distances = near_pairs(hashes, NEAR)
-    across = split[pairs[:, 0]] != split[pairs[:, 1]] if len(pairs) else np.zeros(0, dtype=bool)
-    one, other = pairs[across, 0], pairs[across, 1]
-    columns = {"article_id": one, "split": split[one], "other_id": other, "other_split": split[other], "distance": distances[across]}
-    return schema.table(schema.NEAR_DUPLICATES, {name: values.tolist() for name, values in columns.items()})
+def near_duplicates(hashes: npt.NDArray[np.uint64], splits: Sequence[str]) -> pa.Table:
+    """Of every article the nearest one in each other split, if it is within NEAR bits, the first of those as near (NEAR_DUPLICATES)."""
+    distinct, groups = np.unique(hashes, return_inverse=True)
+    split, total = np.array(splits, dtype=str), len(hashes)
+    pairs, distances = near_pairs(distinct, NEAR)
+    found = []
+    for other in SPLITS:
+        # The best code of every hash: distance * total + article, so that the nearest is the least, and the first of those as near.
+        nowhere = (NEAR + 1) * total
+        best = np.full(len(distinct), nowhere, dtype=np.int64)
+        members = np.flatnonzero(split == other)
+        np.minimum.at(best, groups[members], members)
+        equal = best.copy()
+        for one, neighbour in ((0, 1), (1, 0)):
+            there = equal[pairs[:, neighbour]]
+            near = there < nowhere
+            np.minimum.at(best, pairs[near, one], distances[near] * total + there[near])
+        articles = np.flatnonzero((split != other) & (best[groups] < nowhere))
+        distance, nearest = np.divmod(best[groups[articles]], max(total, 1))
+        found.append((articles, split[articles], nearest, np.full(len(articles), other), distance))
+    columns = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    return schema.table(schema.NEAR_DUPLICATES, dict(zip(schema.NEAR_DUPLICATES.names, columns, strict=True)))
 
 
 def _count_near(near: pa.Table) -> dict[str, int]:
     """How many test articles have one in train within each distance: what inflates a model's test accuracy."""
-    nearest: dict[int, int] = {}
-    for row in near.to_pylist():
-        if {row["split"], row["other_split"]} == {"train", "test"}:
-            test = row["article_id"] if row["split"] == "test" else row["other_id"]
-            nearest[test] = min(nearest.get(test, NEAR), row["distance"])
-    counts = Counter(nearest.values())
+    counts = Counter(row["distance"] for row in near.to_pylist() if (row["split"], row["other_split"]) == ("test", "train"))
     return {str(distance): sum(counts[d] for d in range(distance + 1)) for distance in range(NEAR + 1)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from advrec.errors import AdvrecError
+from advrec.errors import AdvrecError, first_line
 
 ATTEMPTS = 3
 
@@ -70,10 +70,10 @@ class Pool:
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    _again(unit, _first_line(error.cause), waiting, set_aside)
+                    _again(unit, _named(error.cause), waiting, set_aside)
                 except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
                     actor = self._replace(actor)
-                    _again(unit, f"its process died: {_first_line(error)}", waiting, set_aside)
+                    _again(unit, f"its process died: {_named(error)}", waiting, set_aside)
                 else:
                     on_result(unit, result)
                 idle.append(actor)
@@ -102,9 +102,9 @@ def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, .
                 on_result(ray.get(reference))
         return list(ray.get(references))
     except ray.exceptions.RayTaskError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_first_line(error.cause)}") from error
+        raise AdvrecError(f"{function.__name__} failed: {_named(error.cause)}") from error
     except ray.exceptions.RayError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_first_line(error)}") from error
+        raise AdvrecError(f"{function.__name__} failed: {_named(error)}") from error
 
 
 def _again(unit: Unit, reason: str, waiting: deque[Unit], set_aside: dict[str, str]) -> None:
@@ -114,6 +114,5 @@ def _again(unit: Unit, reason: str, waiting: deque[Unit], set_aside: dict[str, s
         set_aside[unit.key] = f"{reason} ({unit.attempts} attempts)"
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return f"{type(error).__name__}: {text.splitlines()[0]}"
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import ray
 from ray.actor import ActorHandle
 
-from advrec.catalog import prepare, synthetic
+from advrec.catalog import files, prepare, synthetic
 from advrec.catalog.images import Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog_spec import CatalogSpec
 from advrec.distributed.engine import Pool, Unit, map_in_order
+from advrec.errors import AdvrecError, UnreachableError
 from advrec.model.memory import keep_freed
 from advrec.progress import Progress
 from advrec.store import Run, write_atomically
@@ -39,8 +40,12 @@ class Preparer:
     def __init__(self) -> None:
         keep_freed()
 
-    def prepare(self, root: str, start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Buffer:
-        return _encoded(prepare.prepare_shard(root, start, articles, spec.image_size, spec.square))
+    def prepare(self, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Buffer | str:
+        """The shard; or why the source cannot be reached, which is no fault of an image."""
+        try:
+            return _encoded(prepare.prepare_shard(files.at(*root), start, articles, spec.image_size, spec.square))
+        except AdvrecError as error:
+            return str(error)
 
 
 def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
@@ -48,40 +53,56 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
 
     An image that kills its process (a decoder may crash) takes its shard along; the images of such a shard are tried one by one, and
     those that do it again are unreadable.
+
+    Raises:
+        UnreachableError: the source's filesystem does not answer; what was prepared stays.
     """
-    shards = list(enumerate(prepare.shards(listing)))
+    root, shards = (listing.root, listing.base), list(enumerate(prepare.shards(listing, spec.image_size)))
     work = {f"shard {shard}": (shard, start, articles) for shard, (start, articles) in shards if not run.shard(shard).exists()}
     total = len(listing.articles)
     progress = Progress("prepare", total, "images", done=total - sum(len(articles) for _, _, articles in work.values()))
 
-    def write(key: str, encoded: pa.Buffer) -> None:
+    def write(key: str, encoded: pa.Buffer | str) -> None:
         shard, _, articles = work[key]
+        _check_reached(encoded, listing.root)
+        assert not isinstance(encoded, str)
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
     with _pool() as pool:
-        units = [_unit(key, listing.root, start, articles, spec) for key, (_, start, articles) in work.items()]
+        units = [_unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()]
         for key in pool.run(units, lambda unit, encoded: write(unit.key, encoded)):
             _, start, articles = work[key]
-            write(key, _encoded(_one_by_one(pool, listing.root, start, articles, spec)))
+            write(key, _encoded(_one_by_one(pool, root, start, articles, spec)))
     progress.close()
 
 
-def prepare_again(root: str, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
-    """The rows (PREPARED) of images that could not be read before, each tried alone; nothing is written."""
+def prepare_again(listing: Listing, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+    """The rows (PREPARED) of images of a listing that could not be read before, each tried alone; nothing is written. Raises
+    UnreachableError."""
     with _pool() as pool:
-        return _one_by_one(pool, root, 0, articles, spec)
+        return _one_by_one(pool, (listing.root, listing.base), 0, articles, spec)
 
 
-def _one_by_one(pool: Pool, root: str, start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+def _one_by_one(pool: Pool, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
     rows: dict[str, pa.Table] = {}
     units = [_unit(str(start + place), root, start + place, [article], spec) for place, article in enumerate(articles)]
-    hopeless = pool.run(units, lambda unit, encoded: rows.update({unit.key: pq.read_table(pa.BufferReader(encoded))}))
+
+    def keep(unit: Unit, encoded: pa.Buffer | str) -> None:
+        _check_reached(encoded, root[0])
+        rows[unit.key] = pq.read_table(pa.BufferReader(encoded))
+
+    hopeless = pool.run(units, keep)
     rows |= {place: prepare.shard_table(int(place), [Unreadable(reason)]) for place, reason in hopeless.items()}
     return pa.concat_tables(rows[unit.key] for unit in units)
 
 
-def _unit(key: str, root: str, start: int, articles: Sequence[Listed], spec: CatalogSpec) -> Unit:
+def _check_reached(result: pa.Buffer | str, root: str) -> None:
+    if isinstance(result, str):
+        raise UnreachableError(f"{root}: {result}; what was prepared before is kept, the same command goes on from there")
+
+
+def _unit(key: str, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> Unit:
     return Unit(key=key, method="prepare", arguments=lambda: (root, start, articles, spec))
 
 

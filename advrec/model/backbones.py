@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.wording import suggest
 
 
@@ -69,7 +69,7 @@ def _load(name: str, imagenet: bool) -> Any:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         file = torchvision.models.get_model_weights(name)[_weights(imagenet)].url.rpartition("/")[2]
         raise AdvrecError(
-            f"the ImageNet weights of {name} cannot be loaded ({str(error).splitlines()[0]}); put torchvision's {file} into "
+            f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); put torchvision's {file} into "
             f"{torch.hub.get_dir()}/checkpoints, or name such a file in weights, or set weights: none"
         ) from None
 

@@ -60,16 +60,23 @@ def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
     return path
 
 
-def embedding_map(run: Run, model: str, catalog: Catalog, embeddings: npt.NDArray[np.float32], seed: int) -> Path:
+def mapped(catalog: Catalog, seed: int) -> npt.NDArray[np.int64]:
+    """The articles of a map, ascending: all, or MAP_ARTICLES of them chosen at random."""
+    return np.sort(np.random.default_rng(seed).permutation(len(catalog))[:MAP_ARTICLES])
+
+
+def embedding_map(
+    run: Run, model: str, catalog: Catalog, ids: npt.NDArray[np.int64], embeddings: npt.NDArray[np.float32], seed: int
+) -> Path:
     """Lay articles out by t-SNE of their embeddings' directions (van der Maaten & Hinton 2008), in a grid of which every occupied cell
     shows one of its articles, chosen at random; returns the picture's path.
 
     Args:
-        embeddings: (N, D), of the whole catalog.
+        ids: (n,), the articles.
+        embeddings: (n, D), theirs.
     """
     random = np.random.default_rng(seed)
-    ids = np.sort(random.permutation(len(catalog))[:MAP_ARTICLES])
-    places = layout(embeddings[ids], seed)
+    places = layout(embeddings, seed)
     cells = np.minimum((places * MAP_CELLS).astype(int), MAP_CELLS - 1)
     shown: dict[tuple[int, int], int] = {}
     for place in random.permutation(len(ids)).tolist():

@@ -199,7 +199,9 @@ def catalog_notes(results: Results) -> list[str]:
     notes = []
     if "square" in preparation:
         size = preparation["image_size"]
-        notes.append(f"Images are squares of {size} pixels ({preparation['square']}); duplicates within {preparation['duplicates']} bits.")
+        kept = preparation["duplicates"]
+        duplicates = "duplicates are kept" if kept == "keep" else f"of images with perceptual hashes within {kept} bits the first stays"
+        notes.append(f"Images are squares of {size} pixels ({preparation['square']}); {duplicates}.")
     notes += [f"{warning[0].upper()}{warning[1:]}." for warning in prepare.warnings(preparation)]
     if selected := [model for model, metrics in results.metrics.items() if str(metrics.get("selected_on")) == "test"]:
         models = ", ".join(selected)

@@ -1,6 +1,7 @@
 """A small but complete DeepFashion tree, laid out as it is downloaded: every count, and what is malformed by file and line."""
 
 import collections
+import shutil
 
 import numpy as np
 import pytest
@@ -192,6 +193,21 @@ def test_the_fine_labelling_is_another_catalog(tmp_path):
         read(tmp_path, published_counts=True)
 
 
+def test_an_archive_is_read_through_a_chained_url(tmp_path):
+    write(tmp_path / "tree")
+    shutil.make_archive(str(tmp_path / "deepfashion"), "zip", tmp_path / "tree")
+    from_archive = prepared(f"zip://::{tmp_path}/deepfashion.zip", tmp_path / "a")
+    assert from_archive.preparation["catalog_sha256"] == prepared(tmp_path / "tree", tmp_path / "b").preparation["catalog_sha256"]
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_followed(tmp_path):
+    write(tmp_path)
+    (tmp_path / "Img").rename(tmp_path.parent / "elsewhere")
+    (tmp_path / "Img").symlink_to(tmp_path.parent / "elsewhere")
+    with pytest.raises(ConfigError, match=r"holds no directory Img \(Img: links are not followed\)"):
+        read(tmp_path)
+
+
 def without_last(text):
     return text[: text.rindex("\n", 0, -1) + 1]
 
@@ -212,6 +228,9 @@ def without_last(text):
         ("list_eval_partition", lambda t: t.replace("Gone", "Away"), ["list_category_img.txt line 10", "img/Gone/img_1.jpg has no split"]),
         ("list_attr_cloth", lambda t: "many\nh\n", ["list_attr_cloth.txt line 1", "found 'many'"]),
         ("list_attr_cloth", lambda t: "", ["list_attr_cloth.txt line 1", "found 'nothing'"]),
+        ("list_bbox", lambda t: t.replace("img/Gone", "img/Away"), ["list_category_img.txt line 10", "has no box"]),
+        ("list_attr_img", lambda t: t.replace("img/Gone", "img/Away"), ["list_category_img.txt line 10", "has no attributes"]),
+        ("list_category_img", lambda t: t.replace("img_2.jpg   2", "img_2.jpg   \u00b2"), ["line 6", "category label"]),
         ("list_bbox", lambda t: t.replace("4 6 35 49", "4 6 x 49", 1), ["list_bbox.txt line 3", "four whole numbers"]),
         ("list_bbox", lambda t: t.replace("4 6 35 49", "4 6 3 49", 1), ["list_bbox.txt line 3", "is empty"]),
     ],

@@ -4,14 +4,14 @@ import functools
 import http.server
 import os
 import threading
-import urllib.parse
 import zipfile
+from typing import ClassVar
 
 import pytest
 
 from advrec.catalog import files, folder
 from advrec.catalog.files import LocalRoot, RefusedError, RemoteRoot
-from advrec.errors import ConfigError
+from advrec.errors import ConfigError, UnreachableError
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def test_what_lies_outside_or_is_no_plain_file_is_refused(tree):
     (tree / "hat" / "link.jpg").symlink_to(tree.parent / "secret")
     (tree / "hat" / "inside.jpg").symlink_to("a b.jpg")
     (tree / "linked").symlink_to(tree.parent)
+    (tree / "hat" / "loop.jpg").symlink_to(tree / "hat" / "loop.jpg")
     os.mkfifo(tree / "hat" / "pipe.jpg")  # reading it would wait for ever
     (tree / "hat" / "directory.jpg").mkdir()
     root = LocalRoot(tree)
@@ -52,6 +53,7 @@ def test_what_lies_outside_or_is_no_plain_file_is_refused(tree):
         "hat/gone.jpg": "does not exist",
         "hat/a b.jpg/x": "does not exist",
         "hat/\0.jpg": "cannot be read",
+        "hat/loop.jpg": "is a link|cannot be read",
     }.items():
         with pytest.raises(RefusedError, match=reason):
             root.read(name)
@@ -92,48 +94,113 @@ def archive(tree, tmp_path):
     return f"zip://::{tmp_path}/photos.zip"
 
 
-def test_a_folder_behind_a_url_is_the_same_folder(tree, served, archive, monkeypatch):
-    monkeypatch.setattr(files, "READS", 1)
+def test_a_folder_behind_a_url_is_the_same_folder(tree, served, archive):
     here = folder.read(str(tree), seed=1).articles
-    for url in (f"file://{tree}", served, archive):
+    for url in (f"file://{tree}", f"local://{tree}", served, archive):
         root = files.at(url)
-        assert isinstance(root, LocalRoot if url.startswith("file") else RemoteRoot)
-        assert root.read("hat/a b.jpg") == b"hat", url
+        assert isinstance(root, RemoteRoot if url in (served, archive) else LocalRoot)
         with root.open("shoe/1.jpg") as stream:
             assert stream.read() == b"shoe"
+        assert files.at(url, "shoe").read("1.jpg") == b"shoe"
         for name, reason in {"../secret": "lies outside", "hat/gone.jpg": "does not exist"}.items():
             with pytest.raises(RefusedError, match=reason):
                 root.read(name)
-        there = folder.read(url, seed=1).articles
-        # A web server's listing quotes its names.
-        assert [(urllib.parse.unquote(a.name), a.category) for a in there] == [(a.name, a.category) for a in here], url
-        assert [root.read(a.name) for a in there] == [b"hat", b"shoe"], url
+        assert folder.read(url, seed=1).articles == here, url
+        assert [root.read(article.name) for article in here] == [b"hat", b"shoe"], url
 
 
-def test_a_remote_file_is_tried_again_before_its_error_is_believed(archive, monkeypatch):
-    root = files.at(archive)
-    tries = []
-    whole = root.open
+def test_links_are_refused_behind_a_url_of_this_machine_too(tree):
+    (tree / "hat" / "link.jpg").symlink_to(tree.parent / "secret")
+    spaced = tree.parent / "my photos"
+    tree.rename(spaced)
+    for url in (f"file://{spaced}", f"local://{spaced}"):
+        with pytest.raises(RefusedError, match="is a link"):
+            files.at(url).read("hat/link.jpg")
 
-    def failing(name):
-        tries.append(name)
-        if len(tries) < 3:
-            raise TimeoutError("the server is busy")
-        return whole(name)
 
-    monkeypatch.setattr(root, "open", failing)
+class Flaky(http.server.SimpleHTTPRequestHandler):
+    """Answers as `answers` says, one request of an image after the other."""
+
+    answers: ClassVar[list[int]] = []
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        status = self.answers.pop(0) if self.answers else 200
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(b"image" if status == 200 else b"error")
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def flaky(monkeypatch):
     monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
-    assert root.read("shoe/1.jpg") == b"shoe"
-    assert len(tries) == 3
-    tries[:] = ["hat/a b.jpg"] * -10
-    monkeypatch.setattr(files, "READS", 2)
-    with pytest.raises(RefusedError, match="the server is busy"):
-        root.read("shoe/1.jpg")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Flaky.answers, Flaky.asked = [], []
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
-@pytest.mark.parametrize("url", ["nonsense://bucket/photos", "s3//bucket", "http://127.0.0.1:1/photos"])
+def test_a_server_that_does_not_answer_says_nothing_of_the_image(flaky):
+    """One that fails for a moment is asked again; one that is down is not a missing image; one that says no is."""
+    root = files.at(flaky)
+    Flaky.answers = [503, 429]
+    assert root.read("a.jpg") == b"image"
+    assert Flaky.asked == ["/a.jpg"] * 3
+    Flaky.answers = [503] * 3
+    with pytest.raises(UnreachableError, match=r"a\.jpg cannot be read"):
+        root.read("a.jpg")
+    for status in (404, 410, 403):
+        Flaky.answers, Flaky.asked = [status], []
+        with pytest.raises(RefusedError):
+            root.read("a.jpg")
+        assert len(Flaky.asked) == 1, status
+    with pytest.raises(UnreachableError):
+        files.at("http://127.0.0.1:1").read("a.jpg")
+
+
+def test_a_remote_file_that_is_too_large_is_refused(flaky, monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 4)
+    with pytest.raises(RefusedError, match="is larger than"):
+        files.at(flaky).read("a.jpg")
+
+
+def test_an_error_that_says_nothing_has_a_name():
+    assert "TimeoutError" in files._reason(TimeoutError())
+
+
+@pytest.mark.parametrize("url", ["nonsense://bucket/photos", "http://127.0.0.1:1/photos", "zip://::/gone.zip"])
 def test_a_root_that_cannot_be_reached_is_refused_in_one_sentence(url):
     with pytest.raises(ConfigError) as error:
         folder.read(url, seed=1)
     assert url in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_listing_that_is_refused_is_one_sentence(flaky, status):
+    Flaky.answers = [status] * 9
+    with pytest.raises(ConfigError, match="cannot be read"):
+        folder.read(flaky, seed=1)
+
+
+def test_filesystems_that_only_pyarrow_reads_are_read_through_it(tree, monkeypatch):
+    """Where fsspec asks for a package: s3fs, gcsfs. Here the local filesystem stands in for one of those."""
+
+    def missing(url):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(files.fsspec.core, "url_to_fs", missing)
+    files.at.cache_clear()
+    root = files.at(f"file://{tree}")
+    files.at.cache_clear()
+    assert isinstance(root, RemoteRoot)
+    assert root.read("hat/a b.jpg") == b"hat"
+    assert [entry.name for entry in root.entries()] == ["hat", "shoe"]
+    with pytest.raises(RefusedError, match="does not exist"):
+        root.read("hat/gone.jpg")

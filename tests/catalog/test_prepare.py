@@ -2,7 +2,9 @@
 
 import numpy as np
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
+from imagededup.methods import PHash
 from PIL import Image
 
 from advrec.catalog import dataset, prepare
@@ -73,6 +75,30 @@ def test_duplicates_go_first_then_images_without_textures(mixed, tmp_path):
     assert not run.prepared.exists()
 
 
+def test_the_hash_is_that_of_the_whole_image_as_imagededup_takes_it(tmp_path):
+    """The study's counts come from hashes of the files as they are, not of what was made of them."""
+    scene(5, (300, 120)).save(tmp_path / "x.jpg")
+    spec = SPEC.model_copy(update={"square": "crop"})
+    made = prepare_alone(Run(tmp_path / "run"), spec, listing(tmp_path, ("x.jpg", "Tee", ()), has_textures=False))
+    assert made.listing["phash"].to_pylist() == [int(PHash(verbose=False).encode_image(image_file=str(tmp_path / "x.jpg")), 16)]
+
+
+def test_an_image_that_is_listed_twice_is_one_article_even_where_duplicates_are_kept(tmp_path):
+    scene(1).save(tmp_path / "a.jpg")
+    twice = listing(tmp_path, ("a.jpg", "Tee", ()), ("a.jpg", "Tee", ()), has_textures=False)
+    made = prepare_alone(Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), twice)
+    assert made.catalog["name"].to_pylist() == ["a.jpg"]
+    assert made.listing["outcome"].to_pylist() == ["article", "duplicate"]
+
+
+@pytest.mark.parametrize(("size", "images"), [(32, 256), (128, 256), (224, 83), (512, 16)])
+def test_a_shard_of_large_images_has_fewer_of_them(tmp_path, size, images):
+    many = listing(tmp_path, *[(f"{n}.jpg", "Tee", ()) for n in range(600)])
+    made = prepare.shards(many, size)
+    assert [start for start, _ in made] == list(range(0, 600, images))
+    assert [article for _, articles in made for article in articles] == list(many.articles)
+
+
 def test_duplicates_may_be_kept(mixed, tmp_path):
     made = prepare_alone(Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), mixed)
     assert made.catalog["name"].to_pylist() == ["again.png", "other.jpg"]
@@ -97,8 +123,9 @@ def test_articles_of_different_splits_that_look_alike_are_reported(tmp_path):
     hashes = made.listing["phash"].to_pylist()
     distance = (hashes[0] ^ hashes[1]).bit_count()
     assert 1 <= distance <= 4, "the example shows nothing"
-    assert made.near_duplicates.to_pylist() == [
-        {"article_id": 0, "split": "train", "other_id": 1, "other_split": "test", "distance": distance}
+    assert [tuple(row.values()) for row in made.near_duplicates.to_pylist()] == [
+        (1, "test", 0, "train", distance),
+        (0, "train", 1, "test", distance),
     ]
     assert made.preparation["near_duplicates"] == {str(d): int(d >= distance) for d in range(5)}
 
@@ -112,8 +139,8 @@ def test_a_split_without_a_usable_image_is_refused_with_the_reason(mixed, tmp_pa
 @pytest.fixture
 def many(tmp_path, monkeypatch):
     """A catalog of 90 images in several shards and parts, of which every third is a duplicate; and its pixels."""
-    monkeypatch.setattr(prepare, "SHARD", 7)
-    monkeypatch.setattr(prepare, "PART", 3)
+    monkeypatch.setattr(prepare, "SHARD", 14)
+    monkeypatch.setattr(prepare, "PART", 2)
     names, pixels = [], []
     for n in range(90):
         picture = scene(n - n % 3 if n % 3 < 2 else n, (32, 32))
@@ -122,6 +149,8 @@ def many(tmp_path, monkeypatch):
         if n % 3 != 1:
             pixels.append(np.asarray(picture))
     run = Run(tmp_path / "run")
+    run.images.mkdir(parents=True)
+    (run.images / "part-000099.parquet").write_text("of a preparation that was killed")
     prepare_alone(run, SPEC, listing(tmp_path, *names))
     return run, np.stack(pixels)
 
@@ -130,7 +159,10 @@ def test_what_was_written_is_read_back_by_article(many):
     run, pixels = many
     catalog = Catalog(run)
     assert len(catalog) == 60
-    assert len(list(run.images.glob("part-*.parquet"))) == 5
+    parts = sorted(run.images.glob("part-*.parquet"))
+    assert [part.name for part in parts] == [f"part-{n:06d}.parquet" for n in range(4)]
+    groups = [pq.read_metadata(part).row_group(n).num_rows for part in parts for n in range(pq.read_metadata(part).num_row_groups)]
+    assert max(groups) == prepare.ROW_GROUP, "reading one image would read many"
     assert catalog.names[:4] == ["0.png", "2.png", "3.png", "5.png"]
     assert catalog.categories == ("Hat", "Tee")
     assert catalog.category_labels[:4].tolist() == [0, 0, 1, 1]

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from advrec.catalog import folder, manifest
+from advrec.catalog import files, folder, manifest
 from advrec.errors import ConfigError
 
 
@@ -31,6 +32,47 @@ def test_a_folder_is_split_by_name_and_seed_alike_in_every_category(tmp_path):
     assert folder.read(str(tmp_path), seed=1) == listing
     assert [a.split for a in folder.read(str(tmp_path), seed=2).articles] != [a.split for a in listing.articles]
     assert not listing.has_textures
+
+
+def test_split_directories_may_say_val_and_stand_alone(tmp_path):
+    for split in ("train", "val", "test"):
+        for category in ("hat", "shoe"):
+            picture(tmp_path / split / category / "1.png")
+    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    (tmp_path / "extra").mkdir()
+    with pytest.raises(ConfigError, match="holds the splits test, train, val and beside them extra"):
+        folder.read(str(tmp_path), seed=1)
+
+
+def test_a_category_of_many_files_is_listed_in_a_moment(tmp_path):
+    """Of 40,000 files each compared with each would be 800 million comparisons."""
+    for category in ("hat", "shoe"):
+        (tmp_path / category).mkdir()
+    for n in range(40_000):
+        (tmp_path / "hat" / f"{n}.jpg").touch()
+    (tmp_path / "shoe" / "1.jpg").touch()
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    class Counting:
+        def __init__(self, root):
+            self.root = root
+
+        def entries(self, directory=""):
+            return [entry._replace(name=Name(entry.name)) for entry in self.root.entries(directory)]
+
+    ignored = []
+    assert len(folder._images(Counting(files.at(str(tmp_path))), "hat", ignored)) == 40_000
+    assert compared < 1_000_000
 
 
 def test_a_folder_with_split_directories_keeps_them(tmp_path):
@@ -59,9 +101,15 @@ def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path)
     (tmp_path / "hat" / "notes.txt").write_text("not an image")
     (tmp_path / "hat" / "link.jpg").symlink_to(tmp_path / "shoe" / "1.jpg")
     (tmp_path / "linked").symlink_to(tmp_path / "shoe")
+    picture(tmp_path / "stray.jpg")
     listing = folder.read(str(tmp_path), seed=1)
     assert [article.name for article in listing.articles] == ["hat/1.jpg", "hat/link.jpg", "shoe/1.jpg"]
-    assert listing.ignored == ("linked (a link)", "hat/notes.txt (no image by its name)", "hat/old (a directory)")
+    assert listing.ignored == (
+        "linked (a link)",
+        "stray.jpg (in no category)",
+        "hat/notes.txt (no image by its name)",
+        "hat/old (a directory)",
+    )
 
 
 CSV = "path,category,textures,split\na/1.jpg,Tee,striped|dotted,train\n\"b, c/2.jpg\",Hat,,val\n3.jpg,Hat, plain ,test\n"
@@ -114,9 +162,24 @@ def test_a_malformed_manifest_is_named_with_its_line(tmp_path, text, part):
     assert "\n" not in str(error.value)
 
 
+def test_a_manifest_of_numbers_and_gaps_is_text(tmp_path):
+    textures = pa.array([float("nan"), None], pa.float64())
+    table = pa.table({"path": ["1.jpg", "2.jpg"], "category": [7, 8], "textures": textures, "img": [b"", b""]})
+    pq.write_table(table, tmp_path / "items.parquet")
+    articles = manifest.read(str(tmp_path / "items.parquet"), str(tmp_path), seed=1).articles
+    assert [(a.name, a.category, a.textures) for a in articles] == [("1.jpg", "7", ()), ("2.jpg", "8", ())]
+
+
+def test_a_manifest_lies_where_a_url_says(tmp_path):
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        archive.writestr("lists/items.csv", CSV)
+    listing = manifest.read(f"zip://lists/items.csv::{tmp_path}/shop.zip", "s3://shop", seed=1)
+    assert (len(listing.articles), listing.root) == (3, "s3://shop")
+
+
 def test_a_manifest_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "items.csv").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "items.parquet").write_text("path,category")
+    (tmp_path / "items.parquet").write_text("PAR1 path,category")
     for name, part in (("items.csv", "neither a CSV"), ("items.parquet", "nor a Parquet file"), ("gone.csv", "cannot be read")):
         with pytest.raises(ConfigError, match=part):
             manifest.read(str(tmp_path / name), str(tmp_path), seed=1)
