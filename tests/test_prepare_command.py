@@ -366,17 +366,17 @@ import os
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-class Deadly(LocalFileSystem):
+class Deadly(fsspec.AbstractFileSystem):
     protocol = "deadly"
+    local = LocalFileSystem()
 
-    @classmethod
-    def _strip_protocol(cls, path):
-        return LocalFileSystem._strip_protocol(path.removeprefix("deadly://"))
+    def ls(self, path, detail=True, **options):
+        return self.local.ls(path, detail=detail)
 
-    def open(self, path, *arguments, **options):
+    def cat_file(self, path, **options):
         if path.endswith("deadly.jpg"):
             os.kill(os.getpid(), 9)
-        return super().open(path, *arguments, **options)
+        return self.local.cat_file(path, **options)
 
 fsspec.register_implementation("deadly", Deadly)
 """
@@ -397,4 +397,4 @@ def test_an_image_that_kills_its_process_is_set_aside_alone(tmp_path):
     assert len(Catalog(run)) == 120
     again = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
     assert again.returncode == 3
-    assert again.stdout.strip().endswith("prepare: done before")
+    assert "prepare: done before" in again.stdout  # among what Ray says of the process
