@@ -39,7 +39,8 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     if run.catalog.exists():
         shutil.rmtree(run.prepared, ignore_errors=True)  # of a preparation that was killed at its very end
         if not _begin_again(run, study, connect, say):
-            say("prepare: done before")
+            aside = sum(key.startswith("images/") for key in run.set_aside())
+            say(f"prepare: done before{f'; {aside:,} images are set aside, see `advrec status {run.directory}`' if aside else ''}")
             return
     spec = study.catalog
     if spec.source == "synthetic":
@@ -113,10 +114,11 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
     seconds = (time.monotonic() - start) / len(sample)
     sizes = [len(image.png) for image in prepared if isinstance(image, images.Prepared)]
     cores = len(os.sched_getaffinity(0))
-    unreadable = f"; of a sample of {len(sample)}, {len(sample) - len(sizes)} cannot be read" if len(sizes) < len(sample) else ""
+    broken = [(article.name, image.reason) for article, image in zip(sample, prepared, strict=True) if isinstance(image, images.Unreadable)]
+    unreadable = f"; of {len(sample)} images tried {len(broken)} cannot be read: {broken[0][0]} {broken[0][1]}" if broken else ""
     gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
     return (
-        f"about {duration(left * seconds / cores)} on the {cores} cores of this machine; {gigabytes:.2f} GB while it "
+        f"about {duration(left * seconds / cores)} and 10 s to start on the {cores} cores of this machine; {gigabytes:.2f} GB while it "
         f"works and as much again for what stays{unreadable}"
     )
 

@@ -328,7 +328,9 @@ def dry_run(run: Run, study: Study) -> str:
 def overview(run: Run, study: Study, preparation: list[str] | None = None) -> str:
     """What is done, what is left and what was set aside, as lines of text; `preparation` says more of stage 1."""
     done = {True: "done", False: "to do"}
-    lines = [f"{run.directory}", *(preparation or [f"prepare   {done[run.catalog.exists()]}"])]
+    begun = sum(1 for _ in run.prepared.glob("shard-*.parquet")) if not run.catalog.exists() else 0
+    prepared = f"prepare   {done[run.catalog.exists()]}{f', {begun} shards of images are prepared' if begun else ''}"
+    lines = [f"{run.directory}", *(preparation or [prepared])]
     for model, spec in study.models.items():
         taken = f"{spec.model}, not trained here" if isinstance(spec, OwnModel) else done[run.weights(model).exists()]
         lines.append(f"train     {model}: {taken}")

@@ -39,7 +39,7 @@ def read(root: str, spec: CatalogSpec) -> Listing:
         raise ConfigError(f"{root}: {len(articles):,} images are listed, the study has {PUBLISHED_IMAGES:,}; set published_counts: false")
     if spec.published_split:
         articles = tuple(a._replace(split="train") if a.split == "validation" else a for a in articles)
-    return Listing(root=root, base=source.image_base(), articles=articles, has_textures=True).checked()
+    return Listing(root=root, base=source.image_base(), articles=articles, has_textures=True).checked(root)
 
 
 class _Row(NamedTuple):

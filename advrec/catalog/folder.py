@@ -28,16 +28,16 @@ def read(root: str, seed: int) -> Listing:
     try:
         directories = _directories(source, "", ignored)
         names = [directory.name for directory in directories]
-        splits = [name for name in names if name in SPLITS]
+        splits = [name for name in names if name.lower() in SPLITS]
         if splits == names and names:
             articles = [
-                Listed(name, category.name.rpartition("/")[2], (), SPLITS[directory])
-                for directory in sorted(splits, key=list(SPLITS).index)
+                Listed(name, category.name.rpartition("/")[2], (), SPLITS[directory.lower()])
+                for directory in sorted(splits, key=lambda name: list(SPLITS).index(name.lower()))
                 for category in _directories(source, directory, ignored)
                 for name in _images(source, category.name, ignored)
             ]
-        elif "train" in splits and "test" in splits:
-            others = ", ".join(name for name in names if name not in SPLITS)
+        elif any(entry.kind == "directory" for name in splits for entry in source.entries(name)):  # a shop of toys may sell a train
+            others = ", ".join(name for name in names if name not in splits)
             raise ConfigError(f"{root}: holds the splits {', '.join(splits)} and beside them {others}; move what is no split elsewhere")
         else:
             articles = [
@@ -48,7 +48,7 @@ def read(root: str, seed: int) -> Listing:
     except OSError as error:
         reason = "is not a directory" if isinstance(error, FileNotFoundError | NotADirectoryError) else f"cannot be read ({error})"
         raise ConfigError(f"{root}: {reason}; set catalog.root to the folder that holds the category directories") from None
-    return Listing(root=root, articles=tuple(articles), has_textures=False, ignored=tuple(ignored)).checked()
+    return Listing(root=root, articles=tuple(articles), has_textures=False, ignored=tuple(ignored)).checked(root)
 
 
 def split(names: Sequence[str], seed: int) -> list[tuple[str, Split]]:

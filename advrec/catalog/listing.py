@@ -42,8 +42,8 @@ class Listing:
     ignored: tuple[str, ...] = ()
     """What lies beside the images and is not listed, with the reason."""
 
-    def checked(self) -> "Listing":
-        """Itself, if tuples are possible in principle.
+    def checked(self, where: str) -> "Listing":
+        """Itself, if tuples are possible in principle; `where` is what an error names.
 
         Raises:
             ConfigError: fewer than two categories.
@@ -51,10 +51,10 @@ class Listing:
         categories = sorted({article.category for article in self.articles})
         if not categories:
             beside = f" (ignored: {self.ignored[0]})" if self.ignored else ""
-            raise ConfigError(f"{self.root}: holds no images{beside}; root must hold category directories of images, see the README")
+            raise ConfigError(f"{where}: holds no images{beside}; see the README for what a catalog is")
         if len(categories) == 1:
             raise ConfigError(
-                f"{self.root}: all images are of one category ({categories[0]}), so no tuples are possible: target and attack article "
+                f"{where}: all images are of one category ({categories[0]}), so no tuples are possible: target and attack article "
                 f"are of different categories; add a second category"
             )
         return self

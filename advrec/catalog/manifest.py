@@ -27,7 +27,7 @@ def read(path: str, root: str, seed: int) -> Listing:
     columns, rows = _rows(path)
     for column in ("path", "category"):
         if column not in columns:
-            raise ConfigError(f"{path}: has no column {column}; columns are {', '.join(COLUMNS)}, the last two optional")
+            raise ConfigError(f"{path}: has no column {column}; it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}")
     articles, first = [], dict[str, str]()
     for where, row in rows:
         article = _article(f"{path} {where}", row, has_split="split" in columns)
@@ -41,7 +41,7 @@ def read(path: str, root: str, seed: int) -> Listing:
             by_category[article.category].append(article.name)
         splits = {name: kept for names in by_category.values() for name, kept in folder.split(names, seed)}
         articles = [article._replace(split=splits[article.name]) for article in articles]
-    return Listing(root=root, articles=tuple(articles), has_textures="textures" in columns).checked()
+    return Listing(root=root, articles=tuple(articles), has_textures="textures" in columns).checked(path)
 
 
 def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
@@ -75,7 +75,7 @@ def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
         if content.startswith(b"PAR1"):
             table = pq.ParquetFile(io.BytesIO(content))
             columns = [name for name in table.schema_arrow.names if name in COLUMNS]
-            return columns, ((f"row {place}", row) for place, row in enumerate(table.read(columns).to_pylist(), start=1))
+            return columns, ((f"row {place}", row) for place, row in enumerate(table.read(columns, use_threads=False).to_pylist(), start=1))
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         return list(reader.fieldnames or ()), _csv_rows(path, reader)
     except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:

@@ -1,17 +1,31 @@
 """The source that a study names, read."""
 
+from typing import get_args
+
 from advrec.catalog import deepfashion, folder, manifest
 from advrec.catalog.listing import Listing
 from advrec.catalog_spec import CatalogSpec
+from advrec.errors import ConfigError
+from advrec.spec import Split
 
 
 def read(spec: CatalogSpec, seed: int) -> Listing:
     """What the source lists; the synthetic one must have been drawn, see `synthetic`.
 
     Raises:
-        ConfigError: it cannot be read, or tuples are impossible.
+        ConfigError: it cannot be read, tuples are impossible, or a split is missing.
     """
-    root = str(spec.root)
+    listing = _read(spec, seed, str(spec.root))
+    splits = {article.split for article in listing.articles}
+    for split in get_args(Split):
+        if split not in splits and not (split == "validation" and spec.published_split):
+            raise ConfigError(
+                f"{spec.manifest or spec.root}: lists no image of the {split} split; training needs train and validation, evaluation test"
+            )
+    return listing
+
+
+def _read(spec: CatalogSpec, seed: int, root: str) -> Listing:
     if spec.manifest is not None:
         return manifest.read(spec.manifest, root, seed)
     return folder.read(root, seed) if spec.source == "folder" else deepfashion.read(root, spec)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from advrec.catalog import files, folder, manifest
+from advrec.catalog import files, folder, manifest, source
+from advrec.catalog_spec import CatalogSpec
 from advrec.errors import ConfigError
 
 
@@ -42,6 +43,32 @@ def test_split_directories_may_say_val_and_stand_alone(tmp_path):
     (tmp_path / "extra").mkdir()
     with pytest.raises(ConfigError, match="holds the splits test, train, val and beside them extra"):
         folder.read(str(tmp_path), seed=1)
+
+
+@pytest.mark.parametrize("name", ["Train", "TRAIN", "train"])
+def test_the_names_of_splits_may_be_written_large(tmp_path, name):
+    for split in (name, "Val", "TEST"):
+        for category in ("hat", "shoe"):
+            picture(tmp_path / split / category / "1.png")
+    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+
+
+def test_a_category_may_be_called_train_but_a_split_among_categories_is_refused(tmp_path):
+    for category in ("train", "doll"):
+        for n in range(10):
+            picture(tmp_path / category / f"{n}.png")
+    assert {article.category for article in folder.read(str(tmp_path), seed=1).articles} == {"train", "doll"}
+    picture(tmp_path / "test" / "doll" / "1.png")
+    with pytest.raises(ConfigError, match="beside them doll"):
+        folder.read(str(tmp_path), seed=1)
+
+
+def test_a_source_without_a_split_is_refused_before_any_image_is_opened(tmp_path):
+    for split in ("train", "test"):
+        for category in ("hat", "shoe"):
+            picture(tmp_path / split / category / "1.png")
+    with pytest.raises(ConfigError, match="lists no image of the validation split"):
+        source.read(CatalogSpec(source="folder", root=str(tmp_path)), 1)
 
 
 def test_a_category_of_many_files_is_listed_in_a_moment(tmp_path):
@@ -143,7 +170,7 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("path,kind\na,b\n", "has no column category; columns are path, category, textures, split"),
+        ("path,kind\na,b\n", "has no column category; it has path, kind, of path, category, textures, split"),
         (CSV.replace("Tee", ""), "line 2: category is empty"),
         (CSV.replace("a/1.jpg", ""), "line 2: path is empty"),
         (CSV.replace(",val", ",dev"), "line 3: split is dev (allowed: train, val, validation, test)"),
@@ -152,6 +179,8 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
         (CSV.replace("plain ,test", "plain ,test,more"), "line 4: holds more values than the 4 columns"),
         (CSV.replace("Hat,,val", '"Hat,,val'), "line 3: unexpected end of data"),
         ("", "has no column path"),
+        ("path,category\n", "items.csv: holds no images"),
+        ("path,category\n1.jpg,Tee\n", "items.csv: all images are of one category (Tee)"),
     ],
 )
 def test_a_malformed_manifest_is_named_with_its_line(tmp_path, text, part):
