@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from advrec import config, study
+from advrec import config, overview, study
 from advrec.errors import AdvrecError, ConfigError
 from advrec.store import Run
 
@@ -121,7 +121,7 @@ def _report(parsed: argparse.Namespace) -> int:
 
 def _status(parsed: argparse.Namespace) -> int:
     run, loaded = _open_run(parsed.directory)
-    print(study.overview(run, loaded))
+    print(overview.overview(run, loaded))
     return study.exit_code(run, loaded)
 
 
