@@ -34,6 +34,8 @@ def read(root: str, spec: CatalogSpec) -> Listing:
     kind, directory = source.annotations()
     if spec.published_counts and kind == "fine":
         raise ConfigError(f"{root}: published_counts are those of Anno_coarse (or Anno), and only {directory} is there; download it")
+    if spec.unknown_is_positive and kind == "fine":
+        raise ConfigError(f"{root}: unknown_is_positive is for Anno_coarse, where 0 is unknown; in {directory} 0 is absent; remove it")
     articles = tuple(source.fine(directory) if kind == "fine" else source.coarse(directory))
     if spec.published_counts and len(articles) != PUBLISHED_IMAGES:
         raise ConfigError(f"{root}: {len(articles):,} images are listed, the study has {PUBLISHED_IMAGES:,}; set published_counts: false")

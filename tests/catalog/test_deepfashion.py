@@ -186,6 +186,8 @@ def test_the_fine_labelling_is_another_catalog(tmp_path):
         ("img/Sheer Blouse/img_3.jpg", "Tee", (), "validation", Box(1, 1, 31, 31)),
         ("img/Maxi_Dress/img_3.jpg", "Maxi Dress", ("abstract print", "striped"), "test", Box(1, 1, 31, 31)),
     ]
+    with pytest.raises(ConfigError, match="in Anno_fine 0 is absent"):
+        read(tmp_path, annotations="fine", unknown_is_positive=True)
     (tmp_path / "Anno_coarse" / "list_bbox.txt").unlink()
     (tmp_path / "Anno_coarse").rename(tmp_path / "elsewhere")
     assert len(read(tmp_path).articles) == 4
