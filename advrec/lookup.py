@@ -25,8 +25,7 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
     catalog = _catalog(run)
     print(f"{run.directory}: {pages.source_line(run)}")
     print("\n".join([*prepare.summary(read_json(run.preparation)), *pages.balance(catalog)]))
-    if run.set_aside():
-        images = sum(key.startswith("images/") for key in run.set_aside())
+    if images := len(run.images_set_aside()):
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
     paths = [pages.contact_sheet(run, catalog, study.seed)]
     for model in study.models:

@@ -39,7 +39,7 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     if run.catalog.exists():
         shutil.rmtree(run.prepared, ignore_errors=True)  # of a preparation that was killed at its very end
         if not _begin_again(run, study, connect, say):
-            aside = sum(key.startswith("images/") for key in run.set_aside())
+            aside = len(run.images_set_aside())
             say(f"prepare: done before{f'; {aside:,} images are set aside, see `advrec status {run.directory}`' if aside else ''}")
             return
     spec = study.catalog
@@ -145,7 +145,7 @@ def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
 def _begin_again(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> bool:
     """Try the images that were set aside. Whether the catalog has to be made again because some of them can be read now, or are no longer
     listed. Once a model or a tuple was made of the catalog, or where the study accepts what was set aside, there is nothing to gain."""
-    names = {key.removeprefix("images/") for key in run.set_aside() if key.startswith("images/")}
+    names = run.images_set_aside()
     used = run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors"))
     if not names or used or study.accept_set_aside or study.catalog.source == "synthetic":
         return False

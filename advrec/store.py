@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from advrec import schema
 from advrec.errors import AdvrecError, ConfigError
 
+IMAGES = "images/"  # what the key of an image that was set aside begins with
 TEMPORARY = ".advrec-"  # begins with a dot, so that no reader of a directory of tables takes it for one
 
 
@@ -83,9 +84,10 @@ class Run:
             return
         for key in sorted(identity):
             if known.get(key) != identity.get(key):
+                other = ", or give the changed entry another name" if "/" in part else ""  # a model or an attack has one
                 raise ConfigError(
                     f"{self.directory} holds {part} made with {key} = {_shown(known.get(key))}, the study says "
-                    f"{_shown(identity.get(key))}; name another --out, or give the changed entry another name"
+                    f"{_shown(identity.get(key))}; name another --out{other}"
                 )
 
     def claim(self, part: str, identity: Mapping[str, Any], *, made: bool) -> None:
@@ -104,6 +106,10 @@ class Run:
     def set_aside(self) -> dict[str, str]:
         reasons: dict[str, str] = read_json(self._set_aside, default={})
         return reasons
+
+    def images_set_aside(self) -> dict[str, str]:
+        """The images among what was set aside, by name."""
+        return {key.removeprefix(IMAGES): reason for key, reason in self.set_aside().items() if key.startswith(IMAGES)}
 
     def write_set_aside(self, reasons: Mapping[str, str]) -> None:
         if reasons or self._set_aside.exists():

@@ -18,7 +18,7 @@ from advrec.config import OwnModel, Study, TrainedModel
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells, checks
 from advrec.evaluation.cells import Cell
-from advrec.store import Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
+from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
 
 STAGES = ("prepare", "train", "evaluate", "report")
 
@@ -266,7 +266,7 @@ def _set_aside(run: Run, study: Study, tuples: int, failed: dict[str, str]) -> N
     """Add what failed now; drop what has its file by now, or is no longer part of the study."""
     missing = _missing(run, study, tuples)
     known = run.set_aside() | failed
-    run.write_set_aside({key: reason for key, reason in known.items() if key.startswith("images/") or key in missing})
+    run.write_set_aside({key: reason for key, reason in known.items() if key.startswith(IMAGES) or key in missing})
 
 
 def report(run: Run, *, partial: bool = False) -> None:

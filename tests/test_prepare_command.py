@@ -6,10 +6,7 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from advrec import config, stage_prepare
 from advrec.catalog import source
 from advrec.catalog.dataset import Catalog
 from advrec.store import Run, read_json
-from tests.test_study import ADVREC, advrec
+from tests.test_study import advrec, kill_when
 
 SPLITS = ("train", "validation", "test")
 SIZE = 64
@@ -202,18 +199,7 @@ def large(tmp_path_factory):
 
 def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
     run = Run(large / "killed")
-    process = subprocess.Popen(
-        [*ADVREC, "prepare", "large.yaml", "--out", "killed"],
-        cwd=large,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while len(shards(run)) < 5 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(lambda: len(shards(run)) >= 5, "prepare", "large.yaml", "--out", "killed", cwd=large)
     before = shards(run)
     assert 5 <= len(before) < 16, "the kill came too late to show anything"
     assert not run.catalog.exists()

@@ -28,6 +28,18 @@ def advrec(*arguments, cwd, **options):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
 
+def kill_when(ready, *arguments, cwd):
+    """Run a command and kill its driver with -9 as soon as `ready()`, or after 200 s."""
+    process = subprocess.Popen(
+        [*ADVREC, *map(str, arguments)], cwd=cwd, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while not ready() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
 def write(path: Path, **changes) -> Path:
     path.write_text(yaml.safe_dump({**STUDY, "resources": {"actors": 2, "training_workers": 2}, **changes}))
     return path
@@ -128,14 +140,7 @@ def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
     attacks = ["fgsm", "pgd-2", {"name": "slow", "attack": "pgd-150"}]
     study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": attacks})
     run = tmp_path / "results" / "tiny"
-    process = subprocess.Popen(
-        [*ADVREC, "study", str(study)], cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 200
-    while len(blocks(run)) < 6 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_when(lambda: len(blocks(run)) >= 6, "study", study, cwd=tmp_path)
     finished = blocks(run)
     assert 6 <= len(finished) < 9, "the kill came too late to show anything"
     assert advrec("study", study, cwd=tmp_path).returncode == 0

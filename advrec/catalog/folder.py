@@ -11,7 +11,7 @@ from advrec.errors import ConfigError
 from advrec.spec import Split
 
 EXTENSIONS = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"}
-SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+SPELLINGS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 TRAIN, VALIDATION = 0.70, 0.85  # cumulative shares; the rest is the test split
 
 
@@ -28,11 +28,11 @@ def read(root: str, seed: int) -> Listing:
     try:
         directories = _directories(source, "", ignored)
         names = [directory.name for directory in directories]
-        splits = [name for name in names if name.lower() in SPLITS]
+        splits = [name for name in names if name.lower() in SPELLINGS]
         if splits == names and names:
             articles = [
-                Listed(name, category.name.rpartition("/")[2], (), SPLITS[directory.lower()])
-                for directory in sorted(splits, key=lambda name: list(SPLITS).index(name.lower()))
+                Listed(name, category.name.rpartition("/")[2], (), SPELLINGS[directory.lower()])
+                for directory in sorted(splits, key=lambda name: list(SPELLINGS).index(name.lower()))
                 for category in _directories(source, directory, ignored)
                 for name in _images(source, category.name, ignored)
             ]

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec import Split
+from advrec.spec import SPLITS, Split
 
 
 class Box(NamedTuple):
@@ -71,7 +71,7 @@ class Listing:
         splits = Counter(article.split for article in self.articles)
         lines = [
             f"{len(self.articles):,} images listed of {len({a.category for a in self.articles})} categories: "
-            + ", ".join(f"{splits[split]:,} {split}" for split in ("train", "validation", "test"))
+            + ", ".join(f"{splits[split]:,} {split}" for split in SPLITS)
         ]
         if self.has_textures:
             textured = sum(bool(article.textures) for article in self.articles)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -53,10 +54,11 @@ def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
     if not isinstance(textures, list):
         textures = _text(textures).split(SEPARATOR)
     status = _text(row["split"]) if has_split else "train"
-    if status not in folder.SPLITS:
-        raise ConfigError(f"{where}: split is {status or 'empty'} (allowed: {', '.join(folder.SPLITS)})")
+    if status not in folder.SPELLINGS:
+        raise ConfigError(f"{where}: split is {status or 'empty'} (allowed: {', '.join(folder.SPELLINGS)})")
     named = tuple(dict.fromkeys(text for text in map(_text, textures) if text))
-    return Listed(path, category, named, folder.SPLITS[status])
+    # ./a.jpg and a.jpg are one file.
+    return Listed(posixpath.normpath(path), category, named, folder.SPELLINGS[status])
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,14 @@ from advrec.catalog.images import Prepared, Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog_spec import CatalogSpec, Square
 from advrec.errors import ConfigError
-from advrec.spec import Split
-from advrec.store import Run, write_atomically, write_json, write_table
+from advrec.spec import SPLITS
+from advrec.store import IMAGES, Run, write_atomically, write_json, write_table
 
 SHARD = 256  # listed images a unit of work and of resume, at most
 SHARD_PIXELS = 256 * 128 * 128  # of prepared images, at most: what a worker holds at once
 PART = 16  # shards whose articles share a file of images/
 ROW_GROUP = 8  # images read together when one is wanted
 NEAR = 4  # bits of 64; up to here two images of different splits are reported as near duplicates
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 PUBLISHED = {
     "images listed": 289_222,
@@ -90,7 +89,7 @@ class Decision:
     def set_aside(self) -> dict[str, str]:
         """Unreadable images by key, with the reason."""
         rows = zip(self.listing["name"].to_pylist(), self.listing["reason"].to_pylist(), strict=True)
-        return {f"images/{name}": reason for name, reason in rows if reason is not None}
+        return {f"{IMAGES}{name}": reason for name, reason in rows if reason is not None}
 
 
 def read_shards(run: Run) -> pa.Table:

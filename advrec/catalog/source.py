@@ -1,12 +1,10 @@
 """The source that a study names, read."""
 
-from typing import get_args
-
 from advrec.catalog import deepfashion, folder, manifest
 from advrec.catalog.listing import Listing
 from advrec.catalog_spec import CatalogSpec
 from advrec.errors import ConfigError
-from advrec.spec import Split
+from advrec.spec import SPLITS
 
 
 def read(spec: CatalogSpec, seed: int) -> Listing:
@@ -17,7 +15,7 @@ def read(spec: CatalogSpec, seed: int) -> Listing:
     """
     listing = _read(spec, seed, str(spec.root))
     splits = {article.split for article in listing.articles}
-    for split in get_args(Split):
+    for split in SPLITS:
         if split not in splits and not (split == "validation" and spec.published_split):
             raise ConfigError(
                 f"{spec.manifest or spec.root}: lists no image of the {split} split; training needs train and validation, evaluation test"

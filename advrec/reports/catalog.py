@@ -2,16 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from advrec.catalog.dataset import Catalog
-from advrec.catalog.pixels import Pixels
 from advrec.reports import gallery
-from advrec.spec import Split
+from advrec.spec import SPLITS
 from advrec.store import Run, read_json
 
 THUMB, GAP, LABEL = 72, 4, 170
@@ -19,7 +17,6 @@ PER_CATEGORY = 12
 MAP_ARTICLES = 2000
 """At most so many are laid out: t-SNE takes minutes on a whole catalog, and the map has no room for more."""
 MAP_CELLS = 28
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 def balance(catalog: Catalog) -> list[str]:
@@ -54,7 +51,7 @@ def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
         draw.text((GAP, y + THUMB // 2), f"{len(ids):,}", fill="#57606a", font=gallery.font())
         chosen = np.sort(random.permutation(ids)[:PER_CATEGORY])
         for column, pixels in enumerate(catalog.pixels(chosen)):
-            _paste(canvas, (LABEL + column * (THUMB + GAP), y), pixels)
+            canvas.paste(gallery.scaled(pixels, THUMB), (LABEL + column * (THUMB + GAP), y))
     path = run.directory / "pictures" / "catalog.png"
     gallery.save(path, canvas)
     return path
@@ -108,7 +105,3 @@ def source_line(run: Run) -> str:
     """Where the catalog comes from and how its images were made square."""
     preparation = read_json(run.preparation)
     return f"source {preparation['source']}, squares of {preparation['image_size']} pixels ({preparation['square']})"
-
-
-def _paste(canvas: Image.Image, corner: tuple[int, int], pixels: Pixels) -> None:
-    canvas.paste(gallery.scaled(pixels, THUMB), corner)

@@ -1,7 +1,7 @@
 """Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % Wilson interval."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from advrec import schema
 from advrec.evaluation.rates import CELL, wilson
 from advrec.reports import trust
 from advrec.reports.results import Results, read
-from advrec.spec import Split
+from advrec.spec import SPLITS
 from advrec.store import Run
 
 DASH = "–"  # noqa: RUF001 - what stands where a value is not known
@@ -220,7 +220,7 @@ def preparation(results: Results) -> pd.DataFrame:
 def splits(results: Results) -> pd.DataFrame:
     """One row a split: articles and their share in percent."""
     counts = results.preparation.get("splits", {})
-    rows = [(split, counts[split]) for split in get_args(Split) if split in counts]
+    rows = [(split, counts[split]) for split in SPLITS if split in counts]
     made = pd.DataFrame(rows, columns=["split", "articles"])
     total = made["articles"].sum()
     return made.assign(percent=100.0 * made["articles"] / total if total else pd.Series(dtype="float64"))

@@ -176,6 +176,7 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
         (CSV.replace(",val", ",dev"), "line 3: split is dev (allowed: train, val, validation, test)"),
         (CSV.replace(",test", ","), "line 4: split is empty"),
         (CSV.replace("3.jpg", "a/1.jpg"), "line 4: a/1.jpg stands already in line 2"),
+        (CSV.replace("3.jpg", "./a//1.jpg"), "line 4: a/1.jpg stands already in line 2"),
         (CSV.replace("plain ,test", "plain ,test,more"), "line 4: holds more values than the 4 columns"),
         (CSV.replace("Hat,,val", '"Hat,,val'), "line 3: unexpected end of data"),
         ("", "has no column path"),
