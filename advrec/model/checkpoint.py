@@ -71,9 +71,10 @@ def load_backbone(path: Path, network: FashionNet) -> None:
     ours = any(name.startswith("backbone.") for name in state)
     prefix = "backbone." if ours else "features." if network.architecture.backbone == "mobilenet_v2" else ""
     named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    wanted = network.backbone.state_dict().keys()
     try:
         # The head of the classifier is no part of it.
-        network.backbone.load_state_dict({name: value for name, value in named.items() if name in network.backbone.state_dict()})
+        network.backbone.load_state_dict({name: value for name, value in named.items() if name in wanted})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ConfigError(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from advrec.config import OwnModel
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
 from advrec.provenance import file_hash
@@ -169,9 +169,8 @@ def _blamed_on(model: str) -> Iterator[None]:
     except AdvrecError:
         raise
     except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
         hint = f"; run advrec where {model.partition('.')[0]} can be imported" if isinstance(error, ImportError) else ""
-        raise ConfigError(f"{model} raised {type(error).__name__}: {first}{hint}") from error
+        raise ConfigError(f"{model} raised {type(error).__name__}: {first_line(error)}{hint}") from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -186,7 +185,7 @@ def read_state(path: Path) -> dict[str, Any]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds
-        reason = "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {str(error).splitlines()[0]}"
+        reason = "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {first_line(error)}"
         raise ConfigError(
             f"{path} cannot be read as weights ({type(error).__name__}{reason}); it must be a state dict, as "
             f"torch.save(model.state_dict(), ...) or safetensors write it"

@@ -205,7 +205,7 @@ def catalog_notes(results: Results) -> list[str]:
     notes += [f"{warning[0].upper()}{warning[1:]}." for warning in prepare.warnings(preparation)]
     if selected := [model for model, metrics in results.metrics.items() if str(metrics.get("selected_on")) == "test"]:
         models = ", ".join(selected)
-        notes.append(f"There is no validation split: the best epoch of {models} was chosen on the test split; test accuracy is too good.")
+        notes.append(f"Without a validation split the best epoch of {models} was chosen on the test split: test accuracy may be too good.")
     if ignored := preparation.get("ignored"):
         notes.append(f"{len(ignored):,} entries of the source were ignored: {', '.join(ignored[:3])}{', ...' if len(ignored) > 3 else ''}.")
     return notes
