@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.resources
+import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -65,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what is done, what is left, what was set aside")
     status.add_argument("directory", type=Path, metavar="DIR", help="run directory")
     status.set_defaults(function=_status)
+    pushed = commands.add_parser("push", help="copy a finished run to an object store, or any place that has a URL")
+    pushed.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    pushed.add_argument("url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory")
+    pushed.set_defaults(function=_push)
     attack = _study_command(commands, "attack", "one example, with pictures")
     attack.add_argument("--model", required=True)
     attack.add_argument("--attack", required=True, help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...")
@@ -92,13 +98,24 @@ def _study_command(commands: Any, name: str, text: str, metavar: str = "STUDY.ya
 
 def _load(parsed: argparse.Namespace) -> tuple[config.Study, Path]:
     loaded = config.load(parsed.study, parsed.set)
-    return loaded, parsed.out or Path("results") / loaded.name
+    return loaded, _lasting(parsed.out or Path("results") / loaded.name)
+
+
+def _lasting(out: Path) -> Path:
+    """Refuse results inside the copy of a working directory that Ray makes for a job and deletes after it."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    if job.get("runtime_env", {}).get("working_dir") and out.resolve().is_relative_to(Path.cwd()):
+        raise ConfigError(
+            f"--out is {out}, which lies in Ray's copy of the job's working directory and would vanish with it; name an absolute --out on "
+            f"a disk that stays"
+        )
+    return out
 
 
 def _stages(parsed: argparse.Namespace) -> int:
     loaded, out = _load(parsed)
     if parsed.dry_run:
-        print(study.dry_run(Run(out), loaded))
+        print(study.dry_run(Run(out), loaded, stages=parsed.stages, address=parsed.address))
         return 0
     return study.run_study(loaded, out, stages=parsed.stages, address=parsed.address)
 
@@ -106,7 +123,7 @@ def _stages(parsed: argparse.Namespace) -> int:
 def _demo(parsed: argparse.Namespace) -> int:
     with importlib.resources.as_file(importlib.resources.files("advrec") / "demo.yaml") as path:
         loaded = config.load(path)
-    return study.run_study(loaded, parsed.out or Path("results") / loaded.name)
+    return study.run_study(loaded, _lasting(parsed.out or Path("results") / loaded.name))
 
 
 def _report(parsed: argparse.Namespace) -> int:
@@ -122,6 +139,17 @@ def _report(parsed: argparse.Namespace) -> int:
 def _status(parsed: argparse.Namespace) -> int:
     run, loaded = _open_run(parsed.directory)
     print(overview.overview(run, loaded))
+    return study.exit_code(run, loaded)
+
+
+def _push(parsed: argparse.Namespace) -> int:
+    from advrec.push import push
+
+    run, loaded = _open_run(parsed.directory)
+    with run.lock():
+        if not overview.is_finished(run, loaded):
+            raise AdvrecError(f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left")
+        print(f"{push(run, parsed.url)} files are at {parsed.url}")
     return study.exit_code(run, loaded)
 
 

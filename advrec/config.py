@@ -190,10 +190,14 @@ class EvaluationSpec(Strict):
 
 
 class ResourcesSpec(Strict):
-    """What may change from machine to machine without changing a row of results."""
+    """What may change from machine to machine without changing a row of results, but for cpus_per_actor."""
 
     actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Processes that attack; auto: one a GPU, else one a core."""
+    """Processes that attack; auto: as many as there is room for, which is one a GPU, else one a core."""
+    gpus_per_actor: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
+    """Share of a GPU; auto: one where there are any. Where there are none, cores do the work."""
+    cpus_per_actor: Annotated[int, Field(ge=1)] = 1
+    """Cores, and threads of torch. Their number may change the last bits of a row, so it is part of what determines it."""
     training_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Ray Train workers; auto: one a GPU, else one a core; 0: train in this process, for tests."""
 

@@ -15,7 +15,7 @@ from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
 from advrec.model.encoder import embed_all, frozen
 from advrec.reports import gallery
-from advrec.store import Run, read_embeddings, read_json
+from advrec.store import Run, embedding_shards, is_embedded, read_embeddings, read_json
 
 
 def show_catalog(run: Run, study: Study) -> list[Path]:
@@ -29,7 +29,7 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
     paths = [pages.contact_sheet(run, catalog, study.seed)]
     for model in study.models:
-        if run.embeddings(model).exists() and len(catalog) >= 4:
+        if is_embedded(run, model, len(catalog)) and len(catalog) >= 4:
             ids = pages.mapped(catalog, study.seed)
             embeddings = read_embeddings(run, model, checkpoint.load(run.weights(model)).dimension, ids)
             paths.append(pages.embedding_map(run, model, catalog, ids, embeddings, study.seed))
@@ -113,10 +113,8 @@ def _embeddings(run: Run, study: Study, model: str) -> Floats:
     if not run.weights(model).exists():
         raise AdvrecError(f"{run.directory}: the model {model} is not trained yet; run `advrec train` first")
     network = checkpoint.load(run.weights(model))
-    if run.embeddings(model).exists():
+    catalog = Catalog(run)
+    if is_embedded(run, model, len(catalog)):
         return read_embeddings(run, model, network.dimension)
-    catalog, shard = Catalog(run), 256  # articles decoded at once
-    starts = range(0, len(catalog), shard)
-    pixels = (catalog.pixels(range(start, min(start + shard, len(catalog)))) for start in starts)
     embed = frozen(network).embed
-    return np.concatenate([embed_all(embed, part) for part in pixels])
+    return np.concatenate([embed_all(embed, catalog.pixels(ids)) for ids in embedding_shards(len(catalog))])

@@ -4,7 +4,25 @@ import pyarrow.parquet as pq
 
 from advrec.config import OwnModel, Study
 from advrec.evaluation import cells, checks
+from advrec.evaluation.cells import Cell
 from advrec.store import Run
+
+
+def every_cell(study: Study) -> list[Cell]:
+    """What the study asks for, and what the evaluation measures about itself."""
+    return [*cells.cells(study), *checks.cells(study)]
+
+
+def missing(run: Run, study: Study, tuples: int) -> set[str]:
+    """Keys of what the evaluation has still to do: blocks and examinations of models that have no file."""
+    blocks = {cells.block_key(cell, block) for cell in every_cell(study) for block in cells.missing_blocks(run, study, cell, tuples)}
+    unexamined = [model for model in study.models if study.evaluation.checks and not run.health(model).exists()]
+    return blocks | {cells.health_key(model) for model in unexamined}
+
+
+def is_finished(run: Run, study: Study) -> bool:
+    """Whether all is done but for what was set aside."""
+    return run.tuples.exists() and missing(run, study, pq.read_metadata(run.tuples).num_rows) <= run.set_aside().keys()
 
 
 def overview(run: Run, study: Study, preparation: list[str] | None = None) -> str:
@@ -12,7 +30,9 @@ def overview(run: Run, study: Study, preparation: list[str] | None = None) -> st
     done = {True: "done", False: "to do"}
     begun = sum(1 for _ in run.prepared.glob("shard-*.parquet")) if not run.catalog.exists() else 0
     prepared = f"prepare   {done[run.catalog.exists()]}{f', {begun} shards of images are prepared' if begun else ''}"
-    lines = [f"{run.directory}", *(preparation or [prepared])]
+    driver = run.driver()
+    at_work = f": {driver} is at work; {last_line(run)}" if driver else ""
+    lines = [f"{run.directory}{at_work}", *(preparation or [prepared])]
     for model, spec in study.models.items():
         taken = f"{spec.model}, not trained here" if isinstance(spec, OwnModel) else done[run.weights(model).exists()]
         lines.append(f"train     {model}: {taken}")
@@ -23,11 +43,17 @@ def overview(run: Run, study: Study, preparation: list[str] | None = None) -> st
             lines.append(f"evaluate  {cell.model} {cell.attack.name}: to do")
         else:
             total = cells.num_blocks(study, cell, tuples)
-            missing = sum(1 for _ in cells.missing_blocks(run, study, cell, tuples))
-            lines.append(f"evaluate  {cell.model} {cell.attack.name}: {total - missing} of {total} blocks done")
+            left = sum(1 for _ in cells.missing_blocks(run, study, cell, tuples))
+            lines.append(f"evaluate  {cell.model} {cell.attack.name}: {total - left} of {total} blocks done")
     if tuples is not None and study.evaluation.checks:
         left = sum(1 for cell in checks.cells(study) for _ in cells.missing_blocks(run, study, cell, tuples))
         lines.append(f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}")
     lines.append(f"report    {done[(run.report / 'index.html').exists()]}")
     lines += [f"set aside {key}: {reason}" for key, reason in sorted(run.set_aside().items())]
     return "\n".join(lines)
+
+
+def last_line(run: Run) -> str:
+    """What the log said last."""
+    lines = run.log.read_text(encoding="utf-8").splitlines() if run.log.exists() else []
+    return lines[-1] if lines else "nothing is logged yet"

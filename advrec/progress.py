@@ -1,10 +1,13 @@
-"""Progress of long work: done, rate, time left. One rewritten line on a terminal, plain lines now and then elsewhere."""
+"""Progress of long work: done, rate, time left. A bar on a terminal, plain lines now and then elsewhere; the log has the lines too."""
 
+import logging
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 LINE_EVERY_S = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -15,43 +18,67 @@ class Progress:
         total: units to do in all.
         unit: the plural of what is counted.
         done: units that an earlier run finished; they count as done, not towards the rate.
+        work: what is left to do, in anything that is proportional to time, where units take unequal times; by default units.
     """
 
-    def __init__(self, label: str, total: int, unit: str, *, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, label: str, total: int, unit: str, *, done: int = 0, work: float | None = None, stream: TextIO | None = None
+    ) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
         self._start = time.monotonic()
         self._earlier = done
+        self._work = float(total - done if work is None else work)
+        self._worked = 0.0
         self._last = self._start
-        self._open_line = False
+        self._bar = self._open_bar() if self._stream.isatty() else None
+        self._show(f"{label}: {done}/{total} {unit}{' done before' if done else ''}")
 
-    def advance(self, units: int, note: str = "") -> None:
+    def advance(self, units: int, note: str = "", *, work: float | None = None) -> None:
         self.done += units
+        self._worked += units if work is None else work
         now = time.monotonic()
-        if self._terminal or now - self._last >= LINE_EVERY_S or self.done >= self.total:
+        line = now - self._last >= LINE_EVERY_S or self.done >= self.total
+        self._show(f"{self.text(now)}{', ' + note if note else ''}", line=line)
+        if line:
             self._last = now
-            self._write(f"{self.text(now)}{', ' + note if note else ''}")
+
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return max(time.monotonic() - self._start, 1e-9)
 
     def text(self, now: float) -> str:
         elapsed = max(now - self._start, 1e-9)
         rate = (self.done - self._earlier) / elapsed
-        left = f"{duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else duration(elapsed)
+        left = duration(elapsed)
+        if self._worked > 0 and self.done < self.total:
+            left = f"{duration((self._work - self._worked) * elapsed / self._worked)} left"
         return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}"
 
     def close(self) -> None:
-        if self._open_line:
-            self._stream.write("\n")
-            self._open_line = False
-            self._stream.flush()
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
 
-    def _write(self, text: str) -> None:
-        if self._terminal:
-            self._stream.write(f"\r\x1b[2K{text}")
-            self._open_line = True
-        else:
-            self._stream.write(f"{text}\n")
-        self._stream.flush()
+    def _open_bar(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
+        bar = Bar(*columns, console=Console(file=self._stream))
+        self._task = bar.add_task("", total=self.total, completed=self.done)
+        bar.start()
+        return bar
+
+    def _show(self, text: str, *, line: bool = True) -> None:
+        """On the bar always, as a line where `line`."""
+        if line:
+            log.info("%s", text)
+        if self._bar:
+            self._bar.update(self._task, description=text, completed=self.done)
+        elif line:
+            print(text, file=self._stream, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -85,6 +85,7 @@ OUTCOMES = pa.schema(
         pa.field("gradient_steps", pa.int32(), nullable=False),  # forward + backward passes spent on this row
         pa.field("forward_passes", pa.int32(), nullable=False),  # all forward passes; a gradient step counts here too
         pa.field("seconds", pa.float32(), nullable=False),  # the row's share, by forward passes, of its batch's wall time
+        pa.field("batch", pa.int32(), nullable=False),  # images on the device at once; fewer than the study's where its memory was short
         pa.field("winner", pa.string(), nullable=False),  # which attack of an ensemble made the image; else the attack itself
         pa.field("inherited", pa.bool_(), nullable=False),  # nested: the image of the next smaller budget, which had solved the tuple
     ]

@@ -5,9 +5,10 @@ import errno
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,7 @@ class Run:
         self.checks = self.directory / "checks"
         self.examples = self.directory / "examples"
         self.report = self.directory / "report"
+        self.log = self.directory / "advrec.log"
         self._identities = self.directory / "identities.json"
         self._set_aside = self.directory / "set_aside.json"
 
@@ -58,6 +60,9 @@ class Run:
 
     def embeddings(self, model: str) -> Path:
         return self.directory / "embeddings" / f"model={model}"
+
+    def embedding_shard(self, model: str, shard: int) -> Path:
+        return self.embeddings(model) / f"part-{shard:06d}.parquet"
 
     def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
         """A file of outcomes; `part` is attacks, or checks for what the evaluation measures about itself."""
@@ -134,15 +139,23 @@ class Run:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
                 raise AdvrecError(
-                    f"{self.directory} is in use by another advrec (process {holder}); wait for it, or name another --out"
+                    f"{self.directory} is in use by another advrec ({_holder(handle)}); wait for it, or name another --out"
                 ) from None
             handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
+            with contextlib.suppress(OSError):  # a full disk: whoever writes results says so
+                handle.write(f"process {os.getpid()} on {platform.node()}")
+                handle.flush()
             yield
+
+    def driver(self) -> str | None:
+        """Who holds the run directory now; None: nobody."""
+        with contextlib.suppress(FileNotFoundError), (self.directory / ".lock").open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _holder(handle)
+        return None
 
 
 @contextlib.contextmanager
@@ -193,13 +206,30 @@ def read_table(path: Path, expected: pa.Schema) -> pa.Table:
     return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
 
 
+def embedding_shards(articles: int) -> list[range]:
+    """The articles of each file of embeddings: so many that a small catalog has work for many processes, and a large one few files."""
+    size = min(max(articles // 64 // 64 * 64, 64), 1024)
+    return [range(start, min(start + size, articles)) for start in range(0, articles, size)]
+
+
+def is_embedded(run: Run, model: str, articles: int) -> bool:
+    """Whether the embeddings of the whole catalog are there."""
+    return all(run.embedding_shard(model, shard).exists() for shard in range(len(embedding_shards(articles))))
+
+
 def read_embeddings(run: Run, model: str, dimension: int, ids: npt.NDArray[np.integer] | None = None) -> npt.NDArray[np.float32]:
     """Raw embeddings (N, dimension) of the whole catalog, row j of article j; or those of some articles, ascending."""
     expected = schema.embeddings(dimension)
     chosen = None if ids is None else ds.field("article_id").isin(pa.array(ids, pa.int32()))
-    table = ds.dataset(run.embeddings(model), format="parquet").to_table(columns=expected.names, filter=chosen).cast(expected)
-    table = table.sort_by("article_id")
-    return np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
+    dataset = ds.dataset(run.embeddings(model), format="parquet")
+    embeddings = np.empty((dataset.count_rows(filter=chosen), dimension), dtype=np.float32)
+    row = 0
+    # File by file: a large catalog is in memory once, not as a table too.
+    for fragment in sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path)):
+        table = fragment.to_table(columns=expected.names, filter=chosen).cast(expected)
+        embeddings[row : row + len(table)] = np.asarray(table["embedding"].combine_chunks().flatten()).reshape(-1, dimension)
+        row += len(table)
+    return embeddings
 
 
 def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.Table:
@@ -216,6 +246,11 @@ def remove_leftovers(run: Run) -> None:
     """Delete temporary files that a killed driver left, and nothing else. Call it with the lock held."""
     for path in run.directory.rglob(f"{TEMPORARY}*"):
         path.unlink(missing_ok=True)
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "unknown"
 
 
 def _shown(value: Any) -> str:

@@ -5,6 +5,7 @@ a finished study is looked through in a moment.
 """
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any
 
 import yaml
 
-from advrec import config, overview, provenance, schema, stage_prepare
+from advrec import config, log, overview, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
 from advrec.config import OwnModel, Study, TrainedModel
+from advrec.distributed.placement import cluster_address
 from advrec.errors import AdvrecError, ConfigError
-from advrec.evaluation import cells, checks
-from advrec.evaluation.cells import Cell
+from advrec.evaluation import cells
 from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
 
+SHOWN = 10  # of what was set aside
 STAGES = ("prepare", "train", "evaluate", "report")
 
 
@@ -45,7 +47,7 @@ def run_study(
         "evaluate": lambda: evaluate(run, study, cluster),
         "report": lambda: report(run, partial=partial),
     }
-    with run.lock(), _Cluster(address) as cluster:
+    with run.lock(), log.kept(run.log), _Cluster(address) as cluster:
         check_run(run, study, with_code=with_code)
         remove_leftovers(run)
         write_text(run.study, yaml.safe_dump(config.as_dict(study), sort_keys=False))
@@ -116,14 +118,9 @@ def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
     wanted = study.evaluation.tuples
     if run.tuples.exists() and (isinstance(wanted, int) or Path(wanted).exists()):
         run.check_identity("tuples", tuples_identity(study))
-    for cell in _cells(study):
+    for cell in overview.every_cell(study):
         if cells.is_begun(run, cell):
             run.check_identity(cell.key, cells.identity(study, cell))
-
-
-def _cells(study: Study) -> list[Cell]:
-    """What the study asks for, and what the evaluation measures about itself."""
-    return [*cells.cells(study), *checks.cells(study)]
 
 
 def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[str, Any]:
@@ -168,6 +165,11 @@ class _Cluster:
 
             self._stack.enter_context(session(self._address))
             self._connected = True
+
+    @property
+    def grows(self) -> bool:
+        """Whether nodes may join later: this machine alone has what it has."""
+        return cluster_address(self._address) is not None
 
 
 def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
@@ -242,31 +244,26 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
         run.claim("tuples", tuples_identity(study), made=False)
         write_table(run.tuples, made)
     tuples = read_table(run.tuples, schema.TUPLES)
-    healthy = not study.evaluation.checks or all(run.health(model).exists() for model in study.models)
-    if healthy and not _missing(run, study, len(tuples)):
-        _set_aside(run, study, len(tuples), {})
+    if not overview.missing(run, study, len(tuples)):
+        _drop_set_aside(run, study, len(tuples))
         _say("evaluate: done before")
         return
     cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
 
     write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
-    failed = evaluate_models(run, study, catalog, tuples, _cells(study))
-    _set_aside(run, study, len(tuples), failed)
-    for key, reason in failed.items():
+    failed = evaluate_models(run, study, catalog, tuples, overview.every_cell(study), grows=cluster.grows)
+    _drop_set_aside(run, study, len(tuples))
+    for key, reason in list(failed.items())[:SHOWN]:
         _say(f"evaluate: set aside {key}: {reason}")
+    if len(failed) > SHOWN:
+        _say(f"evaluate: set aside {len(failed) - SHOWN} more; see {run.directory}/set_aside.json")
 
 
-def _missing(run: Run, study: Study, tuples: int) -> set[str]:
-    """Keys of the study's blocks that have no file."""
-    return {cells.block_key(c, block) for c in _cells(study) for block in cells.missing_blocks(run, study, c, tuples)}
-
-
-def _set_aside(run: Run, study: Study, tuples: int, failed: dict[str, str]) -> None:
-    """Add what failed now; drop what has its file by now, or is no longer part of the study."""
-    missing = _missing(run, study, tuples)
-    known = run.set_aside() | failed
-    run.write_set_aside({key: reason for key, reason in known.items() if key.startswith(IMAGES) or key in missing})
+def _drop_set_aside(run: Run, study: Study, tuples: int) -> None:
+    """Forget what has its file by now, or is no longer part of the study."""
+    missing = overview.missing(run, study, tuples)
+    run.write_set_aside({key: reason for key, reason in run.set_aside().items() if key.startswith(IMAGES) or key in missing})
 
 
 def report(run: Run, *, partial: bool = False) -> None:
@@ -311,14 +308,28 @@ def _require(path: Path, what: str, command: str) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
+    logging.getLogger(__name__).info("%s", text)
 
 
-def dry_run(run: Run, study: Study) -> str:
-    """What `run_study` would check and do, as lines of text; nothing is written.
+def dry_run(run: Run, study: Study, *, stages: tuple[str, ...] = STAGES, address: str | None = None) -> str:
+    """What `run_study` would check and do, as lines of text, and how long its evaluation would take; nothing is written.
 
     Raises:
         ConfigError: as `run_study`.
     """
     run.check_directory()
     check(run, study)
-    return overview.overview(run, study, stage_prepare.preview(run, study))
+    lines = [overview.overview(run, study, stage_prepare.preview(run, study))]
+    if "evaluate" in stages:
+        from advrec import estimate
+
+        grows = cluster_address(address) is not None
+        lines += estimate.forecast(run, study, _nodes(address) if grows else estimate.this_machine(), grows=grows)
+    return "\n".join(lines)
+
+
+def _nodes(address: str | None) -> list[dict[str, float]]:
+    from advrec.distributed.session import nodes, session
+
+    with session(address):
+        return nodes()

@@ -39,6 +39,7 @@ FAMILIES = PUBLISHED | STRONG
 FIXED: dict[str, Attack] = {"fgsm": PGD(steps=1), "noise": UniformNoise()}
 AUTO = ("apgd-50", "apgd-l2-100", "apgd-100")
 """Members of the ensemble `auto`, cheapest first."""
+FORWARD = 1 / 3  # of a gradient step's time: the backward pass is two thirds
 
 
 def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
@@ -74,6 +75,18 @@ def by_name(name: str) -> Attack:
         return FAMILIES[family](int(name.removeprefix(f"{family}-")))
     known = ", ".join([*FIXED, "auto", *(f"{family}-K" for family in FAMILIES)])
     raise ConfigError(f"{name!r} is not an attack{_nearest(name)} (known: {known}; K is a number of steps, of queries for square)")
+
+
+def most_steps(name: str, restarts: int = 0) -> float:
+    """Gradient steps that an attack takes of one image at one budget, if nothing stops it; forward passes are counted as a part of one.
+
+    For forecasts of time: what a stop saves, and what going on from budget to budget costs, is not known beforehand.
+    """
+    if name == "auto":
+        return sum(most_steps(member) for member in AUTO)
+    family = _family(name)
+    steps = float(name.rpartition("-")[2]) if family else {"fgsm": 1.0, "noise": FORWARD}[name]
+    return (1 + restarts) * steps * (FORWARD if family == "square" else 1.0)
 
 
 def _family(name: str) -> str | None:

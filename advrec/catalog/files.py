@@ -57,8 +57,8 @@ def read_file(path: str) -> bytes:
     """A whole file by path or URL. Raises OSError, or ConfigError where nothing here can read such a URL."""
     if "://" not in path:
         return Path(path).read_bytes()
-    filesystem, inside = _filesystem(path)
-    return cast(bytes, _as_os_error(filesystem.cat_file, inside))
+    remote, inside = filesystem(path)
+    return cast(bytes, _as_os_error(remote.cat_file, inside))
 
 
 @functools.lru_cache(8)
@@ -70,15 +70,15 @@ def at(root: str, below: str = "") -> Root:
     """
     if "://" not in root:
         return LocalRoot(Path(root, below))
-    filesystem, path = _filesystem(root)
+    remote, path = filesystem(root)
     path = f"{path.rstrip('/')}/{below}".rstrip("/") if below else path
-    return LocalRoot(Path(path)) if isinstance(filesystem, LocalFileSystem) else RemoteRoot(filesystem, path)
+    return LocalRoot(Path(path)) if isinstance(remote, LocalFileSystem) else RemoteRoot(remote, path)
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
-    """The filesystem of a URL, as fsspec's, and the path in it."""
+def filesystem(url: str) -> tuple[Any, str]:
+    """The filesystem of a URL, as fsspec's, and the path in it. Raises ConfigError where nothing here knows such a URL."""
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        found, path = fsspec.core.url_to_fs(url)
     except ImportError as error:  # pyarrow reads some of the filesystems that fsspec asks a package for
         try:
             wrapped, path = pyarrow.fs.FileSystem.from_uri(url)
@@ -87,7 +87,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
         return ArrowFSWrapper(wrapped), path
     except (ValueError, OSError) as error:
         raise ConfigError(f"{url}: cannot be read ({first_line(error)})") from None
-    return filesystem, path
+    return found, path
 
 
 class LocalRoot:

@@ -1,7 +1,9 @@
 """The actor that holds a model and its index, and turns blocks into rows. It writes nothing."""
 
 import dataclasses
-from typing import Any
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +14,18 @@ from ray.actor import ActorHandle
 from advrec.attacks import registry
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.config import AttackSpec
+from advrec.distributed.placement import Placement
 from advrec.evaluation import health
 from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import embed_all, frozen, to_images
+from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import keep_freed
 
-THREADS = 1  # of each actor, everywhere: rows must not depend on the machine
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,39 +39,49 @@ class ModelRef:
     """(N, D) float32, raw; None while the catalog is being embedded."""
 
 
-def put(sha256: str, network: Network, embeddings: npt.NDArray[np.float32] | None = None) -> ModelRef:
+def put(sha256: str, network: Network) -> ModelRef:
+    """The model, in the object store."""
     state = {name: value.numpy() for name, value in network.state_dict().items()}
-    return ModelRef(
-        sha256=sha256,
-        architecture=network.architecture,
-        state=ray.put(state),
-        embeddings=None if embeddings is None else ray.put(embeddings),
-    )
+    return ModelRef(sha256=sha256, architecture=network.architecture, state=ray.put(state))
+
+
+def with_embeddings(model: ModelRef, embeddings: npt.NDArray[np.float32]) -> ModelRef:
+    """The model with its embeddings (N, D) of the catalog, in the object store too."""
+    return dataclasses.replace(model, embeddings=ray.put(embeddings))
 
 
 class Attacker:
-    """One process with the models of its last units; a model is loaded when it is not among them."""
+    """One process with the models of its last units; a model is loaded when it is not among them.
 
-    def __init__(self) -> None:
-        torch.set_num_threads(THREADS)
+    Args:
+        device: cpu or cuda.
+        threads: torch's, of this process: the study's, not the machine's, so that rows do not depend on it.
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
         keep_freed()
         # TF32 rounds convolutions to 10 bits: distances would be off by 1e-3, and a stop at a margin of 1e-6 would mean nothing.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True  # a sign step turns the last bit of a gradient into another image
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device
         self._networks: dict[str, Network] = {}
         self._recommenders: dict[str, Recommender] = {}
 
     def embed(self, model: ModelRef, pngs: list[bytes]) -> npt.NDArray[np.float32]:
         """Raw embeddings (n, D) of prepared images."""
-        return embed_all(self._network(model).embed, np.stack([decode_png(png) for png in pngs]), self._device)
+        pixels = np.stack([decode_png(png) for png in pngs])
+        return fitting(lambda batch: embed_all(self._network(model).embed, pixels, self._device, batch), EMBED_BATCH)
 
     def attack(self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block) -> Outcomes:
         """The rows of one block under an attack of the study, made on `source` where that is another model."""
         method = registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
         other = None if source is None else self._recommender(source)
-        return evaluate_block(self._recommender(model), method, block, other, self._device)
+        recommender = self._recommender(model)
+        return fitting(
+            lambda batch: evaluate_block(recommender, method, dataclasses.replace(block, batch=batch), other, self._device), block.batch
+        )
 
     def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
         """What health.measure says of a model on prepared images."""
@@ -87,6 +102,21 @@ class Attacker:
         return self._networks[model.sha256]
 
 
+def fitting(work: Callable[[int], T], batch: int) -> T:
+    """`work(batch)`, with half the batch as often as the device's memory does not hold it; an image alone has to fit."""
+    while True:
+        try:
+            return work(batch)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+        # Not in the handler: there the error keeps the frames, and these the memory, that did not fit.
+        batch //= 2
+        log.warning("out of memory on the device: half the batch, %d images", batch)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
 def _keep_last(cache: dict[str, Any], key: str, value: Any) -> None:
     """Keep two: the model that is attacked and the one that its perturbations are made on."""
     cache[key] = value
@@ -94,7 +124,7 @@ def _keep_last(cache: dict[str, Any], key: str, value: Any) -> None:
         del cache[next(iter(cache))]
 
 
-def start(gpu: bool) -> ActorHandle:
+def start(placement: Placement) -> ActorHandle:
     """A new attacker. It is never restarted by Ray: the engine replaces it and counts the attempt."""
-    options = {"num_cpus": 1, "num_gpus": 1 if gpu else 0, "max_restarts": 0, "max_task_retries": 0}
-    return ray.remote(Attacker).options(**options).remote()
+    options = {"num_cpus": placement.cpus, "num_gpus": placement.gpus, "max_restarts": 0, "max_task_retries": 0}
+    return ray.remote(Attacker).options(**options).remote("cuda" if placement.gpus else "cpu", placement.cpus)

@@ -4,6 +4,7 @@ The driver alone keeps results: `on_result` is called in it, once a unit. Why no
 """
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,9 @@ from ray.actor import ActorHandle
 from advrec.errors import AdvrecError, first_line
 
 ATTEMPTS = 3
+WAITING_S = 30.0  # without any actor at work, until the user is told
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,6 +34,8 @@ class Unit:
 class Pool:
     """Actors that work through units of any kind, one at a time each; used as a context, which ends them.
 
+    A unit goes to an actor that has started: one that waits for a place on the cluster holds no work, the others go on.
+
     Args:
         start_actor: makes one actor, with Ray's own restarts switched off.
         actors: how many at most.
@@ -38,52 +44,99 @@ class Pool:
     def __init__(self, start_actor: Callable[[], ActorHandle], actors: int) -> None:
         self._start_actor = start_actor
         self._most = actors
-        self._actors: list[ActorHandle] = []
+        self._starting: dict[ray.ObjectRef, ActorHandle] = {}
+        self._idle: list[ActorHandle] = []
+        self._running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
+        self._failed_starts = 0
 
     def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *error: object) -> None:
-        for actor in self._actors:
+        for actor in [*self._starting.values(), *self._idle, *(actor for _, actor in self._running.values())]:
             ray.kill(actor)
 
-    def run(self, units: Iterable[Unit], on_result: Callable[[Unit, Any], None]) -> dict[str, str]:
+    def run(
+        self,
+        units: Iterable[Unit],
+        on_result: Callable[[Unit, Any], None],
+        on_set_aside: Callable[[Unit, str], None] = lambda unit, reason: None,
+    ) -> dict[str, str]:
         """Work through `units` in order. A unit whose actor dies or raises is tried again, `ATTEMPTS` times in all.
+
+        Args:
+            on_set_aside: called as soon as a unit is given up on, with the last reason.
 
         Returns:
             What was given up on: the unit's key and the last reason.
+
+        Raises:
+            AdvrecError: actors do not start.
         """
         waiting = deque(units)
-        running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
-        while len(self._actors) < min(self._most, len(waiting)):
-            self._actors.append(self._start_actor())
-        idle = list(self._actors)
         set_aside: dict[str, str] = {}
-        while waiting or running:
-            while waiting and idle:
-                unit, actor = waiting.popleft(), idle.pop()
-                running[getattr(actor, unit.method).remote(*unit.arguments())] = (unit, actor)
-            finished, _ = ray.wait(list(running), num_returns=1)
-            for reference in finished:
-                unit, actor = running.pop(reference)
+        while len(self._idle) + len(self._starting) < min(self._most, len(waiting)):
+            self._start()
+        while waiting or self._running:
+            while waiting and self._idle:
+                unit, actor = waiting.popleft(), self._idle.pop()
+                log.info("%s: sent, attempt %d", unit.key, unit.attempts + 1)
+                self._running[getattr(actor, unit.method).remote(*unit.arguments())] = (unit, actor)
+            for reference in self._finished(bool(waiting)):
+                if reference in self._starting:
+                    self._started(reference)
+                    continue
+                unit, actor = self._running.pop(reference)
                 unit.attempts += 1
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    _again(unit, _named(error.cause), waiting, set_aside)
+                    self._idle.append(actor)
+                    reason = _named(error.cause)
                 except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
-                    actor = self._replace(actor)
-                    _again(unit, f"its process died: {_named(error)}", waiting, set_aside)
+                    ray.kill(actor)  # one that is only out of reach would hold its core for ever
+                    self._start()
+                    reason = f"its process died: {_named(error)}"
                 else:
+                    self._idle.append(actor)
                     on_result(unit, result)
-                idle.append(actor)
+                    log.info("%s: done", unit.key)
+                    continue
+                log.warning("%s: %s", unit.key, reason)
+                if unit.attempts < ATTEMPTS:
+                    waiting.append(unit)
+                else:
+                    set_aside[unit.key] = f"{reason} ({unit.attempts} attempts)"
+                    on_set_aside(unit, set_aside[unit.key])
         return set_aside
 
-    def _replace(self, dead: ActorHandle) -> ActorHandle:
-        self._actors.remove(dead)
-        ray.kill(dead)  # one that is only out of reach would hold its core for ever
-        self._actors.append(self._start_actor())
-        return self._actors[-1]
+    def _finished(self, work_waits: bool) -> list[ray.ObjectRef]:
+        """What has ended next: a unit, or the start of an actor where there is work for it."""
+        references = [*self._running, *(self._starting if work_waits else ())]
+        while True:
+            finished, _ = ray.wait(references, num_returns=1, timeout=None if self._running else WAITING_S)
+            if finished:
+                return list(finished)
+            log.warning("no process has a place yet; the cluster has %s", _resources())
+
+    def _start(self) -> None:
+        actor = self._start_actor()
+        self._starting[actor.__ray_ready__.remote()] = actor
+
+    def _started(self, reference: ray.ObjectRef) -> None:
+        actor = self._starting.pop(reference)
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self._failed_starts += 1
+            log.warning("a process did not start: %s", _named(error))
+            if self._failed_starts >= ATTEMPTS * self._most:
+                raise AdvrecError(f"processes do not start ({_named(error)}); what is finished is kept") from None
+            ray.kill(actor)
+            self._start()
+        else:
+            self._failed_starts = 0
+            self._idle.append(actor)
 
 
 def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, ...]], *, on_result: Callable[[Any], None]) -> list[Any]:
@@ -107,11 +160,9 @@ def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, .
         raise AdvrecError(f"{function.__name__} failed: {_named(error)}") from error
 
 
-def _again(unit: Unit, reason: str, waiting: deque[Unit], set_aside: dict[str, str]) -> None:
-    if unit.attempts < ATTEMPTS:
-        waiting.append(unit)
-    else:
-        set_aside[unit.key] = f"{reason} ({unit.attempts} attempts)"
+def _resources() -> str:
+    free = ray.available_resources()
+    return f"{free.get('CPU', 0):g} free cores and {free.get('GPU', 0):g} free GPUs on {sum(node['Alive'] for node in ray.nodes())} nodes"
 
 
 def _named(error: BaseException) -> str:

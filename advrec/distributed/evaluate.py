@@ -4,40 +4,41 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from advrec import provenance, schema
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
-from advrec.distributed import attacker, engine
+from advrec.distributed import attacker
 from advrec.distributed.attacker import ModelRef
-from advrec.distributed.session import processes
-from advrec.errors import AdvrecError
+from advrec.distributed.embed import UnusableModelError, embed_catalog
+from advrec.distributed.engine import Pool, Unit
+from advrec.distributed.placement import place
+from advrec.distributed.session import nodes
+from advrec.distributed.watch import Watch
 from advrec.evaluation import cells
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.cells import Cell
 from advrec.index import hnsw
-from advrec.index.exact import ExactIndex
+from advrec.index.exact import ExactIndex, Floats
 from advrec.model import checkpoint
-from advrec.progress import Progress
-from advrec.store import Run, read_embeddings, write_json, write_table
+from advrec.store import Run, embedding_shards, read_embeddings, write_json, write_table
 
-EMBED_SHARD = 256  # images a unit of embedding
 RECALL_QUERIES = 500
 HEALTH_IMAGES = 64
 
 
-def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell]) -> dict[str, str]:
+def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell], *, grows: bool) -> dict[str, str]:
     """All blocks of the cells that are not there yet, model by model.
 
+    Args:
+        grows: whether nodes may join the cluster later.
+
     Returns:
-        Blocks given up on, by key, with the reason.
+        What was given up on, by key, with the reason; the run's set_aside.json has had it since then.
     """
-    actors, gpu = processes(study.resources.actors)
-    set_aside: dict[str, str] = {}
-    with engine.Pool(lambda: attacker.start(gpu), actors) as pool:
+    placement = place(study.resources, nodes(), grows=grows)
+    with Pool(lambda: attacker.start(placement), placement.actors) as pool:
         stage = _Stage(run, study, catalog, tuples, pool)
         for model in study.models:
             missing = [
@@ -47,113 +48,130 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, 
                 for block in cells.missing_blocks(run, study, cell, len(tuples))
             ]
             if missing:
-                set_aside |= stage.evaluate(model, missing)
+                stage.attack(model, missing)
             if study.evaluation.checks and not run.health(model).exists():
                 stage.measure_health(model)
-    return set_aside
+    return stage.failed
 
 
 class _Stage:
-    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: engine.Pool) -> None:
+    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool) -> None:
         self.run, self.study, self.catalog, self.tuples, self.pool = run, study, catalog, tuples, pool
-        self._references: dict[str, ModelRef] = {}
+        self.failed: dict[str, str] = {}
+        self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._tuples_hash = schema.content_hash(tuples)
         self._hashes = {model: provenance.file_hash(run.weights(model)) for model in study.models}
 
-    def evaluate(self, model: str, missing: list[tuple[Cell, int]]) -> dict[str, str]:
-        for cell in dict.fromkeys(cell for cell, _ in missing):
-            determined_by = cells.identity(self.study, cell) | {
-                "weights": self._hashes[model],
-                "source_weights": self._hashes.get(cell.attack.source or ""),
-                "catalog": self.catalog.sha256,
-                "tuples": self._tuples_hash,
-            }
-            self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
-        return self._attack(model, missing)
+    def attack(self, model: str, missing: list[tuple[Cell, int]]) -> None:
+        """Attack the missing blocks of a model. What cannot be done because a model is not usable is set aside."""
+        possible: dict[Cell, tuple[ModelRef, ModelRef | None]] = {}
+        work: dict[str, tuple[Cell, int, int]] = {}
+        for cell, block in missing:
+            key = cells.block_key(cell, block)
+            try:
+                if cell not in possible:
+                    possible[cell] = self._models(cell)
+                    self._claim(cell)
+            except UnusableModelError as error:
+                self._set_aside(key, str(error))
+            else:
+                work[key] = (cell, block, len(self._rows(cell, block)))
+        if not work:
+            return
+        watch = Watch(self.run, self.study, model, work, len(self.tuples))
+
+        def on_result(unit: Unit, outcomes: Outcomes) -> None:
+            cell, block, _ = work[unit.key]
+            if len(outcomes.examples):
+                write_table(self.run.example_block(model, cell.attack.name, block), outcomes.examples)
+            write_table(self.run.block(model, cell.attack.name, block, cell.part), outcomes.rows)
+            watch.done(unit.key, outcomes.rows)
+
+        def on_set_aside(unit: Unit, reason: str) -> None:
+            self._set_aside(unit.key, reason)
+            watch.set_aside(unit.key)
+
+        def arguments(cell: Cell, block: int) -> Callable[[], tuple[Any, ...]]:
+            return lambda: (*possible[cell], cell.attack, self._block(cell, block))
+
+        units = [Unit(key=key, method="attack", arguments=arguments(cell, block)) for key, (cell, block, _) in work.items()]
+        self.pool.run(units, on_result, on_set_aside)
+        watch.close()
 
     def measure_health(self, model: str) -> None:
         """Numbers about the model itself, for the checks."""
-        reference = self.reference(model)
+        try:
+            reference = self._reference(model)
+        except UnusableModelError as error:
+            self._set_aside(cells.health_key(model), str(error))
+            return
         most = min(HEALTH_IMAGES, max(2, self.study.evaluation.batch))
         pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:most])
-        unit = engine.Unit(key=f"health/{model}", method="health", arguments=lambda: (reference, pixels))
-        failed = self.pool.run([unit], lambda _, measured: write_json(self.run.health(model), measured))
-        if failed:
-            raise AdvrecError(f"{model} could not be examined: {failed[unit.key]}")
+        unit = Unit(key=cells.health_key(model), method="health", arguments=lambda: (reference, pixels))
+        self.pool.run(
+            [unit],
+            lambda _, measured: write_json(self.run.health(model), measured),
+            lambda failed, reason: self._set_aside(failed.key, reason),
+        )
 
-    def reference(self, model: str) -> ModelRef:
-        """The model and its embeddings of the catalog, in the object store."""
-        if model not in self._references:
-            network = checkpoint.load(self.run.weights(model))
-            hashes = {"weights": self._hashes[model], "catalog": self.catalog.sha256}
-            self.run.claim(f"embeddings/{model}", hashes, made=self.run.embeddings(model).exists())
-            path = self.run.embeddings(model) / "part-000000.parquet"
-            if path.exists():
-                embeddings = read_embeddings(self.run, model, network.dimension)
-            else:
-                embeddings = self._embed(model, attacker.put(self._hashes[model], network), network.dimension)
-                flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), network.dimension)
-                columns = {"article_id": np.arange(len(embeddings), dtype=np.int32), "embedding": flat}
-                write_table(path, schema.table(schema.embeddings(network.dimension), columns))
-            self._measure_index(model, embeddings)
-            self._references[model] = attacker.put(self._hashes[model], network, embeddings)
-        return self._references[model]
+    def _set_aside(self, key: str, reason: str) -> None:
+        self.failed[key] = reason
+        self.run.write_set_aside(self.run.set_aside() | {key: reason})
 
-    def _embed(self, model: str, reference: ModelRef, dimension: int) -> npt.NDArray[np.float32]:
-        made = np.empty((len(self.catalog), dimension), dtype=np.float32)
-        shards = {
-            f"embeddings/{model}/{start}": np.arange(start, min(start + EMBED_SHARD, len(made)))
-            for start in range(0, len(made), EMBED_SHARD)
+    def _models(self, cell: Cell) -> tuple[ModelRef, ModelRef | None]:
+        """The model that is attacked, and the one that its perturbations are made on where that is another."""
+        source = cell.attack.source
+        return self._reference(cell.model), self._reference(source) if source is not None and source != cell.model else None
+
+    def _claim(self, cell: Cell) -> None:
+        determined_by = cells.identity(self.study, cell) | {
+            "weights": self._hashes[cell.model],
+            "source_weights": self._hashes.get(cell.attack.source or ""),
+            "catalog": self.catalog.sha256,
+            "tuples": self._tuples_hash,
         }
-        progress = Progress(f"embed {model}", len(made), "images")
+        self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
 
-        def on_result(unit: engine.Unit, result: npt.NDArray[np.float32]) -> None:
-            made[shards[unit.key]] = result
-            progress.advance(len(result))
+    def _reference(self, model: str) -> ModelRef:
+        """The model and its embeddings of the catalog, in the object store.
 
-        def arguments(ids: npt.NDArray[np.int64]) -> Callable[[], tuple[Any, ...]]:
-            return lambda: (reference, self.catalog.pngs(ids))
+        Raises:
+            UnusableModelError: they cannot be had.
+        """
+        if model not in self._references:
+            try:
+                self._references[model] = self._load(model)
+            except UnusableModelError as error:
+                self._references[model] = error
+        known = self._references[model]
+        if isinstance(known, UnusableModelError):
+            raise known
+        return known
 
-        units = [engine.Unit(key=key, method="embed", arguments=arguments(ids)) for key, ids in shards.items()]
-        failed = self.pool.run(units, on_result)
-        progress.close()
-        if failed:
-            raise AdvrecError(f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}")
-        return made
+    def _load(self, model: str) -> ModelRef:
+        network = checkpoint.load(self.run.weights(model))
+        determined_by = {
+            "weights": self._hashes[model],
+            "catalog": self.catalog.sha256,
+            "shard": len(embedding_shards(len(self.catalog))[0]),
+            "threads": self.study.resources.cpus_per_actor,
+        }
+        self.run.claim(f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists())
+        reference = attacker.put(self._hashes[model], network)
+        embed_catalog(self.run, self.pool, model, reference, self.catalog, network.dimension)
+        embeddings = read_embeddings(self.run, model, network.dimension)
+        self._measure_index(model, embeddings)
+        return attacker.with_embeddings(reference, embeddings)
 
-    def _measure_index(self, model: str, embeddings: npt.NDArray[np.float32]) -> None:
+    def _measure_index(self, model: str, embeddings: Floats) -> None:
         path = self.run.model(model) / "index.json"
         if not path.exists():
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
             try:
                 exact = ExactIndex(embeddings)
             except ValueError as error:
-                raise AdvrecError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
+                raise UnusableModelError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
             write_json(path, hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
-
-    def _attack(self, model: str, missing: list[tuple[Cell, int]]) -> dict[str, str]:
-        reference, total = self.reference(model), len(self.tuples)
-        work = {cells.block_key(cell, block): (cell, block) for cell, block in missing}
-        count = {key: len(self._rows(cell, block)) for key, (cell, block) in work.items()}
-        everything = sum(cell.tuples(total) for cell in dict.fromkeys(cell for cell, _ in missing))
-        progress = Progress(f"attack {model}", everything, "tuples", done=everything - sum(count.values()))
-
-        def on_result(unit: engine.Unit, outcomes: Outcomes) -> None:
-            cell, block = work[unit.key]
-            if len(outcomes.examples):
-                write_table(self.run.example_block(model, cell.attack.name, block), outcomes.examples)
-            write_table(self.run.block(model, cell.attack.name, block, cell.part), outcomes.rows)
-            progress.advance(count[unit.key], cell.attack.name if cell.part == "attacks" else f"check {cell.attack.name}")
-
-        def arguments(cell: Cell, block: int) -> Callable[[], tuple[Any, ...]]:
-            source = cell.attack.source
-            other = self.reference(source) if source is not None and source != model else None
-            return lambda: (reference, other, cell.attack, self._block(cell, block))
-
-        units = [engine.Unit(key=key, method="attack", arguments=arguments(*place)) for key, place in work.items()]
-        failed = self.pool.run(units, on_result)
-        progress.close()
-        return failed
 
     def _rows(self, cell: Cell, block: int) -> pa.Table:
         """Tuples of a block."""

@@ -16,17 +16,18 @@ if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "au
 
 import ray
 
+from advrec.distributed.placement import cluster_address
 from advrec.errors import AdvrecError
 
 
 @contextlib.contextmanager
 def session(address: str | None = None) -> Iterator[None]:
-    """Connect to the cluster at `address` (by default RAY_ADDRESS, which Ray sets inside a job), or start Ray on this machine.
+    """Connect to the cluster at `address`, or start Ray on this machine.
 
     Raises:
         AdvrecError: there is no such cluster, or it refuses the token.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = cluster_address(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
@@ -46,8 +47,13 @@ def session(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def nodes() -> list[dict[str, float]]:
+    """What each living node of the cluster has, by Ray's names: CPU, GPU, memory, ..."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def processes(wanted: int | str) -> tuple[int, bool]:
-    """How many processes to use, and whether each gets a GPU; auto: one a GPU, else one a core.
+    """How many processes to train with, and whether each gets a GPU; auto: one a GPU, else one a core.
 
     Raises:
         AdvrecError: the cluster has not so many.

@@ -207,6 +207,7 @@ class _Harness:
             "gradient_steps": attacked.gradient_steps.numpy(),
             "forward_passes": attacked.forward_passes.numpy(),
             "seconds": seconds * shares,
+            "batch": block.batch,
             "winner": attacked.winners or block.label,
             "inherited": inherited,
         }

@@ -1,12 +1,13 @@
 """Which blocks a study has, which are missing, and what determines their rows. Free of torch: a finished study is looked through fast."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from advrec.config import AttackSpec, Study
 from advrec.store import Run
 
-PROTOCOL = 3  # raised whenever the same inputs give other rows
+PROTOCOL = 4  # raised whenever the same inputs give other rows
 
 
 class Cell(NamedTuple):
@@ -50,14 +51,25 @@ def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> Iterator[
     return (b for b in range(num_blocks(study, cell, tuples)) if not run.block(cell.model, cell.attack.name, b, cell.part).exists())
 
 
+def block_files(run: Run, cell: Cell) -> Iterator[tuple[int, Path]]:
+    """Numbers and files of the blocks that are there."""
+    for path in run.block(cell.model, cell.attack.name, 0, cell.part).parent.glob("block-*.parquet"):
+        yield int(path.stem.removeprefix("block-")), path
+
+
 def is_begun(run: Run, cell: Cell) -> bool:
     """Whether any block has its file."""
-    return any(run.block(cell.model, cell.attack.name, 0, cell.part).parent.glob("block-*.parquet"))
+    return any(block_files(run, cell))
 
 
 def block_key(cell: Cell, block: int) -> str:
     """Name of a block in set_aside.json and in progress messages."""
     return f"{cell.key}/{block}"
+
+
+def health_key(model: str) -> str:
+    """Name of a model's examination in set_aside.json."""
+    return f"health/{model}"
 
 
 def identity(study: Study, cell: Cell) -> dict[str, Any]:
@@ -70,6 +82,7 @@ def identity(study: Study, cell: Cell) -> dict[str, Any]:
         "seed": study.seed,
         "block": study.evaluation.block,
         "batch": study.evaluation.batch,
+        "threads": study.resources.cpus_per_actor,
         "protocol": PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % study.evaluation.block else None,

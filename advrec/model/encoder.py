@@ -71,12 +71,12 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
 
 @torch.inference_mode()
 def embed_all(
-    embed: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu"
+    embed: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu", batch: int = EMBED_BATCH
 ) -> npt.NDArray[np.float32]:
-    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, batch by batch."""
-    batches = (pixels[start : start + EMBED_BATCH] for start in range(0, len(pixels), EMBED_BATCH))
+    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, `batch` on the device at once."""
+    batches = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
     # Copied, for what comes from the object store is read-only.
-    return np.concatenate([embed(to_images(batch.copy(), device)).float().cpu().numpy() for batch in batches])
+    return np.concatenate([embed(to_images(part.copy(), device)).float().cpu().numpy() for part in batches])
 
 
 def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

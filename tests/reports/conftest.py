@@ -209,6 +209,7 @@ def outcomes(
         "gradient_steps": np.full(n * m, steps, dtype=np.int32),
         "forward_passes": np.full(n * m, steps + 2, dtype=np.int32),
         "seconds": rng.uniform(0.001, 0.002, n * m).astype(np.float32) * (steps + 2),
+        "batch": np.full(n * m, 96, dtype=np.int32),
         "winner": np.full(n * m, attack, dtype=object),
         "inherited": np.zeros(n * m, dtype=bool),
     }

@@ -1,0 +1,52 @@
+"""The catalog's embeddings, made shard by shard on the attackers; the driver writes each as it comes back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from advrec import schema
+from advrec.catalog.dataset import Catalog
+from advrec.distributed.attacker import ModelRef
+from advrec.distributed.engine import Pool, Unit
+from advrec.errors import AdvrecError
+from advrec.progress import Progress
+from advrec.store import Run, embedding_shards, write_table
+
+
+class UnusableModelError(AdvrecError):
+    """A model whose embeddings of the catalog cannot be had, or that cannot recommend with them."""
+
+
+def embed_catalog(run: Run, pool: Pool, model: str, reference: ModelRef, catalog: Catalog, dimension: int) -> None:
+    """Make the shards of a model's embeddings that are not there yet.
+
+    Raises:
+        UnusableModelError: a shard was given up on; the others are kept.
+    """
+    missing = {
+        f"embeddings/{model}/{number}": (number, ids)
+        for number, ids in enumerate(embedding_shards(len(catalog)))
+        if not run.embedding_shard(model, number).exists()
+    }
+    if not missing:
+        return
+    left = sum(len(ids) for _, ids in missing.values())
+    progress = Progress(f"embed {model}", len(catalog), "images", done=len(catalog) - left)
+
+    def write(unit: Unit, embeddings: npt.NDArray[np.float32]) -> None:
+        number, ids = missing[unit.key]
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), dimension)
+        columns = {"article_id": np.arange(ids.start, ids.stop, dtype=np.int32), "embedding": flat}
+        write_table(run.embedding_shard(model, number), schema.table(schema.embeddings(dimension), columns))
+        progress.advance(len(ids))
+
+    def arguments(ids: range) -> Callable[[], tuple[Any, ...]]:
+        return lambda: (reference, catalog.pngs(ids))
+
+    failed = pool.run([Unit(key=key, method="embed", arguments=arguments(ids)) for key, (_, ids) in missing.items()], write)
+    progress.close()
+    if failed:
+        raise UnusableModelError(f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}")

@@ -1,0 +1,61 @@
+"""How many attackers a cluster takes, and what each gets of it. Free of Ray: a dry run asks, too."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from advrec.config import ResourcesSpec
+from advrec.errors import AdvrecError
+
+
+def cluster_address(given: str | None) -> str | None:
+    """The cluster to use: the one that is given, by default RAY_ADDRESS, which Ray sets inside a job; None: this machine alone."""
+    return given or os.environ.get("RAY_ADDRESS")
+
+
+class Placement(NamedTuple):
+    """Attackers, and each one's share of its node."""
+
+    actors: int
+    gpus: float
+    """0, or a share of one GPU."""
+    cpus: int
+    """Cores, and threads of torch."""
+
+
+def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> Placement:
+    """Where the study's actors go.
+
+    Args:
+        nodes: of each node its resources by Ray's names, CPU and GPU.
+        grows: whether nodes may come later, as on a cluster with an autoscaler; then more actors may be asked for than there is room
+            for now, and those without a place wait for one.
+
+    Raises:
+        AdvrecError: there is no room for so many, or for one.
+    """
+    wanted, share, cpus = resources.actors, resources.gpus_per_actor, resources.cpus_per_actor
+    gpus = 1.0 if share == "auto" else float(share)
+    wait_for_gpus = grows and share != "auto" and wanted != "auto"
+    if not any(node.get("GPU", 0) for node in nodes) and not wait_for_gpus:
+        gpus = 0.0  # a study that shares out GPUs runs on cores where there are none
+    room = sum(_room(node, gpus, cpus) for node in nodes)
+    each = f"{cpus} {'core' if cpus == 1 else 'cores'}{f' and {gpus:g} of a GPU' if gpus else ''} each"
+    has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {len(nodes)} nodes"
+    if wanted == "auto":
+        if not room:
+            later = "; set resources.actors to a number to wait for nodes that an autoscaler starts" if grows else ""
+            raise AdvrecError(f"there is no room for one process of {each}: {has}{later}")
+        return Placement(room, gpus, cpus)
+    if wanted > room and not grows:
+        raise AdvrecError(f"{wanted} processes of {each} are asked for, there is room for {room}: {has}; lower them, or set actors to auto")
+    return Placement(wanted, gpus, cpus)
+
+
+def _room(node: Mapping[str, float], gpus: float, cpus: int) -> int:
+    by_cores = int(node.get("CPU", 0)) // cpus
+    return min(by_cores, int(node.get("GPU", 0)) * int(1 / gpus)) if gpus else by_cores
+
+
+def _total(nodes: Sequence[Mapping[str, float]], kind: str) -> int:
+    return int(sum(node.get(kind, 0) for node in nodes))

@@ -1,0 +1,164 @@
+"""How long an evaluation takes and what memory its processes need, from a gradient step that is timed here."""
+
+import os
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from advrec.attacks import registry
+from advrec.attacks.objective import CosineDistance, evaluate
+from advrec.config import OwnModel, Study
+from advrec.distributed.placement import Placement, place
+from advrec.errors import AdvrecError
+from advrec.evaluation import cells
+from advrec.evaluation.cells import Cell
+from advrec.model import checkpoint, own
+from advrec.model.checkpoint import Network
+from advrec.model.encoder import frozen, to_images
+from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.memory import keep_freed
+from advrec.overview import every_cell
+from advrec.progress import duration
+from advrec.store import Run
+
+LONG_S = 600.0  # a block that takes longer is much to lose with a process
+PROCESS_BYTES = 450e6  # of an attacker's own at most, beside embeddings, model and activations (tests/bench_engine.py)
+STEPS = 3  # timed
+
+
+class Step(NamedTuple):
+    """One gradient step of a batch."""
+
+    batch: int
+    seconds: float
+    activations: int
+    """Bytes that it keeps for the backward pass."""
+    weights: int
+    """Bytes of the model."""
+    dimension: int
+
+
+def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bool) -> list[str]:
+    """Blocks, actors, time and memory of what an evaluation has still to do, as lines of text. Nothing is written.
+
+    Args:
+        nodes: of each machine its resources, CPU and GPU.
+        grows: whether nodes may come later.
+    """
+    try:
+        placement = place(study.resources, nodes, grows=grows)
+    except AdvrecError as error:
+        return [f"estimate  {error}"]
+    tuples = _tuples(run, study)
+    if tuples is None:
+        return ["estimate  the study's tuples are a file: run again when they are there, after the first evaluation"]
+    lines, whole = [], 0.0
+    articles = pq.read_metadata(run.catalog).num_rows if run.catalog.exists() else None
+    for model in study.models:
+        left = {
+            cell: missing
+            for cell in every_cell(study)
+            if cell.model == model and (missing := sum(1 for _ in cells.missing_blocks(run, study, cell, tuples)))
+        }
+        if not left:
+            continue
+        step = measure(_network(run, study, model), study, placement)
+        lines.append(
+            f"estimate  {model}: a gradient step of {step.batch} images takes {step.seconds:.3g} s here, {step.batch / step.seconds:,.0f} "
+            f"image-steps/s a process"
+        )
+        lines.append(f"          {model}: {_memory(step, articles)}")
+        for cell, missing in left.items():
+            seconds = block_seconds(study, cell, step)
+            blocks = f"{missing} blocks of {study.evaluation.block} tuples at {len(cell.epsilons)} budgets"
+            at_most = "" if cell.attack.stop == "never" and not cell.attack.nested else "at most "
+            if cell.part == "attacks":
+                lines.append(f"          {model} {cell.attack.name}: {blocks}, {at_most}{duration(seconds)} a block{_long(study, seconds)}")
+            whole += missing * seconds
+    if not lines:
+        return []
+    where = f"{placement.actors} {'process' if placement.actors == 1 else 'processes'} of {placement.cpus} cores"
+    share = f" and {placement.gpus:g} of a GPU" if placement.gpus else ""
+    on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
+    return [*lines, f"estimate  about {duration(whole / placement.actors)} at most in {where}{share} each, on {on}"]
+
+
+def block_seconds(study: Study, cell: Cell, step: Step) -> float:
+    """Of a whole block, if nothing stops an attack: its gradient steps, at the rate of one that was timed."""
+    images = study.evaluation.block * len(cell.epsilons)
+    return images * (registry.most_steps(cell.attack.attack, cell.attack.restarts) + registry.FORWARD) * step.seconds / step.batch
+
+
+def measure(network: Network, study: Study, placement: Placement) -> Step:
+    """Time a gradient step of as many images as the study puts on the device at once, as an attacker takes it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(placement.cpus)
+    keep_freed()
+    device = "cuda" if placement.gpus and torch.cuda.is_available() else "cpu"
+    size = study.catalog.image_size
+    batch = min(study.evaluation.batch, study.evaluation.block * len(study.evaluation.epsilons))
+    images = to_images(np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8), device)
+    copied = frozen(network).to(device)
+    with torch.inference_mode():
+        targets = copied.embed(images).clone().roll(1, 0)
+    objective, kept = CosineDistance(copied.embed, targets), 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        evaluate(objective, images)
+    seconds = []
+    for _ in range(STEPS):
+        start = time.monotonic()
+        evaluate(objective, images)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - start)
+    torch.set_num_threads(threads)
+    weights = sum(value.nbytes for value in copied.state_dict().values())
+    return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, targets.shape[1])
+
+
+def this_machine() -> list[dict[str, float]]:
+    """The resources of the node that Ray would start here."""
+    return [{"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}]
+
+
+def _tuples(run: Run, study: Study) -> int | None:
+    if run.tuples.exists():
+        return int(pq.read_metadata(run.tuples).num_rows)
+    return study.evaluation.tuples if isinstance(study.evaluation.tuples, int) else None
+
+
+def _network(run: Run, study: Study, model: str) -> Network:
+    """The model, or one of the same size where it is not trained yet."""
+    if run.weights(model).exists():
+        return checkpoint.load(run.weights(model))
+    spec = study.models[model]
+    if isinstance(spec, OwnModel):
+        return own.adopt(spec, study.catalog.image_size)
+    return FashionNet(Architecture(backbone=spec.backbone, width=spec.width or 1.0, categories=("a", "b"), textures=()))
+
+
+def _memory(step: Step, articles: int | None) -> str:
+    mib = 2**20
+    shared = f"{articles * step.dimension * 4 / mib:,.0f} MiB of embeddings, once a node" if articles else "the embeddings, once a node"
+    own_part = (PROCESS_BYTES + step.weights + step.activations) / mib
+    return (
+        f"about {own_part:,.0f} MiB a process, of which {step.activations / mib:,.0f} are the activations of {step.batch} images "
+        f"(evaluation.batch); besides {shared}"
+    )
+
+
+def _long(study: Study, seconds: float) -> str:
+    if seconds <= LONG_S:
+        return ""
+    better = max(1, int(study.evaluation.block * LONG_S / seconds))
+    return f"; WARNING: longer than {duration(LONG_S)}, all of which is lost with a process: set evaluation.block to {better} or less"
