@@ -1,4 +1,6 @@
-"""The exact index: distances by a blocked float32 product, ranks by counting. Nothing is searched, so nothing is missed."""
+"""The exact index: distances by a tiled float32 product, ranks by counting. Nothing is searched, so nothing is missed."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -6,8 +8,11 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.intp]
 
-BLOCK_BYTES = 2**26  # of one block's distances
+ROWS = 512  # rows at once: the matrix is read once for all of them
+TILE_BYTES = 2**22  # of their distances to one tile of articles: they stay in the cache while they are counted
+PAIRS = 128  # pairs at once in float64
 RECOUNT_WITHIN = 1e-6  # float32 products of unit vectors err by less (tested); nearer pairs are compared in float64
 
 
@@ -34,11 +39,34 @@ class ExactIndex:
 
     def distances(self, queries: Floats) -> Floats:
         """Cosine distances (Q, N) of raw query embeddings (Q, D), in 0..2 up to rounding."""
-        units = queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
-        products = units.astype(np.float32) @ self.embeddings.T
-        products *= self._inverse_norms
+        return self._distances(_units(queries), 0, len(self))
+
+    def _distances(self, units: Floats, first: int, last: int) -> Floats:
+        """Cosine distances (Q, last - first) of unit vectors (Q, D) to the articles first..last - 1."""
+        products = units @ self.embeddings[first:last].T
+        products *= self._inverse_norms[first:last]
         distances: Floats = np.subtract(1.0, products, out=products)
         return distances
+
+    def _tiles(self, target_ids: Ids, attack_ids: Ids) -> Iterator[tuple[Rows, int, Floats]]:
+        """The distances (R, N) of targets (R,) to all articles, tile by tile; a row's own target and attack article are infinitely far.
+
+        Yields rows (r,), an article, and the distances (r, w) of these rows to w articles from that one on, in the order of the articles.
+        """
+        # Rows of one target share its product: sort, so that they come together.
+        order = np.argsort(target_ids, kind="stable")
+        for start in range(0, len(order), ROWS):
+            rows = order[start : start + ROWS]
+            targets, inverse = np.unique(target_ids[rows], return_inverse=True)
+            units = _units(self.embeddings[targets])
+            width = max(1, TILE_BYTES // (4 * len(rows)))
+            for first in range(0, len(self), width):
+                last = min(first + width, len(self))
+                distances = self._distances(units, first, last)[inverse]
+                for ids in (target_ids[rows], attack_ids[rows]):
+                    here = np.flatnonzero((ids >= first) & (ids < last))
+                    distances[here, ids[here] - first] = np.inf
+                yield rows, first, distances
 
     def ranks(self, target_ids: Ids, attack_ids: Ids, candidates: Floats) -> Ids:
         """Rank of each candidate among the neighbours of its target.
@@ -52,55 +80,51 @@ class ExactIndex:
             candidates: (R, D) raw embeddings of the (perturbed) attack images.
 
         Raises:
-            ValueError: a candidate is not finite; it would compare as the nearest of all.
+            ValueError: a candidate is zero or not finite; without a distance it would compare as the nearest of all.
         """
-        if not np.isfinite(candidates).all():
-            raise ValueError("a candidate's embedding is not finite")
-        ranks = np.empty(len(target_ids), dtype=np.int32)
-        rows = max(1, BLOCK_BYTES // (4 * len(self)))
-        # Rows of one target share its distances: sort, so that each target is multiplied once a block.
-        order = np.argsort(target_ids, kind="stable")
-        for start in range(0, len(order), rows):
-            chosen = order[start : start + rows]
-            targets, inverse = np.unique(target_ids[chosen], return_inverse=True)
-            distances = self.distances(self.embeddings[targets])
-            for row, target_row in zip(chosen, inverse, strict=True):
-                ranks[row] = self._rank(distances[target_row], int(target_ids[row]), int(attack_ids[row]), candidates[row])
+        if not np.isfinite(candidates).all() or not candidates.any(axis=1).all():
+            raise ValueError("a candidate's embedding is zero or not finite: it has no cosine distance")
+        own = pair_distances(self.embeddings[target_ids], candidates)
+        # Rounded outwards: what is within 1e-6 lies within these, too.
+        low = np.nextafter((own - RECOUNT_WITHIN).astype(np.float32), np.float32(-np.inf))
+        high = np.nextafter((own + RECOUNT_WITHIN).astype(np.float32), np.float32(np.inf))
+        ranks = np.ones(len(target_ids), dtype=np.int32)
+        for rows, first, distances in self._tiles(target_ids, attack_ids):
+            nearer = distances < low[rows, None]
+            ranks[rows] += np.array([np.count_nonzero(row) for row in nearer], dtype=np.int32)  # several times as fast as a sum
+            close = np.flatnonzero((distances <= high[rows, None]) ^ nearer)  # low <= distance <= high
+            for start in range(0, len(close), PAIRS):  # in pieces: a catalog may be full of equal articles
+                places, articles = np.divmod(close[start : start + PAIRS], distances.shape[1])
+                pairs = rows[places]
+                exact = pair_distances(self.embeddings[target_ids[pairs]], self.embeddings[first + articles])
+                np.add.at(ranks, pairs[exact < own[pairs]], 1)
         return ranks
-
-    def _rank(self, distances: Floats, target: int, attack: int, candidate: Floats) -> int:
-        own = float(pair_distances(self.embeddings[target][None], candidate[None])[0])
-        # In float64, where the two sets leave no gap: in float32 both bounds would be rounded, each its own way.
-        farther_by = distances.astype(np.float64) - own
-        nearer = farther_by < -RECOUNT_WITHIN
-        close = np.flatnonzero(np.abs(farther_by) <= RECOUNT_WITHIN)
-        nearer[[target, attack]] = False
-        close = close[(close != target) & (close != attack)]
-        recounted = 0
-        if len(close):
-            targets = np.broadcast_to(self.embeddings[target], (len(close), self.embeddings.shape[1]))
-            recounted = int((pair_distances(targets, self.embeddings[close]) < own).sum())
-        return 1 + int(nearer.sum()) + recounted
 
     def nearest_distances(self, target_ids: Ids, attack_ids: Ids) -> Floats:
         """Distance (R,) of each target to its nearest article other than the attack article: what rank 1 must fall below."""
-        targets, inverse = np.unique(target_ids, return_inverse=True)
-        ids, distances = (found[inverse] for found in self.top_k(targets, 2))
-        return np.where(ids[:, 0] == attack_ids, distances[:, 1], distances[:, 0])
+        nearest = np.full(len(target_ids), np.inf, dtype=np.float32)
+        for rows, _, distances in self._tiles(target_ids, attack_ids):
+            nearest[rows] = np.minimum(nearest[rows], distances.min(axis=1))
+        return nearest
 
     def top_k(self, article_ids: Ids, k: int) -> tuple[Ids, Floats]:
-        """The k nearest other articles of each article: ids (Q, k) and distances (Q, k), nearest first, equal ones by id."""
-        ids = np.empty((len(article_ids), k), dtype=np.int32)
-        found = np.empty((len(article_ids), k), dtype=np.float32)
-        rows = max(1, BLOCK_BYTES // (4 * len(self)))
-        for start in range(0, len(article_ids), rows):
-            chosen = article_ids[start : start + rows]
-            distances = self.distances(self.embeddings[chosen])
-            distances[np.arange(len(chosen)), chosen] = np.inf
-            nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-            ids[start : start + rows] = nearest
-            found[start : start + rows] = np.take_along_axis(distances, nearest, axis=1)
+        """The k < N nearest other articles of each article: ids (Q, k) and distances (Q, k), nearest first, equal ones by id."""
+        ids = np.zeros((len(article_ids), k), dtype=np.int32)
+        found = np.full((len(article_ids), k), np.inf, dtype=np.float32)
+        for rows, first, distances in self._tiles(article_ids, article_ids):
+            # What was found before has smaller ids and stands before the tile: a stable sort leaves equal ones in the order of their ids.
+            tile = np.broadcast_to(np.arange(first, first + distances.shape[1], dtype=np.int32), distances.shape)
+            all_ids, all_distances = np.hstack([ids[rows], tile]), np.hstack([found[rows], distances])
+            nearest = np.argsort(all_distances, axis=1, kind="stable")[:, :k]
+            ids[rows] = np.take_along_axis(all_ids, nearest, axis=1)
+            found[rows] = np.take_along_axis(all_distances, nearest, axis=1)
         return ids, found
+
+
+def _units(queries: Floats) -> Floats:
+    """Raw embeddings (Q, D) at length one, computed in float64."""
+    units: Floats = (queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    return units
 
 
 def pair_distances(first: Floats, second: Floats) -> Doubles:
@@ -108,6 +132,7 @@ def pair_distances(first: Floats, second: Floats) -> Doubles:
 
     Equal embeddings give equal distances, bit for bit, whatever the other rows are: ties stay ties.
     """
-    a, b = first.astype(np.float64), second.astype(np.float64)
+    # In C order, whatever came: the order of memory decides the order of a sum, and so its last bits.
+    a, b = first.astype(np.float64, order="C"), second.astype(np.float64, order="C")
     dots = (a * b).sum(axis=1)
     return np.asarray(1.0 - dots / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
