@@ -12,6 +12,8 @@ from advrec.distributed.session import session  # isort: skip  (sets Ray's envir
 import ray
 from ray.util import placement_group
 
+from advrec.errors import AdvrecError
+
 WORKER = "advrec_worker"  # every worker of aws.yaml and of the KubeRay files has one
 REPORT_S = 60
 
@@ -30,4 +32,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except AdvrecError as error:
+        sys.exit(f"workers: {error}")
