@@ -113,10 +113,10 @@ MANIFEST_MUTANTS = {
     "as root": (JOB, f"{HEAD} {POD} securityContext runAsUser", 0, "securityContext.runAsUser"),
     "volume of one node": (CLAIM, "spec accessModes", ["ReadWriteOnce"], "$.spec.accessModes"),
 }
-MUTANTS = {**{f"launcher: {what}": mutant for what, mutant in LAUNCHER_MUTANTS.items()}, **{f"manifest: {what}": mutant for what, mutant in MANIFEST_MUTANTS.items()}}
+MUTANTS = [*LAUNCHER_MUTANTS.items(), *MANIFEST_MUTANTS.items()]
 
 
-@pytest.mark.parametrize(("name", "path", "value", "place"), MUTANTS.values(), ids=MUTANTS)
+@pytest.mark.parametrize(("name", "path", "value", "place"), [mutant for _, mutant in MUTANTS], ids=[what for what, _ in MUTANTS])
 def test_a_broken_file_is_caught_by_its_place(name, path, value, place):
     found = faults(name, change(load(name), path, value))
     assert any(place in fault for fault in found), found
