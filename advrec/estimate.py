@@ -81,7 +81,8 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
             whole += missing * seconds
     if not lines:
         return []
-    where = f"{placement.actors} {'process' if placement.actors == 1 else 'processes'} of {placement.cpus} cores"
+    plural = "process" if placement.actors == 1 else "processes"
+    where = f"{placement.actors} {plural} of {placement.cpus} {'core' if placement.cpus == 1 else 'cores'}"
     share = f" and {placement.gpus:g} of a GPU" if placement.gpus else ""
     on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
     return [*lines, f"estimate  about {duration(whole / placement.actors)} at most in {where}{share} each, on {on}"]

@@ -10,6 +10,7 @@ from typing import Any
 from advrec.catalog import prepare, source, synthetic
 from advrec.catalog.listing import Listing
 from advrec.config import Study
+from advrec.distributed.placement import place_preparation
 from advrec.errors import ConfigError
 from advrec.progress import duration
 from advrec.provenance import file_hash
@@ -25,11 +26,11 @@ def identity(study: Study) -> dict[str, Any]:
     return known | ({"manifest_sha256": file_hash(Path(manifest))} if manifest and Path(manifest).is_file() else {})
 
 
-def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> None:
+def run_stage(run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]) -> None:
     """Prepare the catalog, unless it is there.
 
     Args:
-        connect: connects to Ray; called when there is work.
+        connect: connects to Ray, and says whether nodes may join later; called when there is work.
         say: takes a line for the user.
 
     Raises:
@@ -53,10 +54,10 @@ def run_stage(run: Run, study: Study, connect: Callable[[], None], say: Callable
     if run.identities().get("prepared") != _shards(study, listing):
         shutil.rmtree(run.prepared, ignore_errors=True)
     run.claim("prepared", _shards(study, listing), made=False)
-    connect()
+    processes = _processes(study, connect())
     from advrec.distributed.prepare import prepare_shards
 
-    prepare_shards(run, spec, listing)
+    prepare_shards(run, spec, listing, processes)
     made = prepare.decide(spec, listing, prepare.read_shards(run))
     prepare.check(made, spec)
     run.claim("catalog", identity(study), made=False)
@@ -127,7 +128,7 @@ def _drawing(study: Study) -> dict[str, Any]:
     return {"seed": study.seed, "articles": study.catalog.articles} if study.catalog.source == "synthetic" else {}
 
 
-def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
+def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
     """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
     root = run.directory / "synthetic"
     begun = run.identities().get("prepared", {})
@@ -142,7 +143,13 @@ def _draw(run: Run, study: Study, connect: Callable[[], None]) -> None:
     synthetic.write_annotations(root, plan)
 
 
-def _begin_again(run: Run, study: Study, connect: Callable[[], None], say: Callable[[str], None]) -> bool:
+def _processes(study: Study, grows: bool) -> int:
+    from advrec.distributed.session import nodes
+
+    return place_preparation(study.resources, nodes(), grows=grows)
+
+
+def _begin_again(run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]) -> bool:
     """Try the images that were set aside. Whether the catalog has to be made again because some of them can be read now, or are no longer
     listed. Once a model or a tuple was made of the catalog, or where the study accepts what was set aside, there is nothing to gain."""
     names = run.images_set_aside()
@@ -157,10 +164,10 @@ def _begin_again(run: Run, study: Study, connect: Callable[[], None], say: Calla
     gone = len(names) - len({article.name for article in again})
     readable = 0
     if again:
-        connect()
+        processes = _processes(study, connect())
         from advrec.distributed.prepare import prepare_again
 
-        readable = prepare_again(listing, again, study.catalog)["reason"].null_count
+        readable = prepare_again(listing, again, study.catalog, processes)["reason"].null_count
     if not readable and not gone:
         return False
     say(f"prepare: of {len(names)} images that were set aside {readable} can be read now, {gone} are gone: the catalog is made again")

@@ -159,16 +159,13 @@ class _Cluster:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def connect(self) -> None:
+    def connect(self) -> bool:
+        """Whether nodes may join later: this machine alone has what it has."""
         if not self._connected:
             from advrec.distributed.session import session
 
             self._stack.enter_context(session(self._address))
             self._connected = True
-
-    @property
-    def grows(self) -> bool:
-        """Whether nodes may join later: this machine alone has what it has."""
         return cluster_address(self._address) is not None
 
 
@@ -189,11 +186,10 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
             continue
         _check_start(run, study, model, spec)
         run.claim(f"models/{model}", model_identity(study, model), made=False)
-        if study.resources.training_workers != 0:
-            cluster.connect()
+        grows = study.resources.training_workers != 0 and cluster.connect()
         from advrec.distributed.train import train_model
 
-        train_model(run, study, model, spec)
+        train_model(run, study, model, spec, grows=grows)
         metrics = read_json(run.model(model) / "metrics.json")
         selected = "; its best epoch was chosen on the test split too" if metrics["selected_on"] == "test" else ""
         _say(
@@ -248,11 +244,11 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
         _drop_set_aside(run, study, len(tuples))
         _say("evaluate: done before")
         return
-    cluster.connect()
+    grows = cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
 
     write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
-    failed = evaluate_models(run, study, catalog, tuples, overview.every_cell(study), grows=cluster.grows)
+    failed = evaluate_models(run, study, catalog, tuples, overview.every_cell(study), grows=grows)
     _drop_set_aside(run, study, len(tuples))
     for key, reason in list(failed.items())[:SHOWN]:
         _say(f"evaluate: set aside {key}: {reason}")

@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from advrec.errors import AdvrecError, first_line
 
 ATTEMPTS = 3
-WAITING_S = 30.0  # without any actor at work, until the user is told
+WAITING_S = 60.0  # without any actor at work, until the user is told
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Pool:
             finished, _ = ray.wait(references, num_returns=1, timeout=None if self._running else WAITING_S)
             if finished:
                 return list(finished)
-            log.warning("no process has a place yet; the cluster has %s", _resources())
+            log.warning("no process has started yet; not taken are %s", _resources())
 
     def _start(self) -> None:
         actor = self._start_actor()

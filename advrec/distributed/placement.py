@@ -52,6 +52,21 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
     return Placement(wanted, gpus, cpus)
 
 
+def place_training(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> tuple[int, bool]:
+    """How many processes train, and whether each gets a GPU; auto: one a GPU, else one a core. Arguments and errors as of `place`."""
+    wanted = resources.training_workers
+    gpus = _total(nodes, "GPU")
+    wait_for_gpus = grows and resources.gpus_per_actor not in ("auto", 0.0) and wanted != "auto"
+    each = resources.model_copy(update={"actors": wanted, "cpus_per_actor": 1, "gpus_per_actor": 1.0 if gpus or wait_for_gpus else 0.0})
+    return place(each, nodes, grows=grows).actors, bool(gpus or wait_for_gpus)
+
+
+def place_preparation(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> int:
+    """How many processes prepare images: one a core; where there are none yet, as many as the study has actors."""
+    each = resources.model_copy(update={"cpus_per_actor": 1, "gpus_per_actor": 0.0})
+    return _total(nodes, "CPU") or place(each, nodes, grows=grows).actors
+
+
 def _room(node: Mapping[str, float], gpus: float, cpus: int) -> int:
     by_cores = int(node.get("CPU", 0)) // cpus
     return min(by_cores, int(node.get("GPU", 0)) * int(1 / gpus)) if gpus else by_cores

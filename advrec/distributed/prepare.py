@@ -48,8 +48,8 @@ class Preparer:
             return str(error)
 
 
-def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
-    """Prepare every shard of the listing that is not there yet.
+def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int) -> None:
+    """Prepare every shard of the listing that is not there yet, in so many processes at most.
 
     An image that kills its process (a decoder may crash) takes its shard along; the images of such a shard are tried one by one, and
     those that do it again are unreadable.
@@ -69,7 +69,7 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
-    with _pool() as pool:
+    with Pool(_start, processes) as pool:
         units = [_unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()]
         for key in pool.run(units, lambda unit, encoded: write(unit.key, encoded)):
             _, start, articles = work[key]
@@ -77,10 +77,10 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing) -> None:
     progress.close()
 
 
-def prepare_again(listing: Listing, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+def prepare_again(listing: Listing, articles: Sequence[Listed], spec: CatalogSpec, processes: int) -> pa.Table:
     """The rows (PREPARED) of images of a listing that could not be read before, each tried alone; nothing is written. Raises
     UnreachableError."""
-    with _pool() as pool:
+    with Pool(_start, processes) as pool:
         return _one_by_one(pool, (listing.root, listing.base), 0, articles, spec)
 
 
@@ -104,10 +104,6 @@ def _check_reached(result: pa.Buffer | str, root: str) -> None:
 
 def _unit(key: str, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> Unit:
     return Unit(key=key, method="prepare", arguments=lambda: (root, start, articles, spec))
-
-
-def _pool() -> Pool:
-    return Pool(_start, int(ray.cluster_resources()["CPU"]))
 
 
 def _encoded(table: pa.Table) -> pa.Buffer:

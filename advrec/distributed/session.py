@@ -50,18 +50,3 @@ def session(address: str | None = None) -> Iterator[None]:
 def nodes() -> list[dict[str, float]]:
     """What each living node of the cluster has, by Ray's names: CPU, GPU, memory, ..."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def processes(wanted: int | str) -> tuple[int, bool]:
-    """How many processes to train with, and whether each gets a GPU; auto: one a GPU, else one a core.
-
-    Raises:
-        AdvrecError: the cluster has not so many.
-    """
-    resources = ray.cluster_resources()
-    gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-    available = gpus or cores
-    if wanted != "auto" and int(wanted) > available:
-        kind = "GPUs" if gpus else "cores"
-        raise AdvrecError(f"{wanted} processes are asked for, Ray has {available} {kind}; lower resources, or set them to auto")
-    return (available if wanted == "auto" else int(wanted)), bool(gpus)

@@ -15,7 +15,8 @@ import torch
 from advrec import config, schema
 from advrec.catalog.dataset import Catalog
 from advrec.config import CurriculumAdversarialTraining, OwnModel, Study, TrainedModel
-from advrec.distributed.session import processes
+from advrec.distributed.placement import place_training
+from advrec.distributed.session import nodes
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
@@ -28,8 +29,11 @@ IMAGES_A_WORKER = 16
 EPOCHS = "epochs.jsonl"  # below the training's storage; one line an epoch, as it ends
 
 
-def train_model(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
+def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows: bool) -> None:
     """Train one model of the study and write models/<model>/; model.safetensors comes last and says that all is there.
+
+    Args:
+        grows: whether nodes may join the cluster later.
 
     Raises:
         AdvrecError: training failed.
@@ -44,7 +48,7 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
             _worker(arguments | {"result": str(storage)})
             _keep(run, model, storage)
         else:
-            workers, gpu = processes(study.resources.training_workers)
+            workers, gpu = place_training(study.resources, nodes(), grows=grows)
             batch = spec.batch
             if study.resources.training_workers == "auto":
                 # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or more.
