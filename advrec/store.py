@@ -13,7 +13,6 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from advrec import schema
@@ -203,6 +202,8 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 def read_table(path: Path, expected: pa.Schema) -> pa.Table:
     """A table of one file or of all files below a directory, with exactly the expected columns."""
+    import pyarrow.dataset as ds  # brings pandas, 25 MiB that no attacker needs: here, and below
+
     return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
 
 
@@ -219,6 +220,8 @@ def is_embedded(run: Run, model: str, articles: int) -> bool:
 
 def read_embeddings(run: Run, model: str, dimension: int, ids: npt.NDArray[np.integer] | None = None) -> npt.NDArray[np.float32]:
     """Raw embeddings (N, dimension) of the whole catalog, row j of article j; or those of some articles, ascending."""
+    import pyarrow.dataset as ds
+
     expected = schema.embeddings(dimension)
     chosen = None if ids is None else ds.field("article_id").isin(pa.array(ids, pa.int32()))
     dataset = ds.dataset(run.embeddings(model), format="parquet")
@@ -234,6 +237,8 @@ def read_embeddings(run: Run, model: str, dimension: int, ids: npt.NDArray[np.in
 
 def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.Table:
     """All rows of a run's attacks/ or checks/, with the columns model and attack from the directories' names before them."""
+    import pyarrow.dataset as ds
+
     keys = pa.schema([("model", pa.string()), ("attack", pa.string())])
     expected = pa.schema([*keys, *columns])
     if not any(directory.glob("*/*/block-*.parquet")):

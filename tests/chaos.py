@@ -1,0 +1,173 @@
+"""Evaluations disturbed at random: drivers and actors killed with -9, nodes removed. `python -m tests.chaos` is the long form.
+
+Each round runs one evaluation on a real cluster of a head without work and two nodes of one core, with several disturbances; the same
+command is given again until it is done. Its rows must be those of an undisturbed evaluation on one node, bit for bit, none lost and none
+twice; and what was computed more than once is at most one block an actor for each disturbance.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
+
+import pandas as pd
+import pyarrow.dataset as ds
+import yaml
+from ray.cluster_utils import Cluster
+
+STUDY = {
+    "name": "chaos",
+    "catalog": {"source": "synthetic", "articles": 132, "image_size": 32},
+    "models": {"unsecured": {"defense": "none", "epochs": 1}},
+    "evaluation": {"tuples": 16, "block": 1, "epsilons": [0.01, 0.05], "attacks": ["pgd-100", "apgd-100"], "examples": 2, "checks": 0},
+    "resources": {"actors": 2, "training_workers": 0},
+}
+ACTORS = 2
+PATIENCE_S = 300.0
+MOMENTS_S = (0.5, 4.0)  # between two disturbances
+ADVREC = [sys.executable, "-m", "advrec.cli"]
+
+
+class Failure(AssertionError):
+    """Something was lost, doubled, changed or done too often."""
+
+
+class Chaos:
+    """A study that is prepared, trained and evaluated once without disturbance, and a cluster to disturb it on."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._study = directory / "chaos.yaml"
+        self._study.write_text(yaml.safe_dump(STUDY))
+        self._base, self._directory = directory / "undisturbed", directory
+        for command in ("prepare", "train"):
+            subprocess.run([*ADVREC, command, self._study, "--out", self._base], check=True, capture_output=True)
+        shutil.copytree(self._base, directory / "trained")
+        subprocess.run([*ADVREC, "evaluate", self._study, "--out", self._base], check=True, capture_output=True)
+        self._expected = rows(self._base)
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+    def round(self, number: int, events: list[str]) -> None:
+        """One evaluation with these disturbances, in order, at random moments. Raises Failure."""
+        run = self._directory / f"round-{number}"
+        shutil.copytree(self._directory / "trained", run)
+        driver, done = self._start(run), list[str]()
+        for event in events:
+            self._until_at_work(run, driver)
+            time.sleep(self._random.uniform(*MOMENTS_S))
+            if driver.poll() is not None:
+                break
+            done.append(event)
+            if event == "driver":
+                driver.kill()
+                driver.wait()
+                driver = self._start(run)
+            elif event == "actor":
+                self._kill_an_actor()
+            else:
+                self._replace_a_node()
+        for _ in range(5):  # a block that was hit three times is set aside, and tried again by the next
+            code = driver.wait(PATIENCE_S)
+            if code == 0:
+                break
+            driver = self._start(run)
+        if code != 0:
+            raise Failure(f"the evaluation ends with exit code {code}:\n{(run / 'advrec.log').read_text()[-2000:]}")
+        if len(done) < len(events):
+            raise Failure(f"the evaluation was over after {len(done)} of {len(events)} disturbances: it disturbed too little")
+        self._check(run, done)
+
+    def _check(self, run: Path, events: list[str]) -> None:
+        found = rows(run)
+        if found.duplicated(["model", "attack", "tuple_id", "epsilon"]).any():
+            raise Failure("rows are doubled")
+        if not found.equals(self._expected):
+            raise Failure(f"{len(found)} rows, not the {len(self._expected)} of the undisturbed run, bit for bit")
+        sent = Counter(line.split()[2].rstrip(":") for line in (run / "advrec.log").read_text().splitlines() if ": sent, attempt" in line)
+        again = sum(count - 1 for key, count in sent.items() if key.startswith("attacks/"))
+        # A driver takes the blocks of all its actors along; else it is that of one.
+        allowed = sum(ACTORS if event == "driver" else 1 for event in events)
+        if again > allowed:
+            raise Failure(f"{again} blocks were computed again after {events}, at most {allowed} may be")
+        print(f"{len(events)} disturbances ({', '.join(events)}): {len(found)} rows as undisturbed, {again} blocks computed again", flush=True)
+
+    def _start(self, run: Path) -> subprocess.Popen[bytes]:
+        command = [*ADVREC, "evaluate", self._study, "--out", run, "--address", self._cluster.address]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def _until_at_work(self, run: Path, driver: subprocess.Popen[bytes]) -> None:
+        """Wait for a block that is sent to an actor and not back yet, by a line that the log did not have before."""
+        log = run / "advrec.log"
+        before = log.stat().st_size if log.exists() else 0
+        deadline = time.monotonic() + PATIENCE_S
+        while driver.poll() is None and time.monotonic() < deadline:
+            if log.exists() and b": sent, attempt" in log.read_bytes()[before:]:
+                return
+            time.sleep(0.05)
+
+    def _kill_an_actor(self) -> None:
+        # Found by name: with the state API the moment would be over.
+        pids = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if _command(path).startswith("ray::Attacker")]
+        for pid in self._random.sample(pids, min(1, len(pids))):
+            Path(f"/proc/{pid}").exists() and _kill(pid)
+
+    def _replace_a_node(self) -> None:
+        place = self._random.randrange(len(self._nodes))
+        self._cluster.remove_node(self._nodes[place], allow_graceful=False)
+        self._nodes[place] = self._cluster.add_node(num_cpus=1)
+
+
+def rows(run: Path) -> pd.DataFrame:
+    """All rows of a run but for their seconds, in order."""
+    table = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas().drop(columns="seconds")
+    return table.sort_values(["model", "attack", "tuple_id", "epsilon"]).reset_index(drop=True)
+
+
+def _command(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def _kill(pid: int) -> None:
+    try:
+        subprocess.run(["kill", f"-{signal.SIGKILL}", str(pid)], check=False, capture_output=True)
+    except OSError:
+        pass
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--drivers", type=int, default=10)
+    parser.add_argument("--actors", type=int, default=10)
+    parser.add_argument("--nodes", type=int, default=5)
+    parser.add_argument("--per-round", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
+    wanted = parser.parse_args()
+    print(f"seed {wanted.seed}", flush=True)
+    events = ["driver"] * wanted.drivers + ["actor"] * wanted.actors + ["node"] * wanted.nodes
+    random.Random(wanted.seed).shuffle(events)
+    with tempfile.TemporaryDirectory() as directory:
+        chaos = Chaos(Path(directory), wanted.seed)
+        try:
+            for number, start in enumerate(range(0, len(events), wanted.per_round)):
+                chaos.round(number, events[start : start + wanted.per_round])
+        finally:
+            chaos.close()
+
+
+if __name__ == "__main__":
+    main()
