@@ -5,7 +5,11 @@ command is given again until it is done. Its rows must be those of an undisturbe
 twice; and what was computed more than once is at most one block an actor for each disturbance.
 """
 
+from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
+
 import argparse
+import contextlib
+import os
 import random
 import shutil
 import signal
@@ -16,43 +20,34 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
-
 import pandas as pd
 import pyarrow.dataset as ds
-import yaml
 from ray.cluster_utils import Cluster
 
-STUDY = {
-    "name": "chaos",
-    "catalog": {"source": "synthetic", "articles": 132, "image_size": 32},
-    "models": {"unsecured": {"defense": "none", "epochs": 1}},
-    "evaluation": {"tuples": 16, "block": 1, "epsilons": [0.01, 0.05], "attacks": ["pgd-100", "apgd-100"], "examples": 2, "checks": 0},
-    "resources": {"actors": 2, "training_workers": 0},
-}
+from tests.runs import ready_run, write_study
+
+EVALUATION = {"tuples": 16, "block": 1, "attacks": ["pgd-100", "apgd-100"]}
 ACTORS = 2
 PATIENCE_S = 300.0
 MOMENTS_S = (0.5, 4.0)  # between two disturbances
 ADVREC = [sys.executable, "-m", "advrec.cli"]
 
 
-class Failure(AssertionError):
+class DisturbedError(AssertionError):
     """Something was lost, doubled, changed or done too often."""
 
 
 class Chaos:
-    """A study that is prepared, trained and evaluated once without disturbance, and a cluster to disturb it on."""
+    """A study that was evaluated once on one node, without disturbance, and a cluster to disturb it on."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self._random = random.Random(seed)
-        self._study = directory / "chaos.yaml"
-        self._study.write_text(yaml.safe_dump(STUDY))
-        self._base, self._directory = directory / "undisturbed", directory
-        for command in ("prepare", "train"):
-            subprocess.run([*ADVREC, command, self._study, "--out", self._base], check=True, capture_output=True)
-        shutil.copytree(self._base, directory / "trained")
-        subprocess.run([*ADVREC, "evaluate", self._study, "--out", self._base], check=True, capture_output=True)
-        self._expected = rows(self._base)
+        self._directory = directory
+        trained = ready_run(directory / "trained")
+        self._study = write_study(directory / "chaos.yaml", trained, evaluation=EVALUATION)
+        shutil.copytree(trained.directory, directory / "undisturbed")
+        subprocess.run([*ADVREC, "evaluate", self._study, "--out", directory / "undisturbed"], check=True, capture_output=True)
+        self._expected = rows(directory / "undisturbed")
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
 
@@ -60,7 +55,7 @@ class Chaos:
         self._cluster.shutdown()
 
     def round(self, number: int, events: list[str]) -> None:
-        """One evaluation with these disturbances, in order, at random moments. Raises Failure."""
+        """One evaluation with these disturbances, in order, at random moments. Raises DisturbedError."""
         run = self._directory / f"round-{number}"
         shutil.copytree(self._directory / "trained", run)
         driver, done = self._start(run), list[str]()
@@ -84,24 +79,24 @@ class Chaos:
                 break
             driver = self._start(run)
         if code != 0:
-            raise Failure(f"the evaluation ends with exit code {code}:\n{(run / 'advrec.log').read_text()[-2000:]}")
+            raise DisturbedError(f"the evaluation ends with exit code {code}:\n{(run / 'advrec.log').read_text()[-2000:]}")
         if len(done) < len(events):
-            raise Failure(f"the evaluation was over after {len(done)} of {len(events)} disturbances: it disturbed too little")
+            raise DisturbedError(f"the evaluation was over after {len(done)} of {len(events)} disturbances: it disturbed too little")
         self._check(run, done)
 
     def _check(self, run: Path, events: list[str]) -> None:
         found = rows(run)
         if found.duplicated(["model", "attack", "tuple_id", "epsilon"]).any():
-            raise Failure("rows are doubled")
+            raise DisturbedError("rows are doubled")
         if not found.equals(self._expected):
-            raise Failure(f"{len(found)} rows, not the {len(self._expected)} of the undisturbed run, bit for bit")
+            raise DisturbedError(f"{len(found)} rows, not the {len(self._expected)} of the undisturbed run, bit for bit")
         sent = Counter(line.split()[2].rstrip(":") for line in (run / "advrec.log").read_text().splitlines() if ": sent, attempt" in line)
         again = sum(count - 1 for key, count in sent.items() if key.startswith("attacks/"))
         # A driver takes the blocks of all its actors along; else it is that of one.
         allowed = sum(ACTORS if event == "driver" else 1 for event in events)
         if again > allowed:
-            raise Failure(f"{again} blocks were computed again after {events}, at most {allowed} may be")
-        print(f"{len(events)} disturbances ({', '.join(events)}): {len(found)} rows as undisturbed, {again} blocks computed again", flush=True)
+            raise DisturbedError(f"{again} blocks were computed again after {events}, at most {allowed} may be")
+        print(f"killed: {', '.join(events)}; {len(found)} rows as undisturbed, {again} blocks computed again", flush=True)
 
     def _start(self, run: Path) -> subprocess.Popen[bytes]:
         command = [*ADVREC, "evaluate", self._study, "--out", run, "--address", self._cluster.address]
@@ -118,10 +113,10 @@ class Chaos:
             time.sleep(0.05)
 
     def _kill_an_actor(self) -> None:
-        # Found by name: with the state API the moment would be over.
-        pids = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if _command(path).startswith("ray::Attacker")]
-        for pid in self._random.sample(pids, min(1, len(pids))):
-            Path(f"/proc/{pid}").exists() and _kill(pid)
+        """Found by name: with Ray's state API the moment would be over."""
+        attackers = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if _command(path).startswith("ray::Attacker.attack")]
+        with contextlib.suppress(ProcessLookupError, IndexError):  # it ended by itself, or none is at work
+            os.kill(int(self._random.choice(attackers).name), signal.SIGKILL)
 
     def _replace_a_node(self) -> None:
         place = self._random.randrange(len(self._nodes))
@@ -140,13 +135,6 @@ def _command(path: Path) -> str:
         return path.read_text()
     except OSError:  # it has ended meanwhile
         return ""
-
-
-def _kill(pid: int) -> None:
-    try:
-        subprocess.run(["kill", f"-{signal.SIGKILL}", str(pid)], check=False, capture_output=True)
-    except OSError:
-        pass
 
 
 def main() -> None:

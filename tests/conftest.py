@@ -39,12 +39,17 @@ def _one_thread() -> None:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run directory with a prepared catalog of drawn garments. Read only: shared by tests."""
     run = Run(tmp_path_factory.mktemp("prepared"))
+    draw_catalog(run)
+    return run
+
+
+def draw_catalog(run: Run) -> None:
+    """Draw 132 garments and prepare them, in this process."""
     plan = synthetic.plan(132, 7)
     synthetic.write_images(run.directory / "synthetic", plan.entries)
     synthetic.write_annotations(run.directory / "synthetic", plan)
     spec = CatalogSpec(source="deepfashion", root=str(run.directory / "synthetic"), image_size=32)
     prepare_alone(run, spec, deepfashion.read(str(spec.root), spec))
-    return run
 
 
 def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Decision:
