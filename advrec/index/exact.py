@@ -85,9 +85,9 @@ class ExactIndex:
         if not np.isfinite(candidates).all() or not candidates.any(axis=1).all():
             raise ValueError("a candidate's embedding is zero or not finite: it has no cosine distance")
         own = pair_distances(self.embeddings[target_ids], candidates)
-        # Rounded outwards: what is within 1e-6 lies within these, too.
-        low = np.nextafter((own - RECOUNT_WITHIN).astype(np.float32), np.float32(-np.inf))
-        high = np.nextafter((own + RECOUNT_WITHIN).astype(np.float32), np.float32(np.inf))
+        # Both sets compare with the same float32, so nothing falls between them; and since no float32 lies between a bound and the float32
+        # next to it, rounding takes no distance that is within 1e-6 out of what is recounted.
+        low, high = (own - RECOUNT_WITHIN).astype(np.float32), (own + RECOUNT_WITHIN).astype(np.float32)
         ranks = np.ones(len(target_ids), dtype=np.int32)
         for rows, first, distances in self._tiles(target_ids, attack_ids):
             nearer = distances < low[rows, None]

@@ -1,5 +1,6 @@
 """Ranks against a naive loop, with ties, with an image farther than all, and against the definition."""
 
+import contextlib
 import itertools
 import tracemalloc
 from unittest.mock import patch
@@ -127,17 +128,34 @@ def test_ties_are_ties_in_any_order_of_memory():
     assert (ExactIndex(np.asfortranarray(embeddings)).ranks(targets, attacks, embeddings[same]) == ranks).all()
 
 
+@contextlib.contextmanager
+def peak_below(mib):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < mib * 2**20
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_catalog_of_equal_articles_is_recounted_in_little_memory():
-    embeddings = np.ones((20_000, 64), dtype=np.float32)
     candidates = np.ones((4, 64), dtype=np.float32)
     candidates[::2, 0] += 1e-3  # farther than all others by less than float32 resolves
-    index = ExactIndex(embeddings)
-    tracemalloc.start()
-    ranks = index.ranks(np.arange(4), np.arange(4) + 9, candidates)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    index = ExactIndex(np.ones((20_000, 64), dtype=np.float32))
+    with peak_below(4):  # 41, were all pairs of a row taken to float64 at once
+        ranks = index.ranks(np.arange(4), np.arange(4) + 9, candidates)
     assert ranks.tolist() == [19_999, 1, 19_999, 1]
-    assert peak < 4 * 2**20  # 41 MiB, were all pairs of a row taken to float64 at once
+
+
+def test_distances_are_held_a_tile_at_a_time():
+    embeddings = np.random.default_rng(6).normal(size=(20_000, 8)).astype(np.float32)
+    index, targets, attacks = ExactIndex(embeddings), np.arange(1000), np.arange(1000) + 1
+    with peak_below(16):  # 78, were the distances of 512 rows held to all articles
+        index.ranks(targets, attacks, embeddings[attacks])
+    with peak_below(16):
+        index.nearest_distances(targets, attacks)
+    with peak_below(32):  # ids of 8 bytes are sorted
+        index.top_k(targets, 10)
 
 
 def test_top_k_equals_sorting_and_leaves_the_article_out():
