@@ -21,7 +21,7 @@ from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
-from advrec.model.memory import keep_freed
+from advrec.model.memory import give_back, keep_freed
 
 T = TypeVar("T")
 
@@ -79,9 +79,11 @@ class Attacker:
         method = registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
         other = None if source is None else self._recommender(source)
         recommender = self._recommender(model)
-        return fitting(
+        outcomes = fitting(
             lambda batch: evaluate_block(recommender, method, dataclasses.replace(block, batch=batch), other, self._device), block.batch
         )
+        give_back()
+        return outcomes
 
     def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
         """What health.measure says of a model on prepared images."""

@@ -11,7 +11,7 @@ KEEP = 2**31 - 1
 def keep_freed() -> None:
     """Tell glibc's allocator to keep what is freed, for the rest of this process; elsewhere nothing happens.
 
-    Call it in processes that attack or train, before the first step: their memory stays at its peak, which the batch sets.
+    Call it in processes that attack or train, before the first step: their memory stays at its peak, which the batch sets, until `give_back`.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -19,3 +19,10 @@ def keep_freed() -> None:
     libc.mallopt(M_MMAP_MAX, 0)
     libc.mallopt(M_TRIM_THRESHOLD, KEEP)
     libc.mallopt(M_TOP_PAD, 64 * 2**20)
+
+
+def give_back() -> None:
+    """Give what is free to the kernel now. Between pieces of work: batches of ever other sizes leave the heap in pieces, and what is
+    kept would grow from one piece to the next."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

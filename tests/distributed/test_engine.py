@@ -2,12 +2,15 @@
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
 from advrec.distributed import engine
+from advrec.errors import AdvrecError
 
 
 class Worker:
@@ -22,6 +25,12 @@ class Worker:
 
     def poison(self):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait_for(self, flag):
+        deadline = time.monotonic() + 60
+        while not os.path.exists(flag):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def raise_an_error(self):
         raise ValueError("no such thing")
@@ -71,6 +80,50 @@ def test_hopeless_units_are_set_aside_with_the_reason_while_others_finish(cluste
     assert set_aside["error"] == "ValueError: no such thing (3 attempts)"
     assert "died" in set_aside["poison"]
     assert "3 attempts" in set_aside["poison"]
+
+
+def test_what_is_given_up_on_is_told_at_once(cluster, tmp_path):
+    told = []
+    units = [unit("poison", "poison"), *(unit(str(n), "wait_for", str(tmp_path / "told")) for n in range(2))]
+
+    def on_set_aside(given_up, reason):
+        told.append(given_up.key)
+        (tmp_path / "told").touch()  # the others end after it
+
+    with engine.Pool(start, 2) as pool:
+        assert list(pool.run(units, lambda unit, result: told.append(unit.key), on_set_aside)) == ["poison"]
+    assert told[0] == "poison"
+    assert sorted(told[1:]) == ["0", "1"]
+
+
+def test_an_actor_without_a_place_holds_no_work(cluster):
+    """Two cores, three actors: the third never starts, and nothing waits for it."""
+    results, set_aside = run(*(unit(str(n), "square", n) for n in range(6)), actors=3)
+    assert results == {str(n): n * n for n in range(6)}
+    assert set_aside == {}
+
+
+def test_work_waits_for_a_node_that_comes_later(cluster):
+    def start_elsewhere():
+        return ray.remote(Worker).options(num_cpus=1, resources={"late": 1}, max_restarts=0).remote()
+
+    threading.Timer(3, lambda: late.append(cluster.add_node(num_cpus=1, resources={"late": 1}))).start()
+    late, results = [], []
+    with engine.Pool(start_elsewhere, 2) as pool:
+        pool.run([unit(str(n), "square", n) for n in range(4)], lambda unit, result: results.append(result))
+    assert sorted(results) == [0, 1, 4, 9]
+    cluster.remove_node(late[0])
+
+
+def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
+    class Broken(Worker):
+        def __init__(self):
+            raise ImportError("no module named shop")
+
+    with pytest.raises(AdvrecError, match="processes do not start"), engine.Pool(
+        lambda: ray.remote(Broken).options(num_cpus=1, max_restarts=0).remote(), 2
+    ) as pool:
+        pool.run([unit("a", "square", 1)], lambda unit, result: None)
 
 
 def test_a_pool_is_used_for_several_runs(cluster):
