@@ -13,10 +13,15 @@ import yaml
 from ray.autoscaler._private import util
 from ray.autoscaler._private.kuberay import autoscaling_config
 
+from advrec import cli
+from advrec.config import load
+from advrec.distributed import placement
+from advrec.errors import AdvrecError
+
+ROOT = Path(__file__).parent.parent
 SCHEMA = yaml.safe_load((Path(__file__).parent / "kuberay-schema.yaml").read_text())
 SHARED = "/shared"
 TOKEN = "~/.ray/auth_token"
-WORKER = "advrec_worker"
 MATRIX_GI = 300_000 * 1280 * 4 / 2**30
 """A matrix of embeddings as large as DeepFashion's, in GiB: an object store must hold two (a transfer attack has two models)."""
 PROVIDER_KEYS = {
@@ -66,9 +71,8 @@ def _launcher_rules(config: dict[str, Any]) -> Iterator[str]:
 def _worker_type(place: str, node_type: dict[str, Any], most: int) -> Iterator[str]:
     if not 0 == node_type.get("min_workers") <= node_type.get("max_workers", most) <= most:
         yield f"{place}: 0 = min_workers <= max_workers <= {most} does not hold"
-    for resource in ("GPU", WORKER):
-        if node_type.get("resources", {}).get(resource, 0) < 1:
-            yield f"{place}.resources: has no {resource}"
+    if node_type.get("resources", {}).get("GPU", 0) < 1:
+        yield f"{place}.resources: has no GPU"
 
 
 def _start(place: str, config: dict[str, Any], head_idle_by_flag: bool = False) -> Iterator[str]:
@@ -103,17 +107,40 @@ def manifest_faults(manifest: dict[str, Any], claim: str, ray_floor: tuple[int, 
     spec = manifest["spec"]
     if kind == "RayCluster":
         return list(_cluster_rules("$.spec", spec, claim, ray_floor))
-    return [*_job_rules(spec), *_cluster_rules("$.spec.rayClusterSpec", spec["rayClusterSpec"], claim, ray_floor)]
+    cluster = spec["rayClusterSpec"]
+    faults = list(_cluster_rules("$.spec.rayClusterSpec", cluster, claim, ray_floor))
+    return faults + [f"$.spec.entrypoint: {fault}" for fault in study_faults(spec["entrypoint"], most_nodes(autoscaler_types(cluster)))]
 
 
-def _job_rules(spec: dict[str, Any]) -> Iterator[str]:
-    words = spec["entrypoint"].split()
-    out = words[words.index("--out") + 1] if "--out" in words[:-1] else ""
-    if not out.startswith(f"{SHARED}/"):
-        yield f"$.spec.entrypoint: --out {out or 'is missing and'} does not lie below {SHARED}: results would go with the pod"
-    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
-    if words[:2] != ["python", "/advrec/cluster/workers.py"] or not 1 <= int(words[2]) <= group["maxReplicas"]:
-        yield f"$.spec.entrypoint: does not ask for 1 to {group['maxReplicas']} workers first"
+def study_faults(command: str, nodes: list[dict[str, float]]) -> Iterator[str]:
+    """Faults of a command that runs a study on a cluster which is empty at first and has `nodes` at most."""
+    python, script, *arguments = command.split()
+    if (python, script.removeprefix("/advrec/")) != ("python", "jobs/study.py"):
+        yield "does not run jobs/study.py"
+        return
+    parsed = cli._parser().parse_args(["study", *arguments])
+    if not str(parsed.out).startswith(f"{SHARED}/"):
+        yield f"--out {parsed.out} does not lie below {SHARED}: results would go with the pod"
+    try:
+        resources = load(ROOT / str(parsed.study).removeprefix("/advrec/"), parsed.set).resources
+        for rule in (placement.place, placement.place_training):
+            if not rule(resources, [], grows=True)[1]:
+                yield f"{rule.__name__}: cores would do the work, for no GPUs are asked for"
+            rule(resources, nodes, grows=False)
+    except AdvrecError as error:
+        yield str(error)
+
+
+def autoscaler_types(spec: dict[str, Any]) -> dict[str, Any]:
+    """The types of nodes of a RayCluster, as Ray's autoscaler reads them."""
+    cluster = {"metadata": {"name": "advrec", "namespace": "default"}, "spec": spec}
+    types: dict[str, Any] = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
+    return types
+
+
+def most_nodes(types: dict[str, Any]) -> list[dict[str, float]]:
+    """What the nodes have when as many are there as may come."""
+    return [kind["resources"] for kind in types.values() for _ in range(kind.get("max_workers", 0))]
 
 
 def _cluster_rules(place: str, spec: dict[str, Any], claim: str, ray_floor: tuple[int, ...]) -> Iterator[str]:
@@ -125,15 +152,6 @@ def _cluster_rules(place: str, spec: dict[str, Any], claim: str, ray_floor: tupl
         yield from _pod_rules(f"{name}.template.spec", group["template"]["spec"], claim, spec["rayVersion"])
         if "maxReplicas" in group and not group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
             yield f"{name}: minReplicas <= replicas <= maxReplicas does not hold"
-    try:
-        cluster = {"metadata": {"name": "advrec", "namespace": "default"}, "spec": spec}
-        types = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
-    except (ValueError, KeyError, AssertionError) as error:
-        yield f"{place}: Ray's autoscaler cannot read it ({error})"
-        return
-    for name, node_type in types.items():
-        if name != "headgroup" and node_type["resources"].get(WORKER) != 1:
-            yield f"{place}.workerGroupSpecs: {name} has not one {WORKER}"
 
 
 def _pod_rules(place: str, pod: dict[str, Any], claim: str, ray_version: str) -> Iterator[str]:

@@ -1,20 +1,16 @@
 """The files in cluster/ say what they must, rely on nothing that this Ray does not have, and a broken one is caught, by its place."""
 
-import importlib.util
 import json
 import re
 import shlex
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 from ray.scripts import scripts
 
-from tests import cluster_rules
-from tests.cluster_rules import launcher_faults, manifest_faults, start_flags
+from tests.cluster_rules import ROOT, autoscaler_types, launcher_faults, manifest_faults, most_nodes, start_flags, study_faults
 
-ROOT = Path(__file__).parent.parent
 CLUSTER = ROOT / "cluster"
 LAUNCHERS = AWS, LOCAL = ["aws.yaml", "on-premises.yaml"]
 MANIFESTS = RAYCLUSTER, JOB, CLAIM = ["kuberay-cluster.yaml", "kuberay-job.yaml", "kuberay-results.yaml"]
@@ -69,7 +65,7 @@ LAUNCHER_MUTANTS = {
     "head given CPUs": (AWS, "available_node_types head resources CPU", 8, "available_node_types.head.resources"),
     "minimum above maximum": (AWS, "available_node_types gpu min_workers", 9, "min_workers"),
     "workers that stay": (AWS, "available_node_types gpu min_workers", 1, "available_node_types.gpu"),
-    "workers that cannot be asked for": (AWS, "available_node_types gpu resources advrec_worker", None, "gpu.resources"),
+    "workers without GPU": (AWS, "available_node_types gpu resources GPU", None, "gpu.resources"),
     "a port opened": (AWS, "provider security_group IpPermissions", [{"FromPort": 8265}], "provider.security_group"),
     "token not copied": (AWS, "file_mounts ~/.ray/auth_token", None, "file_mounts"),
     "no shared volume": (AWS, "setup_commands 1", replace("/shared", "/share"), "setup_commands"),
@@ -95,8 +91,7 @@ MANIFEST_MUTANTS = {
     "workers that stay": (JOB, f"{WORKERS} minReplicas", 1, "workerGroupSpecs[0].minReplicas"),
     "more than the maximum": (JOB, f"{WORKERS} replicas", 9, "workerGroupSpecs[0]: minReplicas"),
     "workers without GPU": (JOB, f"{WORKERS} {POD} containers 0 resources limits nvidia.com/gpu", None, "resources.limits"),
-    "resources badly quoted": (JOB, f"{WORKERS} rayStartParams resources", "{advrec_worker: 1}", "autoscaler cannot read"),
-    "not what workers.py asks for": (JOB, f"{WORKERS} rayStartParams resources", '"{}"', "advrec_worker"),
+    "workers that count wrong": (JOB, f"{WORKERS} rayStartParams num-gpus", "4", "rayStartParams"),
     "no memory volume": (JOB, f"{WORKERS} {POD} volumes", lambda old: old[1:], "workerGroupSpecs[0].template.spec: no memory"),
     "memory volume not mounted": (JOB, f"{HEAD} {POD} containers 0 volumeMounts 0", None, "headGroupSpec.template.spec: no memory"),
     "memory volume on disk": (JOB, f"{HEAD} {POD} volumes 0 emptyDir medium", None, "headGroupSpec.template.spec.volumes[0]"),
@@ -104,9 +99,18 @@ MANIFEST_MUTANTS = {
     "results elsewhere": (JOB, f"{WORKERS} {POD} containers 0 volumeMounts 1 mountPath", "/results", "workerGroupSpecs[0]"),
     "another claim": (JOB, f"{HEAD} {POD} volumes 1 persistentVolumeClaim claimName", "other", "headGroupSpec"),
     "relative --out": (JOB, "spec entrypoint", replace("--out /shared/results", "--out results"), "$.spec.entrypoint: --out"),
-    "no --out": (JOB, "spec entrypoint", replace("--out /shared/results/demo", ""), "$.spec.entrypoint: --out is missing"),
+    "no --out": (JOB, "spec entrypoint", replace("--out /shared/results/demo", ""), "$.spec.entrypoint: --out"),
     "--out on no volume": (JOB, "spec entrypoint", replace("--out /shared", "--out /tmp"), "$.spec.entrypoint: --out"),
-    "no workers asked for": (JOB, "spec entrypoint", replace("/advrec/cluster/workers.py 2 python", ""), "$.spec.entrypoint"),
+    "another script": (JOB, "spec entrypoint", replace("jobs/study.py", "jobs/studies.py"), "$.spec.entrypoint: does not run"),
+    "no such study": (JOB, "spec entrypoint", replace("demo.yaml", "dmo.yaml"), "$.spec.entrypoint"),
+    "no such key": (JOB, "spec entrypoint", replace("resources.actors", "resources.actor"), "$.spec.entrypoint"),
+    "no actors asked for": (JOB, "spec entrypoint", replace("--set resources.actors=4", ""), "set resources.actors to a number"),
+    "no trainers asked for": (JOB, "spec entrypoint", replace("--set resources.training_workers=4", ""), "to a number"),
+    "no GPUs asked for": (JOB, "spec entrypoint", replace("--set resources.gpus_per_actor=1", ""), "entrypoint: place: cores"),
+    "trainers on cores": (JOB, "spec entrypoint", replace("gpus_per_actor=1", "gpus_per_actor=0"), "entrypoint: place_training: cores"),
+    "actors above maxReplicas": (JOB, "spec entrypoint", replace("actors=4", "actors=9"), "9 processes"),
+    "trainers above maxReplicas": (JOB, "spec entrypoint", replace("workers=4", "workers=9"), "9 processes"),
+    "maxReplicas below actors": (JOB, f"{WORKERS} maxReplicas", 3, "there is room for 3"),
     "image of another Ray": (JOB, f"{HEAD} {POD} containers 0 image", replace("2.60", "2.59"), "headGroupSpec"),
     "Ray too old": (RAYCLUSTER, "spec rayVersion", "2.55.1", "$.spec.rayVersion"),
     "privileged": (JOB, f"{WORKERS} {POD} containers 0 securityContext", {"privileged": True}, "securityContext"),
@@ -137,12 +141,14 @@ def test_the_files_agree():
         assert f"'ray[default]=={ray}'" in load(name)["setup_commands"][-1]
 
 
-def test_workers_py_asks_for_the_resource_that_the_files_give():
-    spec = importlib.util.spec_from_file_location("workers", CLUSTER / "workers.py")
-    workers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(workers)
-    assert workers.WORKER == cluster_rules.WORKER
-    assert [workers.main(arguments) for arguments in ([], ["2"], ["0", "true"], ["two", "true"])] == [2, 2, 2, 2]
+WAYS = {"AWS": load(AWS)["available_node_types"], "Kubernetes": autoscaler_types(load(RAYCLUSTER)["spec"])}
+
+
+@pytest.mark.parametrize(("way", "types"), WAYS.items(), ids=WAYS)
+def test_the_readme_asks_for_as_many_as_may_come(way, types):
+    (section,) = [section for section in README.split("\n## ") if section.startswith(f"{way}\n")]
+    (command,) = re.findall(r"-- (python .*)", section)
+    assert list(study_faults(command, most_nodes(types))) == []
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
