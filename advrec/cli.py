@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from advrec import config, overview, study
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.store import Run
 
 INTERRUPTED = 130
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nadvrec: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
+    except pa.ArrowInvalid as error:
+        print(f"advrec: a table of the run cannot be read ({first_line(error)}); restore it, or name another --out", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         return 1
     except OSError as error:

@@ -78,6 +78,19 @@ def test_a_pickle_named_by_a_study_is_not_executed(run, tmp_path, capsys, marker
 
 
 @pytest.mark.parametrize("save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"])
+def test_a_pickle_in_torchs_cache_is_not_executed(run, tmp_path, capsys, marker, monkeypatch, save):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    cached.parent.mkdir(parents=True)
+    save(cached, Malicious(marker))
+    models = {"evil": {"defense": "none", "weights": "imagenet"}}
+    code, sentence = refused(capsys, "train", study_file(tmp_path, models=models), "--out", str(run.directory))
+    assert not marker.exists()
+    assert code == 1
+    assert "the ImageNet weights of mobilenet_v2 cannot be loaded" in sentence
+
+
+@pytest.mark.parametrize("save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"])
 def test_a_pickle_as_a_models_weights_is_not_executed(run, tmp_path, capsys, marker, save):
     run.model("unsecured").mkdir(parents=True)
     save(run.weights("unsecured"), Malicious(marker))
@@ -102,6 +115,13 @@ def test_a_pickle_as_a_table_is_not_executed(tmp_path, marker, place, read):
     with pytest.raises(pa.ArrowInvalid):
         read(run)
     assert not marker.exists()
+
+
+def test_a_table_that_is_none_is_said_in_one_sentence(run, tmp_path, capsys):
+    run.catalog.write_bytes(b"no table")
+    code, sentence = refused(capsys, "recommend", study_file(tmp_path), "0", "--model", "unsecured", "--out", str(run.directory))
+    assert code == 1
+    assert "a table of the run cannot be read" in sentence
 
 
 def test_yaml_makes_no_objects(tmp_path, capsys, marker):

@@ -44,7 +44,7 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
     has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {len(nodes)} nodes"
     if wanted == "auto":
         if not room:
-            later = "; set resources.actors to a number, and training_workers, to wait for nodes that an autoscaler starts" if grows else ""
+            later = "; set resources.actors and training_workers to numbers to wait for nodes that an autoscaler starts" if grows else ""
             raise AdvrecError(f"there is no room for one process of {each}: {has}{later}")
         return Placement(room, gpus, cpus)
     if wanted > room and not grows:

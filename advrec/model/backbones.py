@@ -63,16 +63,18 @@ def last_linear(network: nn.Module) -> str | None:
 
 
 def _load(name: str, imagenet: bool) -> Any:
+    network = torchvision.models.get_model(name, weights=None)
+    if not imagenet:
+        return network
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        return torchvision.models.get_model(name, weights=_weights(imagenet))
+        # As get_model would, but without running a pickle that somebody put into the cache.
+        network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        return network
     # URLError is an OSError: torch.hub could not download; RuntimeError and the rest: what it downloaded, or found, is not the file.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        file = torchvision.models.get_model_weights(name)[_weights(imagenet)].url.rpartition("/")[2]
+        file = weights.url.rpartition("/")[2]
         raise AdvrecError(
             f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); put torchvision's {file} into "
             f"{torch.hub.get_dir()}/checkpoints, or name such a file in weights, or set weights: none"
         ) from None
-
-
-def _weights(imagenet: bool) -> str | None:
-    return "IMAGENET1K_V1" if imagenet else None

@@ -11,7 +11,7 @@ KEEP = 2**31 - 1
 def keep_freed() -> None:
     """Tell glibc's allocator to keep what is freed, for the rest of this process; elsewhere nothing happens.
 
-    Call it in processes that attack or train, before the first step: their memory stays at its peak, which the batch sets, until `give_back`.
+    Call it in processes that attack or train, before the first step: their memory stays at its peak until `give_back`; the batch sets it.
     """
     if platform.libc_ver()[0] != "glibc":
         return

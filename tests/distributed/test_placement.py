@@ -41,7 +41,7 @@ def test_more_than_there_is_room_for_is_refused_here_and_waited_for_on_a_cluster
 
 def test_auto_where_nothing_is_there_yet_says_what_to_set():
     for where in (place, place_preparation, place_training):
-        with pytest.raises(AdvrecError, match=r"no room for one process .* set resources.actors to a number"):
+        with pytest.raises(AdvrecError, match=r"no room for one process .* set resources.actors and training_workers to numbers"):
             where(ResourcesSpec(), [DRIVER_ONLY], grows=True)
 
 
