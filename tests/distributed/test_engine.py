@@ -107,12 +107,20 @@ def test_work_waits_for_a_node_that_comes_later(cluster):
     def start_elsewhere():
         return ray.remote(Worker).options(num_cpus=1, resources={"late": 1}, max_restarts=0).remote()
 
-    threading.Timer(3, lambda: late.append(cluster.add_node(num_cpus=1, resources={"late": 1}))).start()
-    late, results = [], []
-    with engine.Pool(start_elsewhere, 2) as pool:
-        pool.run([unit(str(n), "square", n) for n in range(4)], lambda unit, result: results.append(result))
+    results = []
+
+    def work():
+        with engine.Pool(start_elsewhere, 2) as pool:
+            pool.run([unit(str(n), "square", n) for n in range(4)], lambda unit, result: results.append(result))
+
+    working = threading.Thread(target=work)
+    working.start()
+    time.sleep(2)
+    assert results == []
+    late = cluster.add_node(num_cpus=1, resources={"late": 1})
+    working.join(60)
+    cluster.remove_node(late)
     assert sorted(results) == [0, 1, 4, 9]
-    cluster.remove_node(late[0])
 
 
 def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
