@@ -86,7 +86,7 @@ def test_a_model_that_cannot_recommend_is_set_aside_and_the_others_are_evaluated
     ended = advrec("evaluate", study, "--out", run, cwd=tmp_path)
     assert ended.returncode == 3, ended.stderr
     reasons = json.loads((run / "set_aside.json").read_text())
-    assert {key.split("/")[1] for key in reasons} == {"dead"}
+    assert all("dead" in key for key in reasons), "of the other model only what is made on the dead one"
     assert "health/dead" in reasons
     assert all("zero or not finite" in reason for reason in reasons.values())
     assert set(rows(run).model) == {"unsecured"}

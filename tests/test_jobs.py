@@ -42,10 +42,11 @@ class Nodes:
         unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = unset | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_ADDRESS": self.url}
         head = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--metrics-export-port={self.metrics}", "--num-cpus=0"]
-        head += [f"--temp-dir={directory}", f"--dashboard-agent-listen-port={agents[0]}"]
+        head += [f"--temp-dir={directory}/head", f"--dashboard-agent-listen-port={agents[0]}"]
         self.processes = [self.start(*head)]
         self.wait_until(lambda: self.status(self.token) == 200)
-        node = [f"--address=127.0.0.1:{port}", "--num-cpus=2", f"--dashboard-agent-listen-port={agents[1]}"]
+        # A directory of its own, as on a machine of its own: in a common one both would unpack a job's files into the same place.
+        node = [f"--address=127.0.0.1:{port}", "--num-cpus=2", f"--dashboard-agent-listen-port={agents[1]}", f"--temp-dir={directory}/node"]
         self.processes.append(self.start(*node))
         self.wait_until(lambda: self.submit("true").returncode == 0)  # an agent that takes jobs
 
@@ -78,9 +79,12 @@ class Nodes:
 
     def stop(self):
         for process in reversed(self.processes):
-            os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
         for process in self.processes:
-            process.wait(30)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what is left of it
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def checkout(tmp_path_factory):
     for name in ("advrec", "jobs"):
         shutil.copytree(REPOSITORY / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
     run = ready_run(directory.with_name(f"{directory.name}-run"))
-    write_study(directory / "study.yaml", run, evaluation={"attacks": ["pgd-200"], "block": 1})
+    write_study(directory / "study.yaml", run, evaluation={"attacks": ["pgd-500"], "block": 1})
     return directory, run.directory
 
 
@@ -126,7 +130,7 @@ def test_a_job_whose_driver_is_killed_goes_on_when_it_is_submitted_again(nodes, 
     command = (sys.executable, "jobs/evaluate.py", "study.yaml", "--out", run)
     assert nodes.submit(*command, working_dir=directory, wait=False).returncode == 0
     nodes.wait_until(lambda: len(blocks(run)) >= 2)
-    nodes.wait_until(lambda: "ray_advrec_tuples" in metrics(nodes))
+    nodes.wait_until(lambda: "ray_advrec_tuples_total" in metrics(nodes))
     kill_driver(run)
     finished = blocks(run)
     assert len(finished) < 12, "the kill came too late to show anything"
