@@ -114,9 +114,10 @@ class Chaos:
 
     def _kill_an_actor(self) -> None:
         """Found by name: with Ray's state API the moment would be over."""
-        attackers = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if _command(path).startswith("ray::Attacker.attack")]
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _command(path).startswith("ray::Attacker.attack")]
+        mine = [pid for pid in pids if self._cluster.address in _command(Path(f"/proc/{_parent(pid)}"))]
         with contextlib.suppress(ProcessLookupError, IndexError):  # it ended by itself, or none is at work
-            os.kill(int(self._random.choice(attackers).name), signal.SIGKILL)
+            os.kill(self._random.choice(mine), signal.SIGKILL)
 
     def _replace_a_node(self) -> None:
         place = self._random.randrange(len(self._nodes))
@@ -130,11 +131,19 @@ def rows(run: Path) -> pd.DataFrame:
     return table.sort_values(["model", "attack", "tuple_id", "epsilon"]).reset_index(drop=True)
 
 
-def _command(path: Path) -> str:
+def _command(process: Path) -> str:
     try:
-        return path.read_text()
+        return (process / "cmdline").read_text()
     except OSError:  # it has ended meanwhile
         return ""
+
+
+def _parent(pid: int) -> int:
+    """Of an actor: its node's raylet, whose command line names the cluster."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def main() -> None:
