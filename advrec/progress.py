@@ -39,7 +39,7 @@ class Progress:
         self._worked += units if work is None else work
         now = time.monotonic()
         line = now - self._last >= LINE_EVERY_S or self.done >= self.total
-        self._show(f"{self.text(now)}{', ' + note if note else ''}", line=line)
+        self._show(self.text(now), note, line=line)
         if line:
             self._last = now
 
@@ -62,23 +62,23 @@ class Progress:
 
     def _open_bar(self) -> Any:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        columns = (SpinnerColumn(), BarColumn(bar_width=20), TextColumn("{task.description}", markup=False))
-        bar = Bar(*columns, console=Console(file=self._stream))
+        bar = Bar(BarColumn(bar_width=16), TextColumn("{task.description}", markup=False), console=Console(file=self._stream))
         self._task = bar.add_task("", total=self.total, completed=self.done)
         bar.start()
         return bar
 
-    def _show(self, text: str, *, line: bool = True) -> None:
-        """On the bar always, as a line where `line`."""
+    def _show(self, text: str, note: str = "", *, line: bool = True) -> None:
+        """Beside the bar always, the note below it; as one line where `line`."""
+        whole = f"{text}, {note}" if note else text
         if line:
-            log.info("%s", text)
+            log.info("%s", whole)
         if self._bar:
-            self._bar.update(self._task, description=text, completed=self.done)
+            self._bar.update(self._task, description=f"{text}\n{note}" if note else text, completed=self.done)
         elif line:
-            print(text, file=self._stream, flush=True)
+            print(whole, file=self._stream, flush=True)
 
 
 def duration(seconds: float) -> str:
