@@ -190,7 +190,7 @@ class EvaluationSpec(Strict):
 
 
 class ResourcesSpec(Strict):
-    """What may change from machine to machine without changing a row of results, but for cpus_per_actor."""
+    """What may change from machine to machine without changing a row of results, but for cpus_per_actor and whether GPUs are used."""
 
     actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes that attack; auto: as many as there is room for, which is one a GPU, else one a core."""

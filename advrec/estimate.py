@@ -1,7 +1,9 @@
 """How long an evaluation takes and what memory its processes need, from a gradient step that is timed here."""
 
+import csv
 import os
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,6 @@ from advrec.attacks import registry
 from advrec.attacks.objective import CosineDistance, evaluate
 from advrec.config import OwnModel, Study
 from advrec.distributed.placement import Placement, place
-from advrec.errors import AdvrecError
 from advrec.evaluation import cells
 from advrec.evaluation.cells import Cell
 from advrec.model import checkpoint, own
@@ -48,14 +49,12 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
     Args:
         nodes: of each machine its resources, CPU and GPU.
         grows: whether nodes may come later.
+
+    Raises:
+        AdvrecError: they have no room for the study's actors.
     """
-    try:
-        placement = place(study.resources, nodes, grows=grows)
-    except AdvrecError as error:
-        return [f"estimate  {error}"]
+    placement = place(study.resources, nodes, grows=grows)
     tuples = _tuples(run, study)
-    if tuples is None:
-        return ["estimate  the study's tuples are a file: run again when they are there, after the first evaluation"]
     lines, whole = [], 0.0
     articles = pq.read_metadata(run.catalog).num_rows if run.catalog.exists() else None
     for model in study.models:
@@ -75,23 +74,26 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
         for cell, missing in left.items():
             seconds = block_seconds(study, cell, step)
             blocks = f"{missing} blocks of {study.evaluation.block} tuples at {len(cell.epsilons)} budgets"
-            at_most = "" if cell.attack.stop == "never" and not cell.attack.nested else "at most "
+            at_most = "about " if cell.attack.stop == "never" and not cell.attack.nested else "up to about "
             if cell.part == "attacks":
                 lines.append(f"          {model} {cell.attack.name}: {blocks}, {at_most}{duration(seconds)} a block{_long(study, seconds)}")
             whole += missing * seconds
     if not lines:
         return []
     plural = "process" if placement.actors == 1 else "processes"
-    where = f"{placement.actors} {plural} of {placement.cpus} {'core' if placement.cpus == 1 else 'cores'}"
-    share = f" and {placement.gpus:g} of a GPU" if placement.gpus else ""
     on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
-    return [*lines, f"estimate  about {duration(whole / placement.actors)} at most in {where}{share} each, on {on}"]
+    which = f"{placement.actors} {plural} of {placement.each} each, on {on}"
+    slower = "side by side they may be slower than the one timed"
+    return [*lines, f"estimate  up to about {duration(whole / placement.actors)} in {which}; {slower}"]
 
 
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     """Of a whole block, if nothing stops an attack: its gradient steps, at the rate of one that was timed."""
     images = study.evaluation.block * len(cell.epsilons)
-    return images * (registry.most_steps(cell.attack.attack, cell.attack.restarts) + registry.FORWARD) * step.seconds / step.batch
+    steps = registry.most_steps(cell.attack.attack, cell.attack.restarts)
+    if cell.attack.nested and cell.attack.attack != "auto":
+        steps *= 2  # where going on from the smaller budget does not solve it, it begins afresh
+    return images * (steps + registry.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
 
 
 def measure(network: Network, study: Study, placement: Placement) -> Step:
@@ -132,10 +134,14 @@ def this_machine() -> list[dict[str, float]]:
     return [{"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}]
 
 
-def _tuples(run: Run, study: Study) -> int | None:
+def _tuples(run: Run, study: Study) -> int:
+    wanted = study.evaluation.tuples
     if run.tuples.exists():
         return int(pq.read_metadata(run.tuples).num_rows)
-    return study.evaluation.tuples if isinstance(study.evaluation.tuples, int) else None
+    if isinstance(wanted, int):
+        return wanted
+    with Path(wanted).open(newline="", encoding="utf-8-sig") as handle:
+        return sum(1 for _ in csv.DictReader(handle))
 
 
 def _network(run: Run, study: Study, model: str) -> Network:

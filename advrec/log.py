@@ -9,8 +9,14 @@ from pathlib import Path
 
 
 class _File(logging.FileHandler):
+    """A log that cannot be written, on a full disk, stops no work: what writes results says so."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """A log that cannot be written, on a full disk, stops no work: what writes results says so."""
+        pass
 
 
 class _Screen(logging.Handler):

@@ -55,6 +55,13 @@ class Progress:
             left = f"{duration((self._work - self._worked) * elapsed / self._worked)} left"
         return f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}"
 
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Whatever happened: a bar that stays open would keep the terminal's cursor."""
+        self.close()
+
     def close(self) -> None:
         if self._bar:
             self._bar.stop()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fsspec.implementations.local import LocalFileSystem
+
 from advrec.catalog import files
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.progress import Progress
@@ -24,15 +26,17 @@ def push(run: Run, url: str) -> int:
     filesystem, base = files.filesystem(url)
     base = base.rstrip("/")
     try:
-        there = {path.removeprefix(f"{base}/") for path in map(str, filesystem.find(base))} if filesystem.exists(base) else set()
+        there = {str(path).removeprefix(f"{base}/") for path in files.as_os_error(filesystem.find, base)}
         if alien := sorted(there - set(names)):
             raise ConfigError(f"{url} holds files that are not of {run.directory}, as {alien[0]}; name an empty place")
-        progress = Progress(f"push to {url}", len(names), "files")
-        for name in names:
-            filesystem.makedirs(f"{base}/{name}".rpartition("/")[0], exist_ok=True)
-            filesystem.put_file(str(run.directory / name), f"{base}/{name}")
-            progress.advance(1)
-        progress.close()
+        if run.study.name in there:  # of an earlier push: until this one is over, the place holds no whole run
+            files.as_os_error(filesystem.rm_file, f"{base}/{run.study.name}")
+        with Progress(f"push to {url}", len(names), "files") as progress:
+            for name in names:
+                if isinstance(filesystem, LocalFileSystem):  # elsewhere there are no directories, or they are made
+                    filesystem.makedirs(f"{base}/{name}".rpartition("/")[0], exist_ok=True)
+                files.as_os_error(filesystem.put_file, str(run.directory / name), f"{base}/{name}")
+                progress.advance(1)
     except (OSError, NotImplementedError) as error:
         raise AdvrecError(f"{url}: cannot be written ({first_line(error)}); run the same command again when it can") from None
     return len(names)

@@ -57,6 +57,9 @@ class Run:
     def health(self, model: str) -> Path:
         return self.model(model) / "health.json"
 
+    def index(self, model: str) -> Path:
+        return self.model(model) / "index.json"
+
     def embeddings(self, model: str) -> Path:
         return self.directory / "embeddings" / f"model={model}"
 

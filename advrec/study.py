@@ -6,6 +6,7 @@ a finished study is looked through in a moment.
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from advrec import config, log, overview, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
 from advrec.config import OwnModel, Study, TrainedModel
-from advrec.distributed.placement import cluster_address
+from advrec.distributed.placement import cluster_address, place
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells
 from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
@@ -41,6 +42,8 @@ def run_study(
     run.check_directory()
     with_code = "train" in stages or "evaluate" in stages
     check(run, study, with_code=with_code)
+    if with_code and cluster_address(address) is None:
+        check_room(study)
     functions: dict[str, Callable[[], None]] = {
         "prepare": lambda: prepare(run, study, cluster),
         "train": lambda: train(run, study, cluster),
@@ -70,6 +73,11 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> None:
     check_run(run, study, with_code=with_code)
 
 
+def check_room(study: Study) -> None:
+    """Refuse more processes than this machine has cores for, before any work: raises AdvrecError."""
+    place(study.resources.model_copy(update={"gpus_per_actor": 0.0}), [{"CPU": len(os.sched_getaffinity(0))}], grows=False)
+
+
 def check_files(study: Study) -> None:
     """Refuse a file that is not there, before any work."""
     tuples = study.evaluation.tuples
@@ -88,11 +96,11 @@ def check_attacks(study: Study) -> None:
     """Refuse an attack that does not exist, before any work."""
     from advrec.attacks import registry
 
-    for place, attack in enumerate(study.evaluation.attacks):
+    for number, attack in enumerate(study.evaluation.attacks):
         try:
             registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
         except ConfigError as error:
-            raise ConfigError(f"evaluation.attacks.{place}: {error}") from None
+            raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
 
 
 def check_models(study: Study) -> None:
@@ -218,6 +226,8 @@ def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:
     except ConfigError as error:
         raise ConfigError(f"models.{model}: {error}") from None
     run.claim(f"models/{model}", model_identity(study, model), made=False)
+    for measured in (run.index(model), run.health(model)):  # of earlier weights
+        measured.unlink(missing_ok=True)
     checkpoint.save(run.weights(model), network)
     try:
         own.check_same(network, checkpoint.load(run.weights(model)), spec.model)

@@ -42,6 +42,7 @@ class Chaos:
 
     def __init__(self, directory: Path, seed: int) -> None:
         self._random = random.Random(seed)
+        self._driver: subprocess.Popen[bytes] | None = None
         self._directory = directory
         trained = ready_run(directory / "trained")
         self._study = write_study(directory / "chaos.yaml", trained, evaluation=EVALUATION)
@@ -52,13 +53,16 @@ class Chaos:
         self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(ACTORS)]
 
     def close(self) -> None:
+        if self._driver is not None:
+            self._driver.kill()
         self._cluster.shutdown()
 
     def round(self, number: int, events: list[str]) -> None:
         """One evaluation with these disturbances, in order, at random moments. Raises DisturbedError."""
         run = self._directory / f"round-{number}"
         shutil.copytree(self._directory / "trained", run)
-        driver, done = self._start(run), list[str]()
+        done: list[str] = []
+        driver = self._start(run)
         for event in events:
             self._until_at_work(run, driver)
             time.sleep(self._random.uniform(*MOMENTS_S))
@@ -100,7 +104,8 @@ class Chaos:
 
     def _start(self, run: Path) -> subprocess.Popen[bytes]:
         command = [*ADVREC, "evaluate", self._study, "--out", run, "--address", self._cluster.address]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        return self._driver
 
     def _until_at_work(self, run: Path, driver: subprocess.Popen[bytes]) -> None:
         """Wait for a block that is sent to an actor and not back yet, by a line that the log did not have before."""
@@ -111,13 +116,20 @@ class Chaos:
             if log.exists() and b": sent, attempt" in log.read_bytes()[before:]:
                 return
             time.sleep(0.05)
+        if driver.poll() is None:
+            raise DisturbedError("no block was sent")
 
     def _kill_an_actor(self) -> None:
         """Found by name: with Ray's state API the moment would be over."""
-        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _command(path).startswith("ray::Attacker.attack")]
-        mine = [pid for pid in pids if self._cluster.address in _command(Path(f"/proc/{_parent(pid)}"))]
-        with contextlib.suppress(ProcessLookupError, IndexError):  # it ended by itself, or none is at work
-            os.kill(self._random.choice(mine), signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            pids = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _command(path).startswith("ray::Attacker.attack")]
+            mine = [pid for pid in pids if self._cluster.address in _command(Path(f"/proc/{_parent(pid)}"))]
+            with contextlib.suppress(ProcessLookupError, IndexError):  # it ended by itself, or none is at work
+                os.kill(self._random.choice(mine), signal.SIGKILL)
+                return
+            time.sleep(0.05)
+        raise DisturbedError("no actor of this cluster was found at work")
 
     def _replace_a_node(self) -> None:
         place = self._random.randrange(len(self._nodes))

@@ -41,12 +41,18 @@ class Nodes:
         self.url = f"http://127.0.0.1:{dashboard}"
         unset = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = unset | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_ADDRESS": self.url}
-        head = ["--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--metrics-export-port={self.metrics}", "--num-cpus=0"]
-        head += [f"--temp-dir={directory}/head", f"--dashboard-agent-listen-port={agents[0]}"]
-        self.processes = [self.start(*head)]
+        self.processes = []
+        self.directory, self.port, self.dashboard, self.agents = directory, port, dashboard, agents
+
+    def raise_all(self):
+        head = ["--head", "--num-cpus=0", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
+        head.append(f"--metrics-export-port={self.metrics}")
+        head += [f"--temp-dir={self.directory}/head", f"--dashboard-agent-listen-port={self.agents[0]}"]
+        self.processes.append(self.start(*head))
         self.wait_until(lambda: self.status(self.token) == 200)
         # A directory of its own, as on a machine of its own: in a common one both would unpack a job's files into the same place.
-        node = [f"--address=127.0.0.1:{port}", "--num-cpus=2", f"--dashboard-agent-listen-port={agents[1]}", f"--temp-dir={directory}/node"]
+        node = [f"--address=127.0.0.1:{self.port}", "--num-cpus=2", f"--temp-dir={self.directory}/node"]
+        node += [f"--dashboard-agent-listen-port={self.agents[1]}"]
         self.processes.append(self.start(*node))
         self.wait_until(lambda: self.submit("true").returncode == 0)  # an agent that takes jobs
 
@@ -92,8 +98,11 @@ def nodes():
     # Ray's sockets lie below it, and their paths may have 107 characters: pytest's own directories are too deep.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         started = Nodes(directory)
-        yield started
-        started.stop()
+        try:
+            started.raise_all()
+            yield started
+        finally:
+            started.stop()
 
 
 @pytest.fixture(scope="module")

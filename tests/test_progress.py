@@ -1,10 +1,12 @@
 """What a user sees of long work: on a terminal, in a file, and how the time left is told."""
 
 import io
+import logging
+import re
 
 import pytest
 
-from advrec import progress
+from advrec import log, progress
 from advrec.progress import Progress
 
 
@@ -44,10 +46,25 @@ def test_the_time_left_follows_the_work_where_units_take_unequal_times(clock):
     assert ", 1 min 30 s left" in shown.text(clock[0])
 
 
-def test_a_terminal_shows_what_there_is_and_the_note_below_it():
+def test_a_terminal_shows_what_there_is_and_the_note_below_it(monkeypatch):
+    """On one of 80 columns, too."""
+    monkeypatch.setenv("COLUMNS", "80")
     stream = Terminal()
     shown = Progress("attack m", 4, "tuples", stream=stream)
     shown.advance(1, "success 25.0 %")
     shown.close()
-    assert "attack m: 1/4 tuples" in stream.getvalue()
-    assert "success 25.0 %" in stream.getvalue()
+    *_, last, note, _ = stream.getvalue().split("\n")
+    assert "attack m: 1/4 tuples, " in last
+    assert "success" not in last
+    assert "success 25.0 %" in note
+    assert "\x1b[?25h" in stream.getvalue(), "the cursor is shown again"
+
+
+def test_a_log_that_cannot_be_written_stops_no_work(tmp_path):
+    with log.kept(tmp_path / "no" / "directory" / "advrec.log"):
+        logging.getLogger("advrec.x").info("said to nobody")
+    with log.kept(tmp_path / "advrec.log"):
+        logging.getLogger("advrec.x").info("written")
+    logging.getLogger("advrec.x").info("over")
+    (line,) = (tmp_path / "advrec.log").read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO written", line)

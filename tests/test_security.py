@@ -1,8 +1,11 @@
 """What SECURITY.md says of files: none of them runs code, and no name of a study is a path."""
 
 import ast
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -227,3 +230,16 @@ def test_no_module_runs_code_from_a_file():
 )
 def test_code_from_a_file_is_seen(line):
     assert list(code_from_data(line))
+
+
+def test_ray_asks_for_a_token_even_where_nothing_says_so(tmp_path):
+    """In a process of its own, with an empty home: what session.py sets before Ray is imported."""
+    code = (
+        "from advrec.distributed.session import session\n"
+        "import os, ray\n"
+        "print(os.environ['RAY_AUTH_MODE'], len(os.environ['RAY_AUTH_TOKEN']))\n"
+        "with session(): print(ray._private.worker.global_worker.node.webui_url or 'no dashboard')\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ADVREC.parent)}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert said.stdout.splitlines() == ["token 64", "no dashboard"], said.stderr

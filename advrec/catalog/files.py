@@ -58,7 +58,7 @@ def read_file(path: str) -> bytes:
     if "://" not in path:
         return Path(path).read_bytes()
     remote, inside = filesystem(path)
-    return cast(bytes, _as_os_error(remote.cat_file, inside))
+    return cast(bytes, as_os_error(remote.cat_file, inside))
 
 
 @functools.lru_cache(8)
@@ -123,7 +123,7 @@ class RemoteRoot:
 
     def entries(self, directory: str = "") -> list[Entry]:
         found = set()
-        for info in _as_os_error(self._filesystem.ls, self._full(directory), detail=True):
+        for info in as_os_error(self._filesystem.ls, self._full(directory), detail=True):
             name = info["name"].rstrip("/").rpartition("/")[2]
             if self._quoted:
                 if "?" in name or not info["name"].startswith(self._full(directory)):
@@ -134,7 +134,7 @@ class RemoteRoot:
         return sorted(found)
 
     def open(self, name: str) -> BinaryIO:
-        return cast(BinaryIO, _as_os_error(self._filesystem.open, self._full(name), "rb"))
+        return cast(BinaryIO, as_os_error(self._filesystem.open, self._full(name), "rb"))
 
     def read(self, name: str) -> bytes:
         _refuse_beyond(name)
@@ -169,7 +169,7 @@ def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "oth
     return "directory" if file.is_dir(follow_symlinks=False) else "file" if file.is_file(follow_symlinks=False) else "other"
 
 
-def _as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
+def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
     try:
         return function(*arguments, **options)
     except OSError:

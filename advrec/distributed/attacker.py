@@ -1,7 +1,6 @@
 """The actor that holds a model and its index, and turns blocks into rows. It writes nothing."""
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,8 +23,6 @@ from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import give_back, keep_freed
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,8 @@ class Attacker:
 
     def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
         """What health.measure says of a model on prepared images."""
-        return health.measure(self._recommender(model), to_images(pixels.copy(), self._device))
+        recommender, images = self._recommender(model), to_images(pixels.copy(), self._device)
+        return fitting(lambda batch: health.measure(recommender, images[:batch]), len(images))
 
     def _recommender(self, model: ModelRef) -> Recommender:
         if model.sha256 not in self._recommenders:
@@ -114,7 +112,6 @@ def fitting(work: Callable[[int], T], batch: int) -> T:
                 raise
         # Not in the handler: there the error keeps the frames, and these the memory, that did not fit.
         batch //= 2
-        log.warning("out of memory on the device: half the batch, %d images", batch)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -34,8 +34,6 @@ def embed_catalog(run: Run, pool: Pool, model: str, reference: ModelRef, catalog
     if not missing:
         return
     left = sum(len(ids) for _, ids in missing.values())
-    progress = Progress(f"embed {model}", len(catalog), "images", done=len(catalog) - left)
-
     def write(unit: Unit, embeddings: npt.NDArray[np.float32]) -> None:
         number, ids = missing[unit.key]
         flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), dimension)
@@ -46,7 +44,8 @@ def embed_catalog(run: Run, pool: Pool, model: str, reference: ModelRef, catalog
     def arguments(ids: range) -> Callable[[], tuple[Any, ...]]:
         return lambda: (reference, catalog.pngs(ids))
 
-    failed = pool.run([Unit(key=key, method="embed", arguments=arguments(ids)) for key, (_, ids) in missing.items()], write)
-    progress.close()
+    units = [Unit(key=key, method="embed", arguments=arguments(ids)) for key, (_, ids) in missing.items()]
+    with Progress(f"embed {model}", len(catalog), "images", done=len(catalog) - left) as progress:
+        failed = pool.run(units, write)
     if failed:
         raise UnusableModelError(f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}")

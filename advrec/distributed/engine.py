@@ -15,6 +15,7 @@ from ray.actor import ActorHandle
 from advrec.errors import AdvrecError, first_line
 
 ATTEMPTS = 3
+MOST_CHARACTERS = 300  # of a reason
 WAITING_S = 60.0  # without any actor at work, until the user is told
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,20 @@ class Unit:
 class Pool:
     """Actors that work through units of any kind, one at a time each; used as a context, which ends them.
 
-    A unit goes to an actor that has started: one that waits for a place on the cluster holds no work, the others go on.
+    A unit goes to an actor that has answered: one that waits for a place on the cluster, or was lost with its node, holds no work.
 
     Args:
         start_actor: makes one actor, with Ray's own restarts switched off.
         actors: how many at most.
+        each: what one takes of the cluster, for messages.
     """
 
-    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int) -> None:
+    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core") -> None:
         self._start_actor = start_actor
         self._most = actors
-        self._starting: dict[ray.ObjectRef, ActorHandle] = {}
+        self._each = each
+        self._asked: dict[ray.ObjectRef, tuple[ActorHandle, bool]] = {}
+        """By the answer that is waited for: actors, and whether they are new."""
         self._idle: list[ActorHandle] = []
         self._running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
         self._failed_starts = 0
@@ -53,7 +57,8 @@ class Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for actor in [*self._starting.values(), *self._idle, *(actor for _, actor in self._running.values())]:
+        asked, working = (actor for actor, _ in self._asked.values()), (actor for _, actor in self._running.values())
+        for actor in [*asked, *self._idle, *working]:
             ray.kill(actor)
 
     def run(
@@ -75,7 +80,8 @@ class Pool:
         """
         waiting = deque(units)
         set_aside: dict[str, str] = {}
-        while len(self._idle) + len(self._starting) < min(self._most, len(waiting)):
+        self._ask_idle()  # some may have died since
+        while len(self._asked) < min(self._most, len(waiting)):
             self._start()
         while waiting or self._running:
             while waiting and self._idle:
@@ -83,25 +89,26 @@ class Pool:
                 log.info("%s: sent, attempt %d", unit.key, unit.attempts + 1)
                 self._running[getattr(actor, unit.method).remote(*unit.arguments())] = (unit, actor)
             for reference in self._finished(bool(waiting)):
-                if reference in self._starting:
-                    self._started(reference)
+                if reference in self._asked:
+                    self._answered(reference)
                     continue
                 unit, actor = self._running.pop(reference)
                 unit.attempts += 1
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    self._idle.append(actor)
-                    reason = _named(error.cause)
+                    reason = f"{type(error.cause).__name__}: {first_line(error.cause)}"
                 except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
-                    ray.kill(actor)  # one that is only out of reach would hold its core for ever
-                    self._start()
-                    reason = f"its process died: {_named(error)}"
+                    reason = f"its process died: {_reason(error)}"
+                    self._ask_idle()  # those on the same node have died with it
                 else:
                     self._idle.append(actor)
                     on_result(unit, result)
                     log.info("%s: done", unit.key)
                     continue
+                # After an error too: a process whose GPU is in a bad state would fail every unit, and fast.
+                ray.kill(actor)
+                self._start()
                 log.warning("%s: %s", unit.key, reason)
                 if unit.attempts < ATTEMPTS:
                     waiting.append(unit)
@@ -111,29 +118,36 @@ class Pool:
         return set_aside
 
     def _finished(self, work_waits: bool) -> list[ray.ObjectRef]:
-        """What has ended next: a unit, or the start of an actor where there is work for it."""
-        references = [*self._running, *(self._starting if work_waits else ())]
+        """What has come next: the end of a unit, or the answer of an actor where there is work for it."""
+        references = [*self._running, *(self._asked if work_waits else ())]
         while True:
             finished, _ = ray.wait(references, num_returns=1, timeout=None if self._running else WAITING_S)
             if finished:
                 return list(finished)
-            log.warning("no process has started yet; not taken are %s", _resources())
+            log.warning("waiting for a place for %d processes of %s each; free are %s", self._most, self._each, _free())
 
     def _start(self) -> None:
         actor = self._start_actor()
-        self._starting[actor.__ray_ready__.remote()] = actor
+        self._asked[actor.__ray_ready__.remote()] = (actor, True)
 
-    def _started(self, reference: ray.ObjectRef) -> None:
-        actor = self._starting.pop(reference)
+    def _ask_idle(self) -> None:
+        for actor in self._idle:
+            self._asked[actor.__ray_ready__.remote()] = (actor, False)
+        self._idle.clear()
+
+    def _answered(self, reference: ray.ObjectRef) -> None:
+        actor, new = self._asked.pop(reference)
         try:
             ray.get(reference)
         except ray.exceptions.RayError as error:
-            self._failed_starts += 1
-            log.warning("a process did not start: %s", _named(error))
-            if self._failed_starts >= ATTEMPTS * self._most:
-                raise AdvrecError(f"processes do not start ({_named(error)}); what is finished is kept") from None
             ray.kill(actor)
-            self._start()
+            log.warning("a process %s: %s", "did not start" if new else "is gone", _reason(error))
+            self._failed_starts += new
+            if not (self._running or self._idle) and self._failed_starts >= ATTEMPTS * self._most:
+                raise AdvrecError(f"processes do not start ({_reason(error)}); what is finished is kept") from None
+            # Where some work, a place at which none starts is given up.
+            if self._failed_starts < ATTEMPTS * self._most or not (self._running or self._idle or self._asked):
+                self._start()
         else:
             self._failed_starts = 0
             self._idle.append(actor)
@@ -155,15 +169,17 @@ def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, .
                 on_result(ray.get(reference))
         return list(ray.get(references))
     except ray.exceptions.RayTaskError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_named(error.cause)}") from error
+        raise AdvrecError(f"{function.__name__} failed: {_reason(error)}") from error
     except ray.exceptions.RayError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_named(error)}") from error
+        raise AdvrecError(f"{function.__name__} failed: {_reason(error)}") from error
 
 
-def _resources() -> str:
+def _free() -> str:
     free = ray.available_resources()
-    return f"{free.get('CPU', 0):g} free cores and {free.get('GPU', 0):g} free GPUs on {sum(node['Alive'] for node in ray.nodes())} nodes"
+    return f"{free.get('CPU', 0):g} cores and {free.get('GPU', 0):g} GPUs on {sum(node['Alive'] for node in ray.nodes())} nodes"
 
 
-def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+def _reason(error: BaseException) -> str:
+    """What Ray says of a death stands in the last line of several."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:MOST_CHARACTERS]

@@ -1,10 +1,13 @@
 """The evaluation stage: embed the catalog, index it, attack block by block on the actors, write each block as it comes back."""
 
+import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from advrec import provenance, schema
 from advrec.catalog.dataset import Catalog
@@ -27,6 +30,8 @@ from advrec.store import Run, embedding_shards, read_embeddings, write_json, wri
 RECALL_QUERIES = 500
 HEALTH_IMAGES = 64
 
+log = logging.getLogger(__name__)
+
 
 def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell], *, grows: bool) -> dict[str, str]:
     """All blocks of the cells that are not there yet, model by model.
@@ -38,9 +43,9 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, 
         What was given up on, by key, with the reason; the run's set_aside.json has had it since then.
     """
     placement = place(study.resources, nodes(), grows=grows)
-    with Pool(lambda: attacker.start(placement), placement.actors) as pool:
-        stage = _Stage(run, study, catalog, tuples, pool)
-        for model in study.models:
+    with Pool(lambda: attacker.start(placement), placement.actors, placement.each) as pool:
+        stage = _Stage(run, study, catalog, tuples, pool, "cuda" if placement.gpus else "cpu")
+        for place_of_model, model in enumerate(study.models):
             missing = [
                 (cell, block)
                 for cell in wanted
@@ -51,12 +56,14 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, 
                 stage.attack(model, missing)
             if study.evaluation.checks and not run.health(model).exists():
                 stage.measure_health(model)
+            later = list(study.models)[place_of_model + 1 :]
+            stage.forget_all_but({*later, *(cell.attack.source for cell in wanted if cell.model in later)})
     return stage.failed
 
 
 class _Stage:
-    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool) -> None:
-        self.run, self.study, self.catalog, self.tuples, self.pool = run, study, catalog, tuples, pool
+    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool, device: str) -> None:
+        self.run, self.study, self.catalog, self.tuples, self.pool, self.device = run, study, catalog, tuples, pool, device
         self.failed: dict[str, str] = {}
         self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._tuples_hash = schema.content_hash(tuples)
@@ -66,6 +73,7 @@ class _Stage:
         """Attack the missing blocks of a model. What cannot be done because a model is not usable is set aside."""
         possible: dict[Cell, tuple[ModelRef, ModelRef | None]] = {}
         work: dict[str, tuple[Cell, int, int]] = {}
+        unusable: dict[str, str] = {}
         for cell, block in missing:
             key = cells.block_key(cell, block)
             try:
@@ -73,37 +81,40 @@ class _Stage:
                     possible[cell] = self._models(cell)
                     self._claim(cell)
             except UnusableModelError as error:
-                self._set_aside(key, str(error))
+                unusable[key] = str(error)
             else:
                 work[key] = (cell, block, len(self._rows(cell, block)))
+        self._set_aside(unusable)
         if not work:
             return
-        watch = Watch(self.run, self.study, model, work, len(self.tuples))
 
         def on_result(unit: Unit, outcomes: Outcomes) -> None:
             cell, block, _ = work[unit.key]
             if len(outcomes.examples):
                 write_table(self.run.example_block(model, cell.attack.name, block), outcomes.examples)
             write_table(self.run.block(model, cell.attack.name, block, cell.part), outcomes.rows)
+            batch = pc.min(outcomes.rows["batch"]).as_py()
+            if batch < self.study.evaluation.batch:
+                log.info("%s: %d images at once, for want of memory", unit.key, batch)
             watch.done(unit.key, outcomes.rows)
 
         def on_set_aside(unit: Unit, reason: str) -> None:
-            self._set_aside(unit.key, reason)
+            self._set_aside({unit.key: reason})
             watch.set_aside(unit.key)
 
         def arguments(cell: Cell, block: int) -> Callable[[], tuple[Any, ...]]:
             return lambda: (*possible[cell], cell.attack, self._block(cell, block))
 
         units = [Unit(key=key, method="attack", arguments=arguments(cell, block)) for key, (cell, block, _) in work.items()]
-        self.pool.run(units, on_result, on_set_aside)
-        watch.close()
+        with Watch(self.run, self.study, model, work, len(self.tuples)) as watch:
+            self.pool.run(units, on_result, on_set_aside)
 
     def measure_health(self, model: str) -> None:
         """Numbers about the model itself, for the checks."""
         try:
             reference = self._reference(model)
         except UnusableModelError as error:
-            self._set_aside(cells.health_key(model), str(error))
+            self._set_aside({cells.health_key(model): str(error)})
             return
         most = min(HEALTH_IMAGES, max(2, self.study.evaluation.batch))
         pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:most])
@@ -111,12 +122,17 @@ class _Stage:
         self.pool.run(
             [unit],
             lambda _, measured: write_json(self.run.health(model), measured),
-            lambda failed, reason: self._set_aside(failed.key, reason),
+            lambda failed, reason: self._set_aside({failed.key: reason}),
         )
 
-    def _set_aside(self, key: str, reason: str) -> None:
-        self.failed[key] = reason
-        self.run.write_set_aside(self.run.set_aside() | {key: reason})
+    def forget_all_but(self, models: set[str | None]) -> None:
+        """Let the object store free the embeddings of models that are not needed any more."""
+        self._references = {model: known for model, known in self._references.items() if model in models}
+
+    def _set_aside(self, reasons: dict[str, str]) -> None:
+        if reasons:
+            self.failed |= reasons
+            self.run.write_set_aside(self.run.set_aside() | reasons)
 
     def _models(self, cell: Cell) -> tuple[ModelRef, ModelRef | None]:
         """The model that is attacked, and the one that its perturbations are made on where that is another."""
@@ -129,6 +145,7 @@ class _Stage:
             "source_weights": self._hashes.get(cell.attack.source or ""),
             "catalog": self.catalog.sha256,
             "tuples": self._tuples_hash,
+            "device": self.device,
         }
         self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
 
@@ -155,6 +172,7 @@ class _Stage:
             "catalog": self.catalog.sha256,
             "shard": len(embedding_shards(len(self.catalog))[0]),
             "threads": self.study.resources.cpus_per_actor,
+            "device": self.device,
         }
         self.run.claim(f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists())
         reference = attacker.put(self._hashes[model], network)
@@ -164,14 +182,14 @@ class _Stage:
         return attacker.with_embeddings(reference, embeddings)
 
     def _measure_index(self, model: str, embeddings: Floats) -> None:
-        path = self.run.model(model) / "index.json"
-        if not path.exists():
+        try:
+            exact = ExactIndex(embeddings)
+        except ValueError as error:
+            raise UnusableModelError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
+        if not self.run.index(model).exists():
+            print(f"index {model}: recall of HNSW over {len(exact):,} articles", file=sys.stderr, flush=True)
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
-            try:
-                exact = ExactIndex(embeddings)
-            except ValueError as error:
-                raise UnusableModelError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
-            write_json(path, hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
+            write_json(self.run.index(model), hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
 
     def _rows(self, cell: Cell, block: int) -> pa.Table:
         """Tuples of a block."""

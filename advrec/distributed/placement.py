@@ -22,14 +22,20 @@ class Placement(NamedTuple):
     cpus: int
     """Cores, and threads of torch."""
 
+    @property
+    def each(self) -> str:
+        """What one takes, in words."""
+        return f"{self.cpus} {'core' if self.cpus == 1 else 'cores'}{f' and {self.gpus:g} of a GPU' if self.gpus else ''}"
 
-def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> Placement:
+
+def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool, key: str = "actors") -> Placement:
     """Where the study's actors go.
 
     Args:
         nodes: of each node its resources by Ray's names, CPU and GPU.
         grows: whether nodes may come later, as on a cluster with an autoscaler; then more actors may be asked for than there is room
             for now, and those without a place wait for one.
+        key: of the study's resources, for messages.
 
     Raises:
         AdvrecError: there is no room for so many, or for one.
@@ -40,15 +46,18 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
     if not any(node.get("GPU", 0) for node in nodes) and not wait_for_gpus:
         gpus = 0.0  # a study that shares out GPUs runs on cores where there are none
     room = sum(_room(node, gpus, cpus) for node in nodes)
-    each = f"{cpus} {'core' if cpus == 1 else 'cores'}{f' and {gpus:g} of a GPU' if gpus else ''} each"
+    each = Placement(0, gpus, cpus).each
     has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {len(nodes)} nodes"
     if wanted == "auto":
         if not room:
-            later = "; set resources.actors and training_workers to numbers to wait for nodes that an autoscaler starts" if grows else ""
+            numbers = "resources.actors and training_workers to numbers, for GPUs gpus_per_actor too,"
+            later = f"; set {numbers} to wait for nodes that an autoscaler starts" if grows else ""
             raise AdvrecError(f"there is no room for one process of {each}: {has}{later}")
         return Placement(room, gpus, cpus)
     if wanted > room and not grows:
-        raise AdvrecError(f"{wanted} processes of {each} are asked for, there is room for {room}: {has}; lower them, or set actors to auto")
+        raise AdvrecError(
+            f"resources.{key} asks for {wanted} processes of {each} each, there is room for {room}: {has}; lower it, or set it to auto"
+        )
     return Placement(wanted, gpus, cpus)
 
 
@@ -58,7 +67,7 @@ def place_training(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]
     gpus = _total(nodes, "GPU")
     wait_for_gpus = grows and resources.gpus_per_actor not in ("auto", 0.0) and wanted != "auto"
     each = resources.model_copy(update={"actors": wanted, "cpus_per_actor": 1, "gpus_per_actor": 1.0 if gpus or wait_for_gpus else 0.0})
-    return place(each, nodes, grows=grows).actors, bool(gpus or wait_for_gpus)
+    return place(each, nodes, grows=grows, key="training_workers").actors, bool(gpus or wait_for_gpus)
 
 
 def place_preparation(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> int:

@@ -23,10 +23,9 @@ DRAWN = 64  # images a task of drawing: about half a second
 
 def draw(root: Path, plan: synthetic.Plan) -> None:
     """Write the images of a synthetic catalog below `root`."""
-    progress = Progress("draw", len(plan.entries), "images")
     chunks = [plan.entries[start : start + DRAWN] for start in range(0, len(plan.entries), DRAWN)]
-    map_in_order(_draw, [(root, chunk) for chunk in chunks], on_result=progress.advance)
-    progress.close()
+    with Progress("draw", len(plan.entries), "images") as progress:
+        map_in_order(_draw, [(root, chunk) for chunk in chunks], on_result=progress.advance)
 
 
 def _draw(root: Path, entries: Sequence[synthetic.Entry]) -> int:
@@ -60,7 +59,7 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
     root, shards = (listing.root, listing.base), list(enumerate(prepare.shards(listing, spec.image_size)))
     work = {f"shard {shard}": (shard, start, articles) for shard, (start, articles) in shards if not run.shard(shard).exists()}
     total = len(listing.articles)
-    progress = Progress("prepare", total, "images", done=total - sum(len(articles) for _, _, articles in work.values()))
+    done = total - sum(len(articles) for _, _, articles in work.values())
 
     def write(key: str, encoded: pa.Buffer | str) -> None:
         shard, _, articles = work[key]
@@ -69,12 +68,11 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
-    with Pool(_start, processes) as pool:
+    with Progress("prepare", total, "images", done=done) as progress, Pool(_start, processes) as pool:
         units = [_unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()]
         for key in pool.run(units, lambda unit, encoded: write(unit.key, encoded)):
             _, start, articles = work[key]
             write(key, _encoded(_one_by_one(pool, root, start, articles, spec)))
-    progress.close()
 
 
 def prepare_again(listing: Listing, articles: Sequence[Listed], spec: CatalogSpec, processes: int) -> pa.Table:

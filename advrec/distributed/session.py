@@ -17,7 +17,7 @@ if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "au
 import ray
 
 from advrec.distributed.placement import cluster_address
-from advrec.errors import AdvrecError
+from advrec.errors import AdvrecError, first_line
 
 
 @contextlib.contextmanager
@@ -43,6 +43,8 @@ def session(address: str | None = None) -> Iterator[None]:
     signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
+    except ray.exceptions.RayError as error:  # the object store is full, the head is gone, ...
+        raise AdvrecError(f"Ray failed ({first_line(error)}); what is finished is kept, the same command goes on from there") from error
     finally:
         ray.shutdown()
 

@@ -55,6 +55,7 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows
                 workers = min(workers, max(1, batch // IMAGES_A_WORKER))
             elif workers > batch // 2:
                 raise ConfigError(f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images")
+            print(f"train {model}: {workers} processes{' with a GPU each' if gpu else ''}", flush=True)
             trainer = ray.train.torch.TorchTrainer(
                 _ray_worker,
                 train_loop_config=arguments,
@@ -113,6 +114,8 @@ def _keep(run: Run, model: str, directory: Path) -> None:
     network = checkpoint.load_trained(directory / "model.safetensors")
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
     write_table(run.model(model) / "history.parquet", read_table(directory / "history.parquet", schema.HISTORY))
+    for measured in (run.index(model), run.health(model)):  # of earlier weights
+        measured.unlink(missing_ok=True)
     checkpoint.save(run.weights(model), network)
 
 

@@ -67,7 +67,10 @@ class Watch:
         self._given_up.inc(1, {"model": cell.model, "attack": cell.attack.name})
         self._progress.advance(count, f"{key} is set aside", work=self._cost(key))
 
-    def close(self) -> None:
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._progress.close()
 
     def _cost(self, key: str) -> float:

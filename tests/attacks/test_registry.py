@@ -116,3 +116,11 @@ def test_the_squared_distance_is_refused_where_there_are_no_embeddings():
     registry.by_name("apgd-3")(problem)
     with pytest.raises(TypeError, match="embeddings"):
         registry.by_name("apgd-l2-3")(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "restarts", "steps"),
+    [("fgsm", 0, 1), ("pgd-128", 0, 128), ("apgd-l2-100", 2, 300), ("auto", 0, 250), ("square-300", 0, 100), ("noise", 0, 1 / 3)],
+)
+def test_forecasts_count_the_steps_of_an_attack(name, restarts, steps):
+    assert registry.most_steps(name, restarts) == pytest.approx(steps)

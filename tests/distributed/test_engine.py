@@ -32,8 +32,27 @@ class Worker:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def slow_pid(self):
+        time.sleep(0.5)
+        return os.getpid()
+
+    def go_bad(self, flag):
+        if not os.path.exists(flag):
+            open(flag, "w").close()
+            self.bad = True
+            raise RuntimeError("device-side assert")
+
+    def square_unless_bad(self, number):
+        assert not getattr(self, "bad", False)
+        return number * number
+
     def raise_an_error(self):
         raise ValueError("no such thing")
+
+
+class Broken(Worker):
+    def __init__(self):
+        raise ImportError("no module named shop")
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +142,43 @@ def test_work_waits_for_a_node_that_comes_later(cluster):
     assert sorted(results) == [0, 1, 4, 9]
 
 
-def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
-    class Broken(Worker):
-        def __init__(self):
-            raise ImportError("no module named shop")
+def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
+    """As one whose GPU is in a bad state would: it alone would fail everything that waits, while another is at work."""
+    units = [unit("bad", "go_bad", str(tmp_path / "flag")), *(unit(str(n), "square_unless_bad", n) for n in range(8))]
+    results = {}
+    with engine.Pool(start, 1) as pool:
+        set_aside = pool.run(units, lambda unit, result: results.__setitem__(unit.key, result))
+    assert set_aside == {}
+    assert results == {"bad": None} | {str(n): n * n for n in range(8)}
 
-    with pytest.raises(AdvrecError, match="processes do not start"), engine.Pool(
+
+def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
+    results = []
+    with engine.Pool(start, 2) as pool:
+        pool.run([unit(str(n), "slow_pid") for n in range(2)], lambda unit, result: results.append(result))
+        for pid in set(results):
+            os.kill(pid, signal.SIGKILL)
+        again = [unit(str(n), "square", n) for n in range(4)]
+        assert pool.run(again, lambda unit, result: None) == {}
+    assert [done.attempts for done in again] == [1] * 4
+
+
+def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster):
+    made = []
+
+    def start_every_second_broken():
+        made.append(Broken if len(made) % 2 or len(made) > 2 else Worker)
+        return ray.remote(made[-1]).options(num_cpus=1, max_restarts=0).remote()
+
+    results = []
+    with engine.Pool(start_every_second_broken, 2) as pool:
+        assert pool.run([unit(str(n), "slow_pid") for n in range(12)], lambda unit, result: results.append(result)) == {}
+    assert len(results) == 12
+    assert made.count(Broken) >= 2
+
+
+def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
+    with pytest.raises(AdvrecError, match="no module named shop"), engine.Pool(
         lambda: ray.remote(Broken).options(num_cpus=1, max_restarts=0).remote(), 2
     ) as pool:
         pool.run([unit("a", "square", 1)], lambda unit, result: None)

@@ -32,7 +32,7 @@ def test_actors_and_their_shares(resources, nodes, expected):
 
 def test_more_than_there_is_room_for_is_refused_here_and_waited_for_on_a_cluster_that_grows():
     resources = ResourcesSpec(actors=4, gpus_per_actor=1.0)
-    with pytest.raises(AdvrecError, match="4 processes of 1 core each are asked for, there is room for 2"):
+    with pytest.raises(AdvrecError, match=r"resources.actors asks for 4 processes of 1 core each, there is room for 2"):
         place(resources, LAPTOP, grows=False)
     assert tuple(place(resources, [DRIVER_ONLY], grows=True)) == (4, 1.0, 1)
     assert place_training(ResourcesSpec(training_workers=4, gpus_per_actor=1.0), [DRIVER_ONLY], grows=True) == (4, True)
