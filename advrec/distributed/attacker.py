@@ -19,7 +19,7 @@ from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
+from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, to_images
 from advrec.model.memory import give_back, keep_freed
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Attacker:
 
     def _recommender(self, model: ModelRef) -> Recommender:
         if model.sha256 not in self._recommenders:
-            made = Recommender(self._network(model).embed, ExactIndex(ray.get(model.embeddings)))
+            made = Recommender(in_few_sizes(self._network(model).embed), ExactIndex(ray.get(model.embeddings)))
             _keep_last(self._recommenders, model.sha256, made)
         return self._recommenders[model.sha256]
 

@@ -79,6 +79,26 @@ def embed_all(
     return np.concatenate([embed(to_images(part.copy(), device)).float().cpu().numpy() for part in batches])
 
 
+def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same function of images (N, 3, H, W), which pads a batch to one of four sizes an octave: 8, 10, 12, 14, 16, 20, ...
+
+    As solved images leave, batches take every size. Each has activations of its own sizes, which leave the heap in pieces, and kernels of
+    its own, which oneDNN keeps. Five times through 29 random sizes up to 128 took a process from 908 to 1,103 MiB; in few sizes, from 801
+    to 828, and a tenth of the time less.
+    """
+
+    def padded(images: Tensor) -> Tensor:
+        count = len(images)
+        step = max(1, 2 ** (count.bit_length() - 3))
+        surplus = -count % step
+        if not surplus:
+            return embed(images)
+        filled = torch.cat([images, images[:1].detach().expand(surplus, -1, -1, -1)])
+        return embed(filled.contiguous(memory_format=torch.channels_last))[:count]
+
+    return padded
+
+
 def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], channels last in memory."""
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255.0)

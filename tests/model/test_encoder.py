@@ -1,7 +1,7 @@
 import torch
 
 from advrec.model import checkpoint
-from advrec.model.encoder import frozen, refresh, to_images
+from advrec.model.encoder import frozen, in_few_sizes, refresh, to_images
 from tests.conftest import random_network
 
 
@@ -44,3 +44,23 @@ def test_a_checkpoint_gives_back_the_network(tmp_path):
     assert loaded.architecture == network.architecture
     for ours, expected in zip(loaded(images), network(images), strict=True):
         assert torch.equal(ours, expected)
+
+
+def test_in_few_sizes_is_the_same_function_and_gradient_at_few_sizes_of_batches():
+    embed, seen = frozen(random_network().double()).embed, set()  # in float64, where rounding does not blur what is compared
+
+    def watched(images):
+        seen.add(len(images))
+        return embed(images)
+
+    padded = in_few_sizes(watched)
+    images = torch.rand(67, 3, 32, 32, dtype=torch.float64)
+    for count in range(1, 68):
+        part, other = (images[:count].clone().requires_grad_() for _ in range(2))
+        first, second = padded(part), embed(other)
+        torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
+        if count in (1, 9, 67):
+            for value in (first, second):
+                value.square().sum().backward()
+            torch.testing.assert_close(part.grad, other.grad, rtol=1e-7, atol=1e-9)
+    assert seen == {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80}
