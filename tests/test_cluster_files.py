@@ -104,7 +104,7 @@ MANIFEST_MUTANTS = {
     "another script": (JOB, "spec entrypoint", replace("jobs/study.py", "jobs/studies.py"), "$.spec.entrypoint: does not run"),
     "no such study": (JOB, "spec entrypoint", replace("demo.yaml", "dmo.yaml"), "$.spec.entrypoint"),
     "no such key": (JOB, "spec entrypoint", replace("resources.actors", "resources.actor"), "$.spec.entrypoint"),
-    "no actors asked for": (JOB, "spec entrypoint", replace("--set resources.actors=4", ""), "set resources.actors and training_workers to numbers"),
+    "no actors asked for": (JOB, "spec entrypoint", replace("--set resources.actors=4", ""), "set resources.actors and training_workers"),
     "no trainers asked for": (JOB, "spec entrypoint", replace("--set resources.training_workers=4", ""), "to numbers"),
     "no GPUs asked for": (JOB, "spec entrypoint", replace("--set resources.gpus_per_actor=1", ""), "entrypoint: place: cores"),
     "trainers on cores": (JOB, "spec entrypoint", replace("gpus_per_actor=1", "gpus_per_actor=0"), "entrypoint: place_training: cores"),
