@@ -1,4 +1,4 @@
-"""The engine against plain loops: python tests/bench_engine.py [64|224]. Ratios of throughput, alternating in one run, medians of 3 rounds.
+"""The engine against plain loops: python tests/bench_engine.py [64|224] [ROUNDS]. Ratios of throughput, alternating, medians of 3 rounds.
 
     one actor / a plain loop          the same blocks, by the same code, in one process of one thread
     two actors / one actor            one thread each
@@ -26,13 +26,13 @@ from advrec.model.encoder import embed_all, frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
 
-ROUNDS, BLOCKS, ARTICLES = 3, 2, 256
+BLOCKS, ARTICLES = 2, 256
 # Pixels -> tuples, steps and width: blocks of ten seconds and more.
 WORK = {64: (32, 128, 0.5), 224: (8, 24, 1.0)}
 EPSILONS = (0.01, 0.03, 0.05)
 
 
-def main(size: int) -> None:
+def main(size: int = 64, rounds: int = 3) -> None:
     from advrec.distributed import attacker, engine
     from advrec.distributed.placement import Placement
     from advrec.distributed.session import session
@@ -59,7 +59,7 @@ def main(size: int) -> None:
 
         rates: dict[str, list[float]] = {"plain": [], "plain, 2 threads": [], "1 actor": [], "2 actors": []}
         private: list[float] = []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             rates["plain"].append(plain_rate(size, 1))
             with actors(1) as pool:
                 rates["1 actor"].append(rate(pool, BLOCKS))
@@ -162,4 +162,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["activations"]:
         print_activations(int(sys.argv[2]))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 64)
+        main(*map(int, sys.argv[1:]))
