@@ -21,7 +21,7 @@ from tests.test_study import advrec, blocks, rows
 
 REPOSITORY = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
-READY_S = 240  # beside other work
+READY_S, RAISED_S = 240, 90  # beside other work
 
 
 def free_ports(count):
@@ -49,22 +49,22 @@ class Nodes:
         head.append(f"--metrics-export-port={self.metrics}")
         head += [f"--temp-dir={self.directory}/head", f"--dashboard-agent-listen-port={self.agents[0]}"]
         self.processes.append(self.start(*head))
-        self.wait_until(lambda: self.status(self.token) == 200)
+        self.wait_until(lambda: self.status(self.token) == 200, RAISED_S)
         # A directory of its own, as on a machine of its own: in a common one both would unpack a job's files into the same place.
         node = [f"--address=127.0.0.1:{self.port}", "--num-cpus=2", f"--temp-dir={self.directory}/node"]
         node += [f"--dashboard-agent-listen-port={self.agents[1]}"]
         self.processes.append(self.start(*node))
-        self.wait_until(lambda: self.submit("true").returncode == 0)  # an agent that takes jobs
+        self.wait_until(lambda: self.submit("true").returncode == 0, RAISED_S)  # an agent that takes jobs
 
     def start(self, *arguments):
         command = [RAY, "start", "--block", "--disable-usage-stats", *arguments]
         environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def wait_until(self, ready):
-        deadline = time.monotonic() + READY_S
+    def wait_until(self, ready, seconds=READY_S):
+        deadline = time.monotonic() + seconds
         while not ready():
-            assert time.monotonic() < deadline, f"not within {READY_S} s"
+            assert time.monotonic() < deadline, f"not within {seconds} s"
             time.sleep(1)
 
     def status(self, token):
@@ -97,12 +97,17 @@ class Nodes:
 def nodes():
     # Ray's sockets lie below it, and their paths may have 107 characters: pytest's own directories are too deep.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
-        started = Nodes(directory)
-        try:
-            started.raise_all()
-            yield started
-        finally:
-            started.stop()
+        for attempt in range(3):  # a port that was free may be taken when Ray comes to it
+            started = Nodes(f"{directory}/{attempt}")
+            try:
+                started.raise_all()
+                break
+            except AssertionError:
+                started.stop()
+                if attempt == 2:
+                    raise
+        yield started
+        started.stop()
 
 
 @pytest.fixture(scope="module")
