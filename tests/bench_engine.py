@@ -8,6 +8,8 @@
 A plain loop runs in a process of its own without Ray; its start, as that of the actors, is not timed.
 """
 
+from advrec.distributed import session  # noqa: I001  (sets Ray's environment before anything imports ray)
+
 import re
 import subprocess
 import sys
@@ -35,12 +37,11 @@ EPSILONS = (0.01, 0.03, 0.05)
 def main(size: int = 64, rounds: int = 3) -> None:
     from advrec.distributed import attacker, engine
     from advrec.distributed.placement import Placement
-    from advrec.distributed.session import session
 
     network, embeddings, pixels = model(size)
     tuples, steps, _ = WORK[size]
     spec = AttackSpec.model_validate({"name": "x", "attack": f"pgd-{steps}", "stop": "never", "nested": False, "restarts": 0, "from": None})
-    with session():
+    with session.session():
         reference = attacker.with_embeddings(attacker.put("x", network), embeddings)
 
         def rate(pool: engine.Pool, blocks: int) -> float:
