@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster
 
 from tests.runs import ready_run, write_study
 
-EVALUATION = {"tuples": 16, "block": 1, "attacks": ["pgd-100", "apgd-100"]}
+EVALUATION = {"tuples": 24, "block": 1, "attacks": ["pgd-100", "apgd-100"]}
 ACTORS = 2
 PATIENCE_S = 300.0
 MOMENTS_S = (0.5, 4.0)  # between two disturbances

@@ -117,7 +117,7 @@ def checkout(tmp_path_factory):
     for name in ("advrec", "jobs"):
         shutil.copytree(REPOSITORY / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
     run = ready_run(directory.with_name(f"{directory.name}-run"))
-    write_study(directory / "study.yaml", run, evaluation={"attacks": ["pgd-300"], "block": 1})
+    write_study(directory / "study.yaml", run, evaluation={"attacks": ["pgd-500"], "block": 1})
     return directory, run.directory
 
 
