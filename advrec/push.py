@@ -21,10 +21,14 @@ def push(run: Run, url: str) -> int:
         AdvrecError: the copy failed on its way; the same call begins it again.
     """
     names = _names(run)
+    if not url:
+        raise ConfigError("the URL to push to is empty; name one, as s3://bucket/name, or a directory")
     if "://" not in url:
         url = str(Path(url).resolve())
     filesystem, base = files.filesystem(url)
     base = base.rstrip("/")
+    if isinstance(filesystem, LocalFileSystem) and Path(base).resolve().is_relative_to(run.directory):
+        raise ConfigError(f"{url} lies in {run.directory} itself; name a place outside it")
     try:
         there = {str(path).removeprefix(f"{base}/") for path in files.as_os_error(filesystem.find, base)}
         if alien := sorted(there - set(names)):

@@ -180,6 +180,9 @@ def test_a_finished_run_is_pushed_whole_and_an_unfinished_one_is_not(ready, tmp_
     alien = advrec("push", run, away.as_uri(), cwd=tmp_path)
     assert alien.returncode == 2
     assert "other.txt" in alien.stderr
+    for nowhere in ("", str(run), str(run / "copy")):
+        assert advrec("push", run, nowhere, cwd=tmp_path).returncode == 2
+    assert not (run / "copy").exists()
     next((run / "attacks").rglob("*.parquet")).unlink()
     unfinished = advrec("push", run, (tmp_path / "elsewhere").as_uri(), cwd=tmp_path)
     assert unfinished.returncode == 1
