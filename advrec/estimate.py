@@ -90,9 +90,7 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     """Of a whole block, if nothing stops an attack: its gradient steps, at the rate of one that was timed."""
     images = study.evaluation.block * len(cell.epsilons)
-    steps = registry.most_steps(cell.attack.attack, cell.attack.restarts)
-    if cell.attack.nested and cell.attack.attack != "auto":
-        steps *= 2  # where going on from the smaller budget does not solve it, it begins afresh
+    steps = registry.most_steps(cell.attack.attack, restarts=cell.attack.restarts, nested=cell.attack.nested)
     return images * (steps + registry.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
 
 

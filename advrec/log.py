@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -37,8 +38,12 @@ def kept(path: Path) -> Iterator[None]:
     logger.propagate = False
     logger.addHandler(file)
     logger.addHandler(screen)
+    logger.info("process %d begins", os.getpid())
     try:
         yield
+    except BaseException as error:
+        logger.info("process %d ends by %s %s", os.getpid(), type(error).__name__, error)
+        raise
     finally:
         logger.removeHandler(file)
         logger.removeHandler(screen)

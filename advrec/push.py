@@ -41,7 +41,7 @@ def push(run: Run, url: str) -> int:
                     filesystem.makedirs(f"{base}/{name}".rpartition("/")[0], exist_ok=True)
                 files.as_os_error(filesystem.put_file, str(run.directory / name), f"{base}/{name}")
                 progress.advance(1)
-    except (OSError, NotImplementedError) as error:
+    except OSError as error:
         raise AdvrecError(f"{url}: cannot be written ({first_line(error)}); run the same command again when it can") from None
     return len(names)
 

@@ -60,6 +60,11 @@ class Run:
     def index(self, model: str) -> Path:
         return self.model(model) / "index.json"
 
+    def forget_measurements(self, model: str) -> None:
+        """Drop what was measured of earlier weights of a model; call it before new ones are saved."""
+        for measured in (self.index(model), self.health(model)):
+            measured.unlink(missing_ok=True)
+
     def embeddings(self, model: str) -> Path:
         return self.directory / "embeddings" / f"model={model}"
 

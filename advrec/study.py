@@ -17,7 +17,7 @@ import yaml
 from advrec import config, log, overview, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
 from advrec.config import OwnModel, Study, TrainedModel
-from advrec.distributed.placement import cluster_address, place
+from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells
 from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
@@ -75,7 +75,9 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> None:
 
 def check_room(study: Study) -> None:
     """Refuse more processes than this machine has cores for, before any work: raises AdvrecError."""
-    place(study.resources.model_copy(update={"gpus_per_actor": 0.0}), [{"CPU": len(os.sched_getaffinity(0))}], grows=False)
+    resources, nodes = study.resources.model_copy(update={"gpus_per_actor": 0.0}), [{"CPU": float(len(os.sched_getaffinity(0)))}]
+    place(resources, nodes, grows=False)
+    place_training(resources, nodes, grows=False)
 
 
 def check_files(study: Study) -> None:
@@ -226,8 +228,7 @@ def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:
     except ConfigError as error:
         raise ConfigError(f"models.{model}: {error}") from None
     run.claim(f"models/{model}", model_identity(study, model), made=False)
-    for measured in (run.index(model), run.health(model)):  # of earlier weights
-        measured.unlink(missing_ok=True)
+    run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
     try:
         own.check_same(network, checkpoint.load(run.weights(model)), spec.model)
@@ -325,11 +326,13 @@ def dry_run(run: Run, study: Study, *, stages: tuple[str, ...] = STAGES, address
     """
     run.check_directory()
     check(run, study)
+    grows = cluster_address(address) is not None
+    if not grows and ("train" in stages or "evaluate" in stages):
+        check_room(study)
     lines = [overview.overview(run, study, stage_prepare.preview(run, study))]
     if "evaluate" in stages:
         from advrec import estimate
 
-        grows = cluster_address(address) is not None
         lines += estimate.forecast(run, study, _nodes(address) if grows else estimate.this_machine(), grows=grows)
     return "\n".join(lines)
 

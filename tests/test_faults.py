@@ -205,3 +205,7 @@ def test_a_dry_run_says_blocks_time_and_memory_and_warns_of_long_blocks(ready, t
     assert "MiB a process" in shown
     assert "in 2 processes of 1 core each, on this machine" in shown
     assert sorted(run.rglob("*")) == before
+    for key in ("actors", "training_workers"):
+        refused = advrec("evaluate", study, "--out", run, "--dry-run", "--set", f"resources.{key}=5000", cwd=tmp_path)
+        assert refused.returncode == 1
+        assert f"resources.{key} asks for 5000 processes" in refused.stderr

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 
 import pytest
@@ -66,5 +67,10 @@ def test_a_log_that_cannot_be_written_stops_no_work(tmp_path):
     with log.kept(tmp_path / "advrec.log"):
         logging.getLogger("advrec.x").info("written")
     logging.getLogger("advrec.x").info("over")
-    (line,) = (tmp_path / "advrec.log").read_text().splitlines()
+    with pytest.raises(KeyboardInterrupt), log.kept(tmp_path / "advrec.log"):
+        raise KeyboardInterrupt
+    begins, line, again, ends = (tmp_path / "advrec.log").read_text().splitlines()
+    assert begins.endswith(f"INFO process {os.getpid()} begins")
+    assert again.split()[1:] == begins.split()[1:]
+    assert "ends by KeyboardInterrupt" in ends
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ INFO written", line)

@@ -77,16 +77,19 @@ def by_name(name: str) -> Attack:
     raise ConfigError(f"{name!r} is not an attack{_nearest(name)} (known: {known}; K is a number of steps, of queries for square)")
 
 
-def most_steps(name: str, restarts: int = 0) -> float:
+def most_steps(name: str, *, restarts: int = 0, nested: bool = False) -> float:
     """Gradient steps that an attack takes of one image at one budget, if nothing stops it; forward passes are counted as a part of one.
 
-    For forecasts of time: what a stop saves, and what going on from budget to budget costs, is not known beforehand.
+    For forecasts of time: what a stop saves is not known beforehand.
     """
     if name == "auto":
         return sum(most_steps(member) for member in AUTO)
     family = _family(name)
     steps = float(name.rpartition("-")[2]) if family else {"fgsm": 1.0, "noise": FORWARD}[name]
-    return (1 + restarts) * steps * (FORWARD if family == "square" else 1.0)
+    runs = 1 + restarts
+    if nested and runs == 1:
+        runs = 2  # where going on from the smaller budget does not solve an image, it begins afresh
+    return runs * steps * (FORWARD if family == "square" else 1.0)
 
 
 def _family(name: str) -> str | None:

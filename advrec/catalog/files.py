@@ -170,6 +170,7 @@ def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "oth
 
 
 def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
+    """Call `function`; whatever it raises becomes an OSError, for filesystems have errors of their own."""
     try:
         return function(*arguments, **options)
     except OSError:

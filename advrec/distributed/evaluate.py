@@ -171,7 +171,7 @@ class _Stage:
             "weights": self._hashes[model],
             "catalog": self.catalog.sha256,
             "shard": len(embedding_shards(len(self.catalog))[0]),
-            "threads": self.study.resources.cpus_per_actor,
+            "cpus_per_actor": self.study.resources.cpus_per_actor,
             "device": self.device,
         }
         self.run.claim(f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists())

@@ -114,8 +114,7 @@ def _keep(run: Run, model: str, directory: Path) -> None:
     network = checkpoint.load_trained(directory / "model.safetensors")
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
     write_table(run.model(model) / "history.parquet", read_table(directory / "history.parquet", schema.HISTORY))
-    for measured in (run.index(model), run.health(model)):  # of earlier weights
-        measured.unlink(missing_ok=True)
+    run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
 
 

@@ -76,7 +76,8 @@ class Watch:
     def _cost(self, key: str) -> float:
         """Of a block, in gradient steps at most."""
         cell, _, count = self._work[key]
-        return count * len(cell.epsilons) * registry.most_steps(cell.attack.attack, cell.attack.restarts)
+        attack = cell.attack
+        return count * len(cell.epsilons) * registry.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
 
     def _tally(self, cell: Cell, rows: pa.Table) -> tuple[int, int]:
         """Successes at the cell's largest budget, and of how many tuples, with what earlier runs wrote."""

@@ -82,7 +82,7 @@ def identity(study: Study, cell: Cell) -> dict[str, Any]:
         "seed": study.seed,
         "block": study.evaluation.block,
         "batch": study.evaluation.batch,
-        "threads": study.resources.cpus_per_actor,
+        "cpus_per_actor": study.resources.cpus_per_actor,
         "protocol": PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % study.evaluation.block else None,

@@ -119,8 +119,17 @@ def test_the_squared_distance_is_refused_where_there_are_no_embeddings():
 
 
 @pytest.mark.parametrize(
-    ("name", "restarts", "steps"),
-    [("fgsm", 0, 1), ("pgd-128", 0, 128), ("apgd-l2-100", 2, 300), ("auto", 0, 250), ("square-300", 0, 100), ("noise", 0, 1 / 3)],
+    ("name", "options", "steps"),
+    [
+        ("fgsm", {}, 1),
+        ("pgd-128", {}, 128),
+        ("pgd-128", {"nested": True}, 256),
+        ("apgd-l2-100", {"restarts": 2}, 300),
+        ("apgd-l2-100", {"restarts": 2, "nested": True}, 300),
+        ("auto", {"nested": True}, 250),
+        ("square-300", {}, 100),
+        ("noise", {}, 1 / 3),
+    ],
 )
-def test_forecasts_count_the_steps_of_an_attack(name, restarts, steps):
-    assert registry.most_steps(name, restarts) == pytest.approx(steps)
+def test_forecasts_count_the_steps_of_an_attack(name, options, steps):
+    assert registry.most_steps(name, **options) == pytest.approx(steps)
