@@ -154,6 +154,8 @@ def _push(parsed: argparse.Namespace) -> int:
     with run.lock():
         if not overview.is_finished(run, loaded):
             raise AdvrecError(f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left")
+        if overview.is_stale(run):
+            raise AdvrecError(f"{run.report} was made before the last results: `advrec report {run.directory}` makes it again, then push")
         print(f"{push(run, parsed.url)} files are at {parsed.url}")
     return study.exit_code(run, loaded)
 

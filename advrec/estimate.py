@@ -67,17 +67,22 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
             continue
         step = measure(_network(run, study, model), study, placement)
         lines.append(
-            f"estimate  {model}: a gradient step of {step.batch} images takes {step.seconds:.3g} s here, {step.batch / step.seconds:,.0f} "
-            f"image-steps/s a process"
+            f"estimate  {model}: a gradient step of a batch of {step.batch} images takes {step.seconds:.3g} s here, "
+            f"{step.batch / step.seconds:,.0f} image-steps/s a process"
         )
         lines.append(f"          {model}: {_memory(step, articles)}")
+        of_checks = 0.0
         for cell, missing in left.items():
             seconds = block_seconds(study, cell, step)
             blocks = f"{missing} blocks of {study.evaluation.block} tuples at {len(cell.epsilons)} budgets"
             at_most = "about " if cell.attack.stop == "never" and not cell.attack.nested else "up to about "
             if cell.part == "attacks":
                 lines.append(f"          {model} {cell.attack.name}: {blocks}, {at_most}{duration(seconds)} a block{_long(study, seconds)}")
+            else:
+                of_checks += missing * seconds
             whole += missing * seconds
+        if of_checks:
+            lines.append(f"          {model} checks: up to about {duration(of_checks)} in all")
     if not lines:
         return []
     plural = "process" if placement.actors == 1 else "processes"

@@ -25,6 +25,15 @@ def is_finished(run: Run, study: Study) -> bool:
     return run.tuples.exists() and missing(run, study, pq.read_metadata(run.tuples).num_rows) <= run.set_aside().keys()
 
 
+def is_stale(run: Run) -> bool:
+    """Whether there are results that came after the report."""
+    page = run.report / "index.html"
+    if not page.exists():
+        return False
+    tables = (table for part in (run.attacks, run.checks) for table in part.rglob("*.parquet"))
+    return any(table.stat().st_mtime > page.stat().st_mtime for table in tables)
+
+
 def overview(run: Run, study: Study, preparation: list[str] | None = None) -> str:
     """What is done, what is left and what was set aside, as lines of text; `preparation` says more of stage 1."""
     done = {True: "done", False: "to do"}
@@ -48,7 +57,7 @@ def overview(run: Run, study: Study, preparation: list[str] | None = None) -> st
     if tuples is not None and study.evaluation.checks:
         left = sum(1 for cell in checks.cells(study) for _ in cells.missing_blocks(run, study, cell, tuples))
         lines.append(f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}")
-    lines.append(f"report    {done[(run.report / 'index.html').exists()]}")
+    lines.append(f"report    {'to do again: there are newer results' if is_stale(run) else done[(run.report / 'index.html').exists()]}")
     lines += [f"set aside {key}: {reason}" for key, reason in sorted(run.set_aside().items())]
     return "\n".join(lines)
 

@@ -3,17 +3,20 @@
     one actor / a plain loop          the same blocks, by the same code, in one process of one thread
     two actors / one actor            one thread each
     two actors / a loop of 2 threads  what one process makes of two cores
-    private memory of an actor        beside the embeddings (shared), the model and the activations of one batch
+    private memory of an actor        its peak at work, beside the embeddings (shared), the model and the activations of one batch
 
 A plain loop runs in a process of its own without Ray; its start, as that of the actors, is not timed.
 """
 
 from advrec.distributed import session  # noqa: I001  (sets Ray's environment before anything imports ray)
 
+import contextlib
 import re
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -64,9 +67,8 @@ def main(size: int = 64, rounds: int = 3) -> None:
             rates["plain"].append(plain_rate(size, 1))
             with actors(1) as pool:
                 rates["1 actor"].append(rate(pool, BLOCKS))
-            with actors(2) as pool:
+            with actors(2) as pool, sampled(attackers_private, private):
                 rates["2 actors"].append(rate(pool, 2 * BLOCKS))
-                private += attackers_private()
             rates["plain, 2 threads"].append(plain_rate(size, 2))
     step_activations = activations(size)
     weights = sum(value.nbytes for value in network.state_dict().values()) / 1e6
@@ -78,7 +80,7 @@ def main(size: int = 64, rounds: int = 3) -> None:
         print(f"{first} / {second}: {median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
     rest = max(private) - weights - step_activations
     print(
-        f"private memory of an actor: {max(private):.0f} MB, of which model {weights:.0f}, activations of {images} images "
+        f"private memory of an actor at work: {max(private):.0f} MB, of which model {weights:.0f}, activations of {images} images "
         f"{step_activations:.0f}, the rest {rest:.0f}; embeddings, shared: {embeddings.nbytes / 1e6:.0f}"
     )
 
@@ -155,6 +157,24 @@ def attackers_private() -> list[float]:
             rollup = path.with_name("smaps_rollup").read_text()
             found.append(sum(map(int, re.findall(r"Private_(?:Clean|Dirty):\s+(\d+)", rollup))) * 1024 / 1e6)
     return found
+
+
+@contextlib.contextmanager
+def sampled(measure: Callable[[], list[float]], found: list[float]) -> Iterator[None]:
+    """Twice a second, to `found`."""
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.5):
+            found.extend(measure())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 if __name__ == "__main__":

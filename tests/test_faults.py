@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -183,6 +184,14 @@ def test_a_finished_run_is_pushed_whole_and_an_unfinished_one_is_not(ready, tmp_
     for nowhere in ("", str(run), str(run / "copy")):
         assert advrec("push", run, nowhere, cwd=tmp_path).returncode == 2
     assert not (run / "copy").exists()
+    (run / "report").mkdir()
+    (run / "report" / "index.html").write_text("an old page")
+    assert "report    done" in advrec("status", run, cwd=tmp_path).stdout
+    os.utime(run / "report" / "index.html", (0, 0))
+    assert "report    to do again" in advrec("status", run, cwd=tmp_path).stdout
+    stale = advrec("push", run, (tmp_path / "elsewhere").as_uri(), cwd=tmp_path)
+    assert stale.returncode == 1
+    assert "was made before the last results" in stale.stderr
     next((run / "attacks").rglob("*.parquet")).unlink()
     unfinished = advrec("push", run, (tmp_path / "elsewhere").as_uri(), cwd=tmp_path)
     assert unfinished.returncode == 1
@@ -204,8 +213,22 @@ def test_a_dry_run_says_blocks_time_and_memory_and_warns_of_long_blocks(ready, t
     assert "WARNING: longer than 10 min 00 s" in warned
     assert "MiB a process" in shown
     assert "in 2 processes of 1 core each, on this machine" in shown
+    assert "checks" not in shown
+    checked = advrec("evaluate", study, "--out", run, "--dry-run", "--set", "evaluation.checks=4", cwd=tmp_path).stdout
+    assert "unsecured checks: up to about" in checked
     assert sorted(run.rglob("*")) == before
     for key in ("actors", "training_workers"):
         refused = advrec("evaluate", study, "--out", run, "--dry-run", "--set", f"resources.{key}=5000", cwd=tmp_path)
         assert refused.returncode == 1
         assert f"resources.{key} asks for 5000 processes" in refused.stderr
+
+
+def test_an_address_where_no_cluster_answers_is_said_at_once(ready, tmp_path):
+    run = copy(ready, tmp_path)
+    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm"]})
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        refused = advrec("evaluate", study, "--out", run, "--address", address, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"advrec: Ray at {address} cannot be reached (")

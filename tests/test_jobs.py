@@ -22,6 +22,8 @@ from tests.test_study import advrec, blocks, rows
 REPOSITORY = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 READY_S, RAISED_S = 240, 90  # beside other work
+# urlopen keeps the proxies of the environment at its first call in a process, which may have been a test's of ImageNet weights.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def free_ports(count):
@@ -43,6 +45,7 @@ class Nodes:
         self.environment = unset | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_ADDRESS": self.url}
         self.processes = []
         self.directory, self.port, self.dashboard, self.agents = directory, port, dashboard, agents
+        self.said = Path(f"{directory}.log")
 
     def raise_all(self):
         head = ["--head", "--num-cpus=0", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
@@ -59,19 +62,21 @@ class Nodes:
     def start(self, *arguments):
         command = [RAY, "start", "--block", "--disable-usage-stats", *arguments]
         environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with self.said.open("a") as said:
+            return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
 
     def wait_until(self, ready, seconds=READY_S):
         deadline = time.monotonic() + seconds
         while not ready():
-            assert time.monotonic() < deadline, f"not within {seconds} s"
+            late = time.monotonic() > deadline
+            assert not late, f"not within {seconds} s; the dashboard says {self.status(self.token)}, ray start {self.said.read_text()}"
             time.sleep(1)
 
     def status(self, token):
         """What the dashboard, which takes jobs, answers."""
         request = urllib.request.Request(f"{self.url}/api/jobs/", headers={"Authorization": f"Bearer {token}"} if token else {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with DIRECT.open(request, timeout=10) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code

@@ -83,10 +83,10 @@ def filesystem(url: str) -> tuple[Any, str]:
         try:
             wrapped, path = pyarrow.fs.FileSystem.from_uri(url)
         except (pa.ArrowException, OSError):
-            raise ConfigError(f"{url}: cannot be read ({first_line(error)})") from None
+            raise ConfigError(f"{url}: cannot be reached ({first_line(error)})") from None
         return ArrowFSWrapper(wrapped), path
     except (ValueError, OSError) as error:
-        raise ConfigError(f"{url}: cannot be read ({first_line(error)})") from None
+        raise ConfigError(f"{url}: cannot be reached ({first_line(error)})") from None
     return found, path
 
 

@@ -47,7 +47,8 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
         gpus = 0.0  # a study that shares out GPUs runs on cores where there are none
     room = sum(_room(node, gpus, cpus) for node in nodes)
     each = Placement(0, gpus, cpus).each
-    has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {len(nodes)} nodes"
+    where = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
+    has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {where}"
     if wanted == "auto":
         if not room:
             numbers = "resources.actors and training_workers to numbers, for GPUs gpus_per_actor too,"

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import ray
 from advrec.distributed.placement import cluster_address
 from advrec.errors import AdvrecError, first_line
 
+ANSWER_S = 10.0  # of a head's port
 
 @contextlib.contextmanager
 def session(address: str | None = None) -> Iterator[None]:
@@ -28,6 +30,7 @@ def session(address: str | None = None) -> Iterator[None]:
         AdvrecError: there is no such cluster, or it refuses the token.
     """
     address = cluster_address(address)
+    _check_port(address)
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
@@ -47,6 +50,17 @@ def session(address: str | None = None) -> Iterator[None]:
         raise AdvrecError(f"Ray failed ({first_line(error)}); what is finished is kept, the same command goes on from there") from error
     finally:
         ray.shutdown()
+
+
+def _check_port(address: str | None) -> None:
+    """Ray tries for minutes to reach a port where nobody listens."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdecimal():  # auto, local, ray://...: Ray says what is wrong with them
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise AdvrecError(f"Ray at {address} cannot be reached ({error}); set --address to HOST:PORT of a cluster's head") from None
 
 
 def nodes() -> list[dict[str, float]]:
