@@ -2,7 +2,7 @@
 
     one actor / a plain loop          the same blocks, by the same code, in one process of one thread
     two actors / one actor            one thread each
-    two actors / a loop of 2 threads  what one process makes of two cores
+    two actors / a loop of 2 threads  what one process makes of two cores; also without model/memory.py, as a loop of one's own would be
     private memory of an actor        its peak at work, beside the embeddings (shared), the model and the activations of one batch
 
 A plain loop runs in a process of its own without Ray; its start, as that of the actors, is not timed.
@@ -29,7 +29,7 @@ from advrec.evaluation.block import Block, Recommender, evaluate_block
 from advrec.index.exact import ExactIndex
 from advrec.model.encoder import embed_all, frozen
 from advrec.model.fashionnet import Architecture, FashionNet
-from advrec.model.memory import keep_freed
+from advrec.model.memory import give_back, keep_freed
 
 BLOCKS, ARTICLES = 2, 256
 # Pixels -> tuples, steps and width: blocks of ten seconds and more.
@@ -61,7 +61,7 @@ def main(size: int = 64, rounds: int = 3) -> None:
             rate(pool, count)  # they start, and load the model
             return pool
 
-        rates: dict[str, list[float]] = {"plain": [], "plain, 2 threads": [], "1 actor": [], "2 actors": []}
+        rates: dict[str, list[float]] = {"plain": [], "plain, 2 threads": [], "untuned, 2 threads": [], "1 actor": [], "2 actors": []}
         private: list[float] = []
         for _ in range(rounds):
             rates["plain"].append(plain_rate(size, 1))
@@ -70,12 +70,14 @@ def main(size: int = 64, rounds: int = 3) -> None:
             with actors(2) as pool, sampled(attackers_private, private):
                 rates["2 actors"].append(rate(pool, 2 * BLOCKS))
             rates["plain, 2 threads"].append(plain_rate(size, 2))
+            rates["untuned, 2 threads"].append(plain_rate(size, 2, tuned=False))
     step_activations = activations(size)
     weights = sum(value.nbytes for value in network.state_dict().values()) / 1e6
     images = tuples * len(EPSILONS)
     for name, found in rates.items():
         print(f"{name:18} {images * steps * median(found):8,.0f} image-steps/s, a block in {1 / median(found):.1f} s")
-    for first, second in (("1 actor", "plain"), ("2 actors", "1 actor"), ("2 actors", "plain, 2 threads")):
+    pairs = (("1 actor", "plain"), ("2 actors", "1 actor"), ("2 actors", "plain, 2 threads"), ("2 actors", "untuned, 2 threads"))
+    for first, second in pairs:
         ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
         print(f"{first} / {second}: {median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})")
     rest = max(private) - weights - step_activations
@@ -109,15 +111,16 @@ def block(size: int, pixels: np.ndarray, number: int) -> Block:
     )
 
 
-def plain_rate(size: int, threads: int) -> float:
-    command = [sys.executable, __file__, "plain", str(size), str(threads)]
+def plain_rate(size: int, threads: int, *, tuned: bool = True) -> float:
+    command = [sys.executable, __file__, "plain", str(size), str(threads), str(int(tuned))]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def plain(size: int, threads: int) -> None:
+def plain(size: int, threads: int, tuned: int) -> None:
     """Print the blocks a second of a loop in this process."""
     torch.set_num_threads(threads)
-    keep_freed()
+    if tuned:
+        keep_freed()
     network, embeddings, pixels = model(size)
     recommender = Recommender(frozen(network).embed, ExactIndex(embeddings))
     attack = registry.by_name(f"pgd-{WORK[size][1]}")
@@ -129,7 +132,7 @@ def plain(size: int, threads: int) -> None:
 
 
 def activations(size: int) -> float:
-    """By how many MB the gradient step of one batch raises the peak of a process."""
+    """What the gradient steps of one batch take, in MB: by how much they raise the memory of a process that has freed all else."""
     command = [sys.executable, __file__, "activations", str(size)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -139,12 +142,15 @@ def print_activations(size: int) -> None:
     network, embeddings, pixels = model(size)
     recommender = Recommender(frozen(network).embed, ExactIndex(embeddings))
     keep_freed()
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = peak()
-    evaluate_block(recommender, registry.by_name("fgsm"), block(size, pixels, 0))
+    evaluate_block(recommender, registry.by_name("pgd-4"), block(size, pixels, 0))
     print(peak() - before)
 
 
 def peak() -> float:
+    """MB that the process has had in memory at most."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / 1e6
 

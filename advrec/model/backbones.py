@@ -4,10 +4,10 @@ import pickle
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.model.vision import torchvision
 from advrec.wording import suggest
 
 
