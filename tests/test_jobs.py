@@ -163,7 +163,7 @@ def test_a_job_whose_driver_is_killed_goes_on_when_it_is_submitted_again(nodes, 
 
 
 def metrics(nodes):
-    with urllib.request.urlopen(f"http://127.0.0.1:{nodes.metrics}/metrics", timeout=10) as answer:
+    with DIRECT.open(f"http://127.0.0.1:{nodes.metrics}/metrics", timeout=10) as answer:
         return answer.read().decode()
 
 
