@@ -22,6 +22,7 @@ from advrec.errors import AdvrecError, first_line
 
 ANSWER_S = 10.0  # of a head's port
 
+
 @contextlib.contextmanager
 def session(address: str | None = None) -> Iterator[None]:
     """Connect to the cluster at `address`, or start Ray on this machine.
