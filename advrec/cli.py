@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     report = _study_command(commands, "report", "stage 4: tables, figures and page, from Parquet alone", "STUDY.yaml or DIR")
     report.add_argument("--partial", action="store_true", help="report what there is of an unfinished run")
     report.set_defaults(function=_report)
+    tune = commands.add_parser("tune", help="search: trials over a space of studies, their Pareto front, and the best as a study file")
+    tune.add_argument("search", type=Path, metavar="TUNE.yaml")
+    tune.add_argument("--out", type=Path, metavar="DIR", help="directory of the search (default results/tune-<its name>)")
+    tune.add_argument("--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone")
+    tune.set_defaults(function=_tune)
     status = commands.add_parser("status", help="what is done, what is left, what was set aside")
     status.add_argument("directory", type=Path, metavar="DIR", help="run directory")
     status.set_defaults(function=_status)
@@ -139,6 +144,12 @@ def _report(parsed: argparse.Namespace) -> int:
         return study.run_study(loaded, out, stages=("report",), partial=parsed.partial)
     study.report(run, partial=parsed.partial)
     return study.exit_code(run, loaded)
+
+
+def _tune(parsed: argparse.Namespace) -> int:
+    from advrec import search
+
+    return search.run(parsed.search, parsed.out and _lasting(parsed.out), address=parsed.address)
 
 
 def _status(parsed: argparse.Namespace) -> int:

@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
     StringConstraints,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -19,100 +17,12 @@ from pydantic import (
 from advrec import strict_yaml
 from advrec.catalog_spec import CatalogSpec
 from advrec.errors import ConfigError
+from advrec.model_spec import KINDS, AnyModel, OwnModel
 from advrec.spec import Epsilon, Name, Strict
 from advrec.wording import sentence, suggest
 
 Stop = Literal["never", "rank-1", "converged"]
 Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
-Backbone = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"]
-
-
-class ModelSpec(Strict):
-    """What all defenses share."""
-
-    backbone: Backbone = "mobilenet_v2"
-    """A network of torchvision, without its last layer."""
-    width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
-    """Width multiplier of mobilenet_v2; by default 0.5 up to 96 pixels without weights to start from, else 1.0."""
-    weights: str = "none"
-    """Where the backbone starts: none (random), imagenet (torchvision's), or a file (safetensors, or a state dict saved by torch)."""
-    init: str = "none"
-    """Name of another model of the study whose trained weights this one starts from."""
-    recipe: Literal["advrec"] = "advrec"
-    epochs: Annotated[int, Field(ge=1)] = 8
-    batch: Annotated[int, Field(ge=2)] = 32
-    """Images a training step, over all workers."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.002
-
-    @model_validator(mode="after")
-    def _one_start(self) -> "ModelSpec":
-        if self.init != "none" and self.weights != "none":
-            raise ValueError("init and weights both say where training starts; set one of them to none")
-        if self.backbone != "mobilenet_v2" and self.width not in (None, 1.0):
-            raise ValueError(f"width {self.width} belongs to mobilenet_v2; {self.backbone} has one width, leave it out")
-        if self.weights == "imagenet" and self.width not in (None, 1.0):
-            raise ValueError(f"ImageNet weights exist for mobilenet_v2 of width 1.0, not {self.width}; leave width out")
-        return self
-
-
-class NoDefense(ModelSpec):
-    defense: Literal["none"]
-
-
-class AdversarialTraining(ModelSpec):
-    defense: Literal["at"]
-    epsilon: Epsilon = 0.03
-    steps: Annotated[int, Field(ge=1)] = 8
-
-
-class CurriculumAdversarialTraining(ModelSpec):
-    """`epochs` is the most that training spends on one k."""
-
-    defense: Literal["cat"]
-    epsilon: Epsilon = 0.03
-    max_steps: Annotated[int, Field(ge=0)] = 8
-    patience: Annotated[int, Field(ge=1)] = 10
-    """Epochs without a gain in validation accuracy before the next k."""
-
-
-class OwnModel(Strict):
-    """A model that was trained elsewhere: evaluated, not trained."""
-
-    model: Annotated[str, StringConstraints(min_length=1)]
-    """package.module:function, which returns a torch module from images (N, 3, H, W) in [0, 1] to embeddings (N, D), importable from
-    where the command runs; or a network of torchvision, which is used without its last layer."""
-    checkpoint: str | None = None
-    """Its weights: safetensors, or a state dict saved by torch; relative to the study file. A function may load its own."""
-    weights: Literal["none", "imagenet"] = "none"
-    """imagenet: torchvision's own weights, for one of its networks."""
-    defense: Literal["none", "at", "cat"] = "none"
-    """How it was trained, for the report."""
-
-    @model_validator(mode="after")
-    def _weights(self) -> "OwnModel":
-        if ":" in self.model and self.weights != "none":
-            raise ValueError("weights: imagenet is for networks of torchvision; the function loads its own, or name a checkpoint")
-        if ":" not in self.model and (self.checkpoint is None) == (self.weights == "none"):
-            raise ValueError(f"{self.model} needs either a checkpoint, the file of its weights, or weights: imagenet")
-        return self
-
-
-TrainedModel = NoDefense | AdversarialTraining | CurriculumAdversarialTraining
-
-
-def _kind(value: Any) -> str | None:
-    if isinstance(value, dict):
-        return "own" if "model" in value else value.get("defense")
-    return "own" if isinstance(value, OwnModel) else getattr(value, "defense", None)
-
-
-AnyModel = Annotated[
-    Annotated[NoDefense, Tag("none")]
-    | Annotated[AdversarialTraining, Tag("at")]
-    | Annotated[CurriculumAdversarialTraining, Tag("cat")]
-    | Annotated[OwnModel, Tag("own")],
-    Discriminator(_kind),
-]
 
 
 def _attack_entry(value: Any) -> Any:
@@ -251,7 +161,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
     raw = strict_yaml.read(path, Study.model_fields)
     for assignment in overrides:
         strict_yaml.override(raw, assignment)
-    return _resolved(parse(raw, str(path)), path.resolve().parent)
+    return resolve(raw, str(path), path.resolve().parent)
+
+
+def resolve(raw: Mapping[str, Any], where: str, directory: Path) -> Study:
+    """The study of a file's content, with defaults that depend on other keys, and paths relative to `directory` made absolute."""
+    return _resolved(parse(raw, where), directory)
 
 
 def parse(raw: Mapping[str, Any], where: str) -> Study:
@@ -274,7 +189,7 @@ def as_dict(study: Study) -> dict[str, Any]:
 
 def _resolved(study: Study, directory: Path) -> Study:
     """Defaults that depend on other keys become explicit; paths become absolute."""
-    models = {name: _resolved_model(spec, study.catalog.image_size, directory) for name, spec in study.models.items()}
+    models = {name: spec.resolved(study.catalog.image_size, directory) for name, spec in study.models.items()}
     tuples = study.evaluation.tuples
     evaluation = study.evaluation.model_copy(
         update={
@@ -284,15 +199,6 @@ def _resolved(study: Study, directory: Path) -> Study:
         }
     )
     return study.model_copy(update={"models": models, "catalog": study.catalog.resolved(directory), "evaluation": evaluation})
-
-
-def _resolved_model(spec: TrainedModel | OwnModel, image_size: int, directory: Path) -> TrainedModel | OwnModel:
-    if isinstance(spec, OwnModel):
-        return spec.model_copy(update={"checkpoint": spec.checkpoint and str(directory / spec.checkpoint)})
-    narrow = spec.backbone == "mobilenet_v2" and spec.weights == "none" and image_size <= 96
-    width = 0.5 if narrow else 1.0
-    weights = spec.weights if spec.weights in ("none", "imagenet") else str(directory / spec.weights)
-    return spec.model_copy(update={"width": spec.width or width, "weights": weights})
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
@@ -305,13 +211,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     if len(location) == 1:
         section: type[Strict] = Study
     elif location[0] == "models":
-        kinds: dict[str, type[Strict]] = {
-            "none": NoDefense,
-            "at": AdversarialTraining,
-            "cat": CurriculumAdversarialTraining,
-            "own": OwnModel,
-        }
-        section = kinds[str(location[2])]
+        section = KINDS[str(location[2])]
     elif location[:2] == ("evaluation", "attacks"):
         section = AttackSpec
     else:

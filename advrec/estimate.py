@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advrec.attacks import registry
 from advrec.attacks.objective import CosineDistance, evaluate
-from advrec.config import OwnModel, Study
+from advrec.config import Study
 from advrec.distributed.placement import Placement, place
 from advrec.evaluation import cells
 from advrec.evaluation.cells import Cell
@@ -22,6 +22,7 @@ from advrec.model.checkpoint import Network
 from advrec.model.encoder import frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
+from advrec.model_spec import OwnModel
 from advrec.overview import every_cell
 from advrec.progress import duration
 from advrec.store import Run

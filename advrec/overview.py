@@ -2,9 +2,10 @@
 
 import pyarrow.parquet as pq
 
-from advrec.config import OwnModel, Study
+from advrec.config import Study
 from advrec.evaluation import cells, checks
 from advrec.evaluation.cells import Cell
+from advrec.model_spec import OwnModel
 from advrec.store import Run
 
 

@@ -69,6 +69,13 @@ TUPLES = pa.schema(
     ]
 )
 
+LISTS = pa.schema(  # of some articles the recommendations: the exact nearest others, nearest first
+    [
+        pa.field("article_id", pa.int32(), nullable=False),
+        pa.field("neighbours", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+
 OUTCOMES = pa.schema(
     [
         pa.field("tuple_id", pa.int32(), nullable=False),

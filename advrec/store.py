@@ -54,15 +54,22 @@ class Run:
     def weights(self, model: str) -> Path:
         return self.model(model) / "model.safetensors"
 
+    def training(self, model: str) -> Path:
+        """Where an unfinished training keeps what it needs to go on."""
+        return self.model(model) / ".training"
+
     def health(self, model: str) -> Path:
         return self.model(model) / "health.json"
 
     def index(self, model: str) -> Path:
         return self.model(model) / "index.json"
 
+    def lists(self, model: str) -> Path:
+        return self.model(model) / "lists.parquet"
+
     def forget_measurements(self, model: str) -> None:
         """Drop what was measured of earlier weights of a model; call it before new ones are saved."""
-        for measured in (self.index(model), self.health(model)):
+        for measured in (self.index(model), self.health(model), self.lists(model)):
             measured.unlink(missing_ok=True)
 
     def embeddings(self, model: str) -> Path:

@@ -7,6 +7,7 @@ a finished study is looked through in a moment.
 import contextlib
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,11 @@ import yaml
 
 from advrec import config, log, overview, provenance, schema, stage_prepare
 from advrec.catalog.dataset import Catalog
-from advrec.config import OwnModel, Study, TrainedModel
+from advrec.config import Study
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells
+from advrec.model_spec import OwnModel, TrainedModel
 from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
 
 SHOWN = 10  # of what was set aside
@@ -195,7 +197,10 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
             _adopt(run, study, model, spec)
             continue
         _check_start(run, study, model, spec)
-        run.claim(f"models/{model}", model_identity(study, model), made=False)
+        identity = model_identity(study, model)
+        if run.identities().get(f"models/{model}") != identity:  # an interrupted training of another kind
+            shutil.rmtree(run.training(model), ignore_errors=True)
+        run.claim(f"models/{model}", identity, made=False)
         grows = study.resources.training_workers != 0 and cluster.connect()
         from advrec.distributed.train import train_model
 

@@ -39,7 +39,7 @@ def sentence(error: ErrorDetails, raw: Any, keys_beside: Callable[[tuple[int | s
         key = f"{where}.defense" if kind == "union_tag_invalid" else where
         return f"{key} is {given}{suggest(str(given), allowed)} (allowed: {', '.join(allowed)})"
     if kind == "union_tag_not_found":
-        return f"{where}.defense is missing (allowed: none, at, cat; a model of your own has model instead)"
+        return f"{where}.defense is missing (allowed: none, at, cat, trades, n-fgsm, free, fat, act; a model of your own has model instead)"
     if kind == "string_pattern_mismatch" and "delivery" in location:
         return f"{where} is {value!r} (allowed: float, png, jpeg-1 to jpeg-100)"
     if kind == "string_pattern_mismatch":

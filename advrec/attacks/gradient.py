@@ -83,8 +83,9 @@ class MomentumFGSM:
         return _WithMomentum(moved, momentum)
 
 
-def mixed_pgd(problem: Problem, steps: Sequence[int]) -> Tensor:
-    """What `PGD(steps=k)` gives for each image's own k, in one batch that shrinks as images finish; k = 0 leaves an image clean.
+def mixed_pgd(problem: Problem, steps: Sequence[int], step_scale: float = 1.0) -> Tensor:
+    """What `PGD(steps=k, step_scale=step_scale)` gives for each image's own k, in one batch that shrinks as images finish; k = 0 leaves
+    an image clean.
 
     Args:
         steps: k of each image, falling.
@@ -93,8 +94,11 @@ def mixed_pgd(problem: Problem, steps: Sequence[int]) -> Tensor:
         Adversarial images (N, C, H, W).
     """
     device, ball = problem.images.device, problem.ball
-    length = problem.epsilon / torch.tensor([max(k, 1) for k in steps], device=device)
+    length = problem.epsilon * step_scale / torch.tensor([max(k, 1) for k in steps], device=device)
+    attacked = sum(k > 0 for k in steps)
     current = problem.images.clone()
+    if problem.start is not None:
+        current[:attacked] = ball.select(slice(attacked)).project(problem.start[:attacked])
     for taken in range(max(steps, default=0)):
         active = sum(k > taken for k in steps)
         objective = problem.objective.select(torch.arange(active, device=device))

@@ -101,6 +101,8 @@ def classification_loss(
     categories: Tensor,
     textures: Tensor | None,
     texture_weight: float = 1.0,
+    *,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Loss (N,) of both heads against the correct labels: cross entropy of the category plus `texture_weight` times the mean over
     all textures of binary cross entropy. An image without texture labels (a row of zeros) has no texture loss.
@@ -111,8 +113,9 @@ def classification_loss(
         categories: (N,) int64.
         textures: (N, M) float, 0 or 1.
         texture_weight: 1 in the study, where textures were about 3 % of the loss.
+        label_smoothing: of the categories, 0..1.
     """
-    loss = functional.cross_entropy(category_logits, categories, reduction="none")
+    loss = functional.cross_entropy(category_logits, categories, reduction="none", label_smoothing=label_smoothing)
     if texture_logits is not None and textures is not None:
         binary = functional.binary_cross_entropy_with_logits(texture_logits, textures, reduction="none").mean(1)
         loss = loss + texture_weight * binary * (textures.sum(1) > 0)
@@ -134,7 +137,11 @@ class Misclassification:
     textures: Tensor | None
 
     def __call__(self, images: Tensor) -> Tensor:
-        return -classification_loss(*self.classify(images), self.categories, self.textures)
+        return self.of(self.classify(images))
+
+    def of(self, logits: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Scores (N,) of images whose logits are known."""
+        return -classification_loss(*logits, self.categories, self.textures)
 
     def losses(self, images: Tensor) -> Losses:
         loss = self(images)

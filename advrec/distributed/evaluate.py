@@ -19,7 +19,7 @@ from advrec.distributed.engine import Pool, Unit
 from advrec.distributed.placement import place
 from advrec.distributed.session import nodes
 from advrec.distributed.watch import Watch
-from advrec.evaluation import cells
+from advrec.evaluation import cells, lists
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.cells import Cell
 from advrec.index import hnsw
@@ -190,6 +190,8 @@ class _Stage:
             print(f"index {model}: recall of HNSW over {len(exact):,} articles", file=sys.stderr, flush=True)
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
             write_json(self.run.index(model), hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
+        if not self.run.lists(model).exists():
+            write_table(self.run.lists(model), lists.nearest(exact, self.catalog.ids_of(self.study.evaluation.split)[: lists.QUERIES]))
 
     def _rows(self, cell: Cell, block: int) -> pa.Table:
         """Tuples of a block."""

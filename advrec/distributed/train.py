@@ -1,8 +1,7 @@
-"""Training through Ray Train. The workers write into models/<model>/.training only; the driver takes the result from there."""
+"""Training through Ray Train. The workers write into models/<model>/.training only: after each epoch all that is needed to go on, and in
+the end the result, which the driver takes from there."""
 
-import json
 import shutil
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,28 @@ import torch
 
 from advrec import config, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import CurriculumAdversarialTraining, OwnModel, Study, TrainedModel
+from advrec.config import Study
 from advrec.distributed.placement import place_training
 from advrec.distributed.session import nodes
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
+from advrec.model_spec import CurriculumAdversarialTraining, OwnModel, TrainedModel
 from advrec.progress import duration
 from advrec.store import Run, read_json, read_table, write_json, write_table
-from advrec.training.loop import Epoch, Fitted, fit
+from advrec.training import state
+from advrec.training.loop import Training, fit
 from advrec.training.start import initial_network
+from advrec.training.state import Epoch
 
 IMAGES_A_WORKER = 16
-EPOCHS = "epochs.jsonl"  # below the training's storage; one line an epoch, as it ends
+RESTARTS = 3  # of a training's workers, after one of them died
+STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 
 
 def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows: bool) -> None:
-    """Train one model of the study and write models/<model>/; model.safetensors comes last and says that all is there.
+    """Train one model of the study, or go on with its training, and write models/<model>/; model.safetensors comes last and says that all
+    is there.
 
     Args:
         grows: whether nodes may join the cluster later.
@@ -38,15 +42,15 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows
     Raises:
         AdvrecError: training failed.
     """
-    storage = run.model(model) / ".training"
-    shutil.rmtree(storage, ignore_errors=True)
-    storage.mkdir(parents=True)
-    watcher = _Watcher(run, model, spec, storage / EPOCHS)
+    storage = run.training(model)
+    storage.mkdir(parents=True, exist_ok=True)
+    # What Ray keeps of an interrupted training, it would ask for again.
+    shutil.rmtree(storage / "train", ignore_errors=True)
+    watcher = _Watcher(run, model, spec, storage / STATE)
     arguments = {"run": str(run.directory), "study": config.as_dict(study), "model": model, "storage": str(storage)}
     with watcher:
         if study.resources.training_workers == 0:
-            _worker(arguments | {"result": str(storage)})
-            _keep(run, model, storage)
+            _worker(arguments, first=True)
         else:
             workers, gpu = place_training(study.resources, nodes(), grows=grows)
             batch = spec.batch
@@ -60,27 +64,25 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows
                 _ray_worker,
                 train_loop_config=arguments,
                 scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
-                run_config=ray.train.RunConfig(name="train", storage_path=str(storage)),
+                run_config=ray.train.RunConfig(
+                    name="train", storage_path=str(storage), failure_config=ray.train.FailureConfig(max_failures=RESTARTS)
+                ),
             )
             try:
-                result = trainer.fit()
+                trainer.fit()
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 raise AdvrecError(f"training {model} failed: {_cause(error)}") from error
-            with result.checkpoint.as_directory() as directory:
-                _keep(run, model, Path(directory))
+        _keep(run, model, storage / RESULT)
     shutil.rmtree(storage, ignore_errors=True)
 
 
 def _ray_worker(arguments: dict[str, Any]) -> None:
-    """One Ray Train worker; the first one's checkpoint is the result."""
-    first = ray.train.get_context().get_world_rank() == 0
-    with tempfile.TemporaryDirectory() as directory:
-        _worker(arguments | {"result": directory if first else None})
-        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(directory) if first else None)
+    """One Ray Train worker."""
+    _worker(arguments, first=ray.train.get_context().get_world_rank() == 0)
 
 
-def _worker(arguments: dict[str, Any]) -> None:
-    """Train; the worker that is given a place for the result reports epochs as they end, and saves the result there."""
+def _worker(arguments: dict[str, Any], *, first: bool) -> None:
+    """Train, or go on; the first worker saves the result."""
     torch.set_num_threads(1)
     keep_freed()
     study = config.parse(arguments["study"], "the study")
@@ -91,22 +93,16 @@ def _worker(arguments: dict[str, Any]) -> None:
     network = initial_network(run, spec, catalog, study.seed)
     if torch.cuda.is_available() and study.resources.training_workers != 0:
         network.to(ray.train.torch.get_device())
-    epochs = Path(arguments["storage"]) / EPOCHS
-
-    def on_epoch(epoch: Epoch) -> None:
-        if arguments["result"]:
-            with epochs.open("a") as handle:
-                handle.write(json.dumps(epoch._asdict()) + "\n")
-
-    fitted = fit(network, spec, catalog, seed=study.seed, on_epoch=on_epoch)
-    if arguments["result"]:
-        _save(Path(arguments["result"]), fitted)
+    training = fit(network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE)
+    metrics = training.measure()  # by all workers together
+    if first:
+        _save(Path(arguments["storage"]) / RESULT, training, metrics)
 
 
-def _save(directory: Path, fitted: Fitted) -> None:
-    checkpoint.save(directory / "model.safetensors", fitted.network)
-    write_json(directory / "metrics.json", fitted.metrics)
-    columns = {name: [getattr(epoch, name) for epoch in fitted.history] for name in Epoch._fields}
+def _save(directory: Path, training: Training, metrics: dict[str, Any]) -> None:
+    checkpoint.save(directory / "model.safetensors", training.network)
+    write_json(directory / "metrics.json", metrics)
+    columns = {name: [getattr(epoch, name) for epoch in training.history] for name in Epoch._fields}
     write_table(directory / "history.parquet", schema.table(schema.HISTORY, columns))
 
 
@@ -119,14 +115,15 @@ def _keep(run: Run, model: str, directory: Path) -> None:
 
 
 class _Watcher:
-    """Follows the epochs as the workers report them: a line each on the screen, and TensorBoard's log."""
+    """Follows the epochs as they are saved: a line each on the screen, and TensorBoard's log."""
 
-    def __init__(self, run: Run, model: str, spec: TrainedModel, epochs: Path) -> None:
-        self._model, self._epochs = model, epochs
+    def __init__(self, run: Run, model: str, spec: TrainedModel, saved: Path) -> None:
+        self._model, self._saved = model, saved
         # A curriculum's length is known when it is over.
         self._total = None if isinstance(spec, CurriculumAdversarialTraining) else spec.epochs
         self._of = f"/{self._total}" if self._total else ""
         self._tensorboard = run.model(model) / "tensorboard"
+        self._earlier = len(state.read_history(saved))
         self._seen = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -134,6 +131,8 @@ class _Watcher:
     def __enter__(self) -> None:
         shutil.rmtree(self._tensorboard, ignore_errors=True)
         self._writer = tensorboardX.SummaryWriter(str(self._tensorboard))
+        if self._earlier:
+            print(f"train {self._model}: goes on after epoch {self._earlier}{self._of}", flush=True)
         self._thread.start()
 
     def __exit__(self, *error: object) -> None:
@@ -150,18 +149,21 @@ class _Watcher:
             self._show_new()
 
     def _show_new(self) -> None:
-        lines = self._epochs.read_text().split("\n")[:-1] if self._epochs.exists() else []
-        for line in lines[self._seen :]:
-            epoch = Epoch(**json.loads(line))
+        history = state.read_history(self._saved)
+        for epoch in history[self._seen :]:
             for name in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy", "attack_steps"):
                 self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
-            attacked = f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}" if epoch.attack_steps else ""
-            print(
-                f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
-                f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}",
-                flush=True,
-            )
-        self._seen = len(lines)
+            if epoch.epoch > self._earlier:
+                self._say(epoch)
+        self._seen = len(history)
+
+    def _say(self, epoch: Epoch) -> None:
+        attacked = f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}" if epoch.attack_steps else ""
+        print(
+            f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
+            f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}",
+            flush=True,
+        )
 
 
 def _cause(error: BaseException) -> str:

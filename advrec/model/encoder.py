@@ -65,8 +65,11 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
             module.weight.copy_(weight)
             if module.bias is not None and bias is not None:
                 module.bias.copy_(bias)
-        elif isinstance(module, nn.Linear) and isinstance(source, nn.Linear):
-            module.load_state_dict(source.state_dict())
+        elif source is not None and type(module) is type(source):
+            for own, other in zip(module.parameters(recurse=False), source.parameters(recurse=False), strict=True):
+                own.copy_(other)
+            for own, other in zip(module.buffers(recurse=False), source.buffers(recurse=False), strict=True):
+                own.copy_(other)
 
 
 @torch.inference_mode()

@@ -54,6 +54,10 @@ class FashionNet(nn.Module):
         return features if features.ndim == 2 else nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
 
     def forward(self, images: Tensor) -> Logits:
-        embeddings = self.dropout(self.embed(images))
+        return self.classify(self.embed(images))
+
+    def classify(self, embeddings: Tensor) -> Logits:
+        """Logits of embeddings (N, dimension)."""
+        embeddings = self.dropout(embeddings)
         texture = None if self.texture_head is None else self.texture_head(embeddings)
         return Logits(self.category_head(embeddings), texture)

@@ -46,6 +46,7 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         verdict=verdict(results),
         quality=page_tables.quality_table(results),
         exposure=page_tables.exposure_table(results),
+        recommendations=page_tables.recommendations_table(results),
         curves=_data_uris(curves),
         comparison=_data_uris(comparison),
         checks=page_tables.checks_table(results),

@@ -6,22 +6,35 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from advrec.catalog import prepare
-from advrec.config import OwnModel
 from advrec.evaluation.checks import Check
+from advrec.model_spec import OwnModel
 from advrec.reports import tables, trust
 from advrec.reports.results import Results
 from advrec.reports.tables import DASH, span
 from advrec.reports.verdict import number
 
-DEFENSES = {"none": "none", "at": "adversarial training (at)", "cat": "curriculum adversarial training (cat)"}
+DEFENSES = {
+    "none": "none",
+    "at": "adversarial training (at)",
+    "cat": "curriculum adversarial training (cat)",
+    "trades": "TRADES (trades)",
+    "n-fgsm": "noisy FGSM (n-fgsm)",
+    "free": "free adversarial training (free)",
+    "fat": "friendly adversarial training (fat)",
+    "act": "anti-collapse triplets (act)",
+}
 SHORT = {
     "clean_accuracy": "Clean accuracy",
     "adversarial_accuracy": "Accuracy under PGD-8",
+    "strong_adversarial_accuracy": "Under APGD-50",
     "top5_accuracy": "Top-5 accuracy",
     "adversarial_top5_accuracy": "Top-5 under PGD-8",
     "texture_top1_precision": "Texture precision",
     "adversarial_texture_top1_precision": "Texture under PGD-8",
     "unattacked": "No attack",
+    "same_category": "Same category",
+    "same_texture": "Same texture",
+    "overlap": "Overlap",
 }
 
 
@@ -53,8 +66,15 @@ def exposure_table(results: Results) -> Table:
     return _comparison(results, ["unattacked", *results.attacks], caption, "tuples")
 
 
-def _comparison(results: Results, names: Sequence[str], caption: str, unit: str) -> Table:
-    rows = tables.quantities(results)
+def recommendations_table(results: Results) -> Table:
+    """What the ten nearest articles have in common with each, a row a model."""
+    caption = "The ten articles recommended beside each, without an attack: mean share that is of its category, has one of its textures, or"
+    names = ["same_category", "same_texture", "overlap"]
+    return _comparison(results, names, f"{caption} {results.baseline} recommends too", "articles", tables.recommendations(results))
+
+
+def _comparison(results: Results, names: Sequence[str], caption: str, unit: str, rows: pd.DataFrame | None = None) -> Table:
+    rows = tables.quantities(results) if rows is None else rows
     known = {(row["model"], row["quantity"]): row for row in tables.records(rows)}
     body = [
         [

@@ -35,6 +35,8 @@ class Results:
     """index.json by model; a model that has none is absent."""
     health: dict[str, dict[str, Any]]
     """health.json by model; a model that has none is absent."""
+    lists: dict[str, pd.DataFrame]
+    """schema.LISTS by model; a model that has none is absent."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -90,6 +92,17 @@ class Results:
         return self.in_study_order(counted, ["epsilon", "rank"])
 
     @cached_property
+    def labels(self) -> pd.DataFrame:
+        """Category and textures of every article, as sets."""
+        catalog = read_table(self.run.catalog, schema.CATALOG).select(["category", "textures"]).to_pandas()
+        return pd.DataFrame(
+            {
+                "category": [frozenset([category]) for category in catalog["category"]],
+                "texture": [frozenset(textures) for textures in catalog["textures"]],
+            }
+        )
+
+    @cached_property
     def checks(self) -> list[tuple[str, Check]]:
         """The model and each check of it, in the study's order; none where the study has switched them off."""
         if not self.study.evaluation.checks:
@@ -143,6 +156,7 @@ def read(run: Run) -> Results:
         metrics=_of_models(run, study, "metrics.json"),
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
+        lists={model: read_table(run.lists(model), schema.LISTS).to_pandas() for model in study.models if run.lists(model).exists()},
         preparation=read_json(run.preparation, default={}),
         provenance=read_json(run.provenance, default={}),
         set_aside=run.set_aside(),

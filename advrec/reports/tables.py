@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from advrec import schema
+from advrec.evaluation import lists
 from advrec.evaluation.rates import CELL, wilson
 from advrec.reports import trust
 from advrec.reports.results import Results, read
@@ -16,6 +17,7 @@ DASH = "–"  # noqa: RUF001 - what stands where a value is not known
 QUALITY = {
     "clean_accuracy": "n",
     "adversarial_accuracy": "n",
+    "strong_adversarial_accuracy": "n_strong",
     "top5_accuracy": "n",
     "adversarial_top5_accuracy": "n",
     "texture_top1_precision": "n_textures",
@@ -25,6 +27,7 @@ QUALITY = {
 LABELS = {
     "clean_accuracy": "clean accuracy",
     "adversarial_accuracy": "accuracy under PGD-8, 0.03",
+    "strong_adversarial_accuracy": "under APGD-50, 0.03",
     "top5_accuracy": "top-5 accuracy",
     "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
     "texture_top1_precision": "texture precision",
@@ -50,6 +53,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "blocks": blocks(results),
         "cost": cost(results),
         "budget": budget(results),
+        "recommendations": recommendations(results),
         "index_recall": index_recall(results),
         "preparation": preparation(results),
         "splits": splits(results),
@@ -207,6 +211,23 @@ def index_recall(results: Results) -> pd.DataFrame:
         for model in results.study.models
     ]
     return pd.DataFrame(rows, columns=["model", *columns])
+
+
+def recommendations(results: Results) -> pd.DataFrame:
+    """One row a (model, quantity): n articles whose ten nearest are known, and the mean share of these ten, in percent with interval, that
+    have the article's category, one of its textures, or a place in the list of the model without a defense too (overlap)."""
+    rows = []
+    base = results.lists.get(results.baseline)
+    for model, own in results.lists.items():
+        shares = {f"same_{label}": lists.agreement(own, list(results.labels[label])) for label in ("category", "texture")}
+        if base is not None and model != results.baseline:
+            shares["overlap"] = lists.overlap(own, base)
+        rows += [
+            (model, quantity, len(found), *(100.0 * value for value in lists.mean_interval(found)))
+            for quantity, found in shares.items()
+            if len(found)
+        ]
+    return pd.DataFrame(rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"])
 
 
 def preparation(results: Results) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""When training goes on, steps up or ends: pure state machines over validation scores, the same on every worker."""
+"""When training goes on, steps up or ends: pure state machines over validation scores, the same on every worker. Plain numbers, so that
+`dataclasses.asdict` is all there is to save."""
 
 import dataclasses
 from typing import NamedTuple, Protocol
@@ -15,8 +16,13 @@ class Verdict(NamedTuple):
 
 
 class Schedule(Protocol):
-    attack_steps: int
-    """k: the steps of the attack that training now defends against."""
+    @property
+    def attack_steps(self) -> int:
+        """k: the steps of the attack that training now defends against."""
+
+    @property
+    def epsilon(self) -> float:
+        """The budget that training now defends against."""
 
     def update(self, score: float) -> Verdict:
         """Move on by the validation score (larger is better) of the epoch just finished."""
@@ -24,44 +30,58 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(kw_only=True)
 class Fixed:
-    """So many epochs at one k; the best epoch's weights stay."""
+    """So many epochs at one k and one budget; the best epoch's weights stay."""
 
     epochs: int
     attack_steps: int
+    epsilon: float
     epoch: int = 0
-    best_score: float = float("-inf")
+    best_score: float | None = None
 
     def update(self, score: float) -> Verdict:
         self.epoch += 1
-        best = score > self.best_score
-        self.best_score = max(score, self.best_score)
+        best = self.best_score is None or score > self.best_score
+        self.best_score = score if best else self.best_score
         finished = self.epoch >= self.epochs
         return Verdict(best=best, restore=finished, finished=finished)
 
 
 @dataclasses.dataclass(kw_only=True)
 class Curriculum:
-    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: k = 0..max_steps, the next k after `patience` epochs
+    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: one k after the other, the next after `patience` epochs
     without a gain of the validation accuracy under PGD-k (or after `epochs` epochs at one k), from the best weights of the last k.
+
+    Args:
+        ks: the k of each stage; the study's are 0, 1, ... 8.
+        epsilons: the budget of each stage; the study's are all the same.
     """
 
-    max_steps: int
+    ks: tuple[int, ...]
+    epsilons: tuple[float, ...]
     patience: int
     epochs: int
-    attack_steps: int = 0
+    stage: int = 0
     epoch: int = 0
     since_gain: int = 0
-    best_score: float = float("-inf")
+    best_score: float | None = None
+
+    @property
+    def attack_steps(self) -> int:
+        return self.ks[self.stage]
+
+    @property
+    def epsilon(self) -> float:
+        return self.epsilons[self.stage]
 
     def update(self, score: float) -> Verdict:
         self.epoch += 1
-        best = score > self.best_score
-        self.best_score = max(score, self.best_score)
+        best = self.best_score is None or score > self.best_score
+        self.best_score = score if best else self.best_score
         self.since_gain = 0 if best else self.since_gain + 1
         if self.since_gain < self.patience and self.epoch < self.epochs:
             return Verdict(best=best, restore=False, finished=False)
-        if self.attack_steps >= self.max_steps:
+        if self.stage == len(self.ks) - 1:
             return Verdict(best=best, restore=True, finished=True)
-        self.attack_steps += 1
-        self.epoch, self.since_gain, self.best_score = 0, 0, float("-inf")
+        self.stage += 1
+        self.epoch, self.since_gain, self.best_score = 0, 0, None
         return Verdict(best=best, restore=True, finished=False)

@@ -1,4 +1,4 @@
-"""Labelled batches from the catalog: seeded order, shared out to workers, augmented."""
+"""Labelled batches from the catalog: seeded order, shared out to workers."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import to_images
@@ -41,14 +40,3 @@ def shuffled(article_ids: Ids, size: int, *, seed: int, epoch: int, rank: int, w
 def num_batches(articles: int, size: int) -> int:
     """How many batches `shuffled` gives."""
     return max(articles - size, 0) // size + 1
-
-
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random shift by up to a sixteenth of the side, and horizontal flip. Whole pixels: resampling would blur fine textures."""
-    count, _, height, width = images.shape
-    margin = max(width // 16, 1)
-    padded = functional.pad(images, (margin,) * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * margin + 1, (count, 2), generator=generator).tolist()
-    flips = torch.randint(0, 2, (count,), generator=generator).tolist()
-    shifted = [image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, offsets, strict=True)]
-    return torch.stack([image.flip(2) if flip else image for image, flip in zip(shifted, flips, strict=True)])

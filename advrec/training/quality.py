@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advrec.attacks.apgd import APGD
 from advrec.attacks.gradient import PGD
 from advrec.attacks.objective import Misclassification
 from advrec.attacks.problem import Problem
@@ -15,11 +16,13 @@ from advrec.training.data import Ids, load
 
 PUBLISHED = PGD(steps=8)  # the attack of adversarial_accuracy, at epsilon 0.03, as published
 PUBLISHED_EPSILON = 0.03
+CONVERGED = APGD(steps=50)  # of strong_adversarial_accuracy, at the same epsilon: PGD-8 leaves much undone
+CONVERGED_IMAGES = 1000  # at most: seven times as dear
 COUNTS = ("n", "accuracy", "top5_accuracy", "n_textures", "texture_top1_precision")
 
 
 def count(
-    network: FashionNet, catalog: Catalog, article_ids: Ids, *, attack: PGD | None = None, epsilon: float = 0.0, batch: int = 64
+    network: FashionNet, catalog: Catalog, article_ids: Ids, *, attack: PGD | APGD | None = None, epsilon: float = 0.0, batch: int = 64
 ) -> Tensor:
     """Counts (5,) float64 in the order of COUNTS: images, right category, right category among the first five, images with
     texture labels, and those whose highest-scored texture is one of their labels.
@@ -49,13 +52,15 @@ def count(
     return totals
 
 
-def metrics(clean: Tensor, adversarial: Tensor) -> dict[str, Any]:
-    """The content of metrics.json from the counts on clean and on attacked images: fractions 0..1, with n."""
+def metrics(clean: Tensor, adversarial: Tensor, strong: Tensor) -> dict[str, Any]:
+    """The content of metrics.json from the counts on clean images, under PGD-8 and under APGD: fractions 0..1, with n."""
     return {
         "n": int(clean[0]),
         "n_textures": int(clean[3]),
         "clean_accuracy": _share(clean, 1),
         "adversarial_accuracy": _share(adversarial, 1),
+        "strong_adversarial_accuracy": _share(strong, 1),
+        "n_strong": int(strong[0]),
         "top5_accuracy": _share(clean, 2),
         "adversarial_top5_accuracy": _share(adversarial, 2),
         "texture_top1_precision": _share(clean, 4),

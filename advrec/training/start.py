@@ -5,11 +5,12 @@ from pathlib import Path
 import torch
 
 from advrec.catalog.dataset import Catalog
-from advrec.config import TrainedModel
 from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model_spec import TrainedModel
 from advrec.store import Run
+from advrec.training.recipe import RECIPES
 
 
 def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -> FashionNet:
@@ -25,6 +26,9 @@ def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -
     )
     torch.manual_seed(seed)
     network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
+    if not RECIPES[spec.recipe].normalise:
+        network.mean.zero_()
+        network.std.fill_(1.0)
     if spec.init != "none":
         trained = checkpoint.load_trained(run.weights(spec.init))
         if trained.architecture != architecture:

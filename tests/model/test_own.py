@@ -4,10 +4,10 @@ import pytest
 import torch
 import torchvision
 
-from advrec.config import OwnModel
 from advrec.errors import ConfigError
 from advrec.model import checkpoint, own
 from advrec.model.encoder import frozen
+from advrec.model_spec import OwnModel
 from tests.shop import resnet
 
 
@@ -110,8 +110,8 @@ def test_a_fingerprint_tells_changed_weights_and_changed_code_apart(tmp_path, mo
 def test_every_backbone_of_the_configuration_builds_and_embeds():
     from typing import get_args
 
-    from advrec.config import Backbone
     from advrec.model.fashionnet import Architecture, FashionNet
+    from advrec.model_spec import Backbone
 
     for name in get_args(Backbone):
         network = FashionNet(Architecture(backbone=name, width=1.0, categories=("a", "b"), textures=())).eval()

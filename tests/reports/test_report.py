@@ -149,7 +149,7 @@ def test_hostile_names_stay_text(finished, make_run):
 
 def test_every_table_and_figure_is_written(finished):
     names = {path.name for path in (finished.report / "tables").iterdir()}
-    made = {"success", "defense_comparison", "blocks", "cost", "budget", "index_recall", "preparation", "splits"}
+    made = {"success", "defense_comparison", "blocks", "cost", "budget", "recommendations", "index_recall", "preparation", "splits"}
     made |= {"checks", "delivered", "winners"}
     assert names == {f"{name}.{form}" for name in made for form in ("csv", "tex")}
     drawn = {path.name for path in (finished.report / "figures").iterdir()}

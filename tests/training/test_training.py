@@ -1,10 +1,10 @@
 import numpy as np
+import pytest
 import torch
 
-from advrec.attacks.budget import linf
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen
-from advrec.training import data, defenses, loop, quality
+from advrec.training import data, loop, quality, recipe
 from advrec.training.curriculum import Curriculum, Fixed
 from tests.conftest import small_network, study
 
@@ -21,7 +21,7 @@ def walk(schedule, scores):
 
 
 def test_the_curriculum_steps_up_after_patience_and_restores_the_best():
-    schedule = Curriculum(max_steps=1, patience=2, epochs=10)
+    schedule = Curriculum(ks=(0, 1), epsilons=(0.03, 0.03), patience=2, epochs=10)
     best, restore, finished = True, True, True
     assert walk(schedule, [0.5, 0.7, 0.6, 0.7, 0.1, 0.3, 0.2, 0.3, 0.9]) == [
         (0, best, not restore, not finished),
@@ -36,39 +36,15 @@ def test_the_curriculum_steps_up_after_patience_and_restores_the_best():
 
 
 def test_the_curriculum_spends_at_most_its_epochs_on_one_k():
-    ks = [step[0] for step in walk(Curriculum(max_steps=2, patience=5, epochs=2), [n / 100 for n in range(100)])]
-    assert ks == [0, 0, 1, 1, 2, 2]
+    schedule = Curriculum(ks=(0, 2, 8), epsilons=(0.01, 0.02, 0.03), patience=5, epochs=2)
+    ks = [step[0] for step in walk(schedule, [n / 100 for n in range(100)])]
+    assert ks == [0, 0, 2, 2, 8, 8]
 
 
 def test_a_fixed_schedule_keeps_the_best_epoch():
-    seen = walk(Fixed(epochs=3, attack_steps=8), [0.1, 0.9, 0.5])
+    seen = walk(Fixed(epochs=3, attack_steps=8, epsilon=0.03), [0.1, 0.9, 0.5])
     assert [step[1] for step in seen] == [True, True, False]
     assert seen[-1] == (8, False, True, True)
-
-
-def test_a_mixed_batch_has_equal_shares_of_every_k():
-    assert defenses.shares(32, 8) == [8] * 8 + [k for k in range(7, -1, -1) for _ in range(3)]
-    assert defenses.shares(4, 0) == [0] * 4
-    for images in range(1, 40):
-        for steps in range(9):
-            ks = defenses.shares(images, steps)
-            assert len(ks) == images
-            assert ks == sorted(ks, reverse=True)
-
-
-def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(catalog: Catalog):
-    network = small_network(catalog).train()
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    batch = data.load(catalog, catalog.ids_of("train")[:12], torch.device("cpu"))
-    objective = defenses._problem(frozen(network), batch, 0.05).objective
-    for defense in (
-        defenses.Adversarial(epochs=1, epsilon=0.05, steps=4),
-        defenses.Mixed(epochs=1, epsilon=0.05, max_steps=4, patience=1),
-    ):
-        images = defense.craft(frozen(network), batch, 4, torch.Generator().manual_seed(0))
-        assert (linf(batch.images, images) <= 0.05).all()
-        assert objective(images).mean() < objective(batch.images).mean() - 0.01
-    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
 
 
 def test_all_workers_together_see_every_article_of_a_batch_once(catalog: Catalog):
@@ -81,13 +57,28 @@ def test_all_workers_together_see_every_article_of_a_batch_once(catalog: Catalog
     assert len({int(i) for batch in alone for i in batch}) == 16 * len(alone)
 
 
-def test_augmentation_is_seeded_and_keeps_the_box():
+@pytest.mark.parametrize("augment", [recipe.shifted, recipe.rotated])
+def test_augmentation_is_seeded_and_keeps_the_box(augment):
     images = torch.rand(6, 3, 32, 32)
-    first, again, other = (data.augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    assert first.shape == images.shape
     assert first.min() >= 0
     assert first.max() <= 1
+
+
+def test_the_learning_rate_rises_to_the_full_one_and_falls_to_nothing():
+    rates = [recipe.ADVREC.rate(step, 200) for step in range(200)]
+    peak = rates.index(max(rates))
+    assert peak == 30  # 15 % of the steps
+    assert rates[peak] == 1.0
+    assert rates[0] < 0.04
+    assert rates[-1] < 1e-3
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert {recipe.PUBLISHED.rate(step, 200) for step in range(200)} == {1.0}
+    assert recipe.ADVREC.rate(7, None) == 1.0  # a curriculum's length is not known
 
 
 def test_training_learns_selects_on_validation_and_measures_on_test(catalog: Catalog):
@@ -96,7 +87,7 @@ def test_training_learns_selects_on_validation_and_measures_on_test(catalog: Cat
     fitted = loop.fit(network, spec, catalog, seed=3)
     losses = [epoch.train_loss for epoch in fitted.history]
     assert losses[-1] < losses[0] * 0.8
-    assert fitted.metrics["n"] == len(catalog.ids_of("test"))
+    assert fitted.measure()["n"] == len(catalog.ids_of("test"))
     ids = catalog.ids_of("validation")
     best = max(epoch.validation_clean_accuracy for epoch in fitted.history)
     assert float(quality.count(frozen(fitted.network), catalog, ids)[1]) / len(ids) == best
@@ -128,9 +119,9 @@ def test_accuracy_counts_against_a_plain_loop(catalog: Catalog):
 def test_the_metrics_say_which_split_chose_the_best_epoch(prepared, catalog: Catalog):
     """Without a validation split the test split chooses, as the study did, and that must not pass unseen."""
     spec = study(models={"m": {"defense": "none", "epochs": 1}}).models["m"]
-    assert loop.fit(small_network(catalog), spec, catalog, seed=1).metrics["selected_on"] == "validation"
+    assert loop.fit(small_network(catalog), spec, catalog, seed=1).measure()["selected_on"] == "validation"
     merged = Catalog(prepared)
     merged._splits = np.where(merged._splits == "validation", "train", merged._splits)
     fitted = loop.fit(small_network(merged), spec, merged, seed=1)
-    assert fitted.metrics["selected_on"] == "test"
-    assert fitted.history[0].validation_clean_accuracy == fitted.metrics["clean_accuracy"]
+    assert fitted.measure()["selected_on"] == "test"
+    assert fitted.history[0].validation_clean_accuracy == fitted.measure()["clean_accuracy"]

@@ -1,0 +1,49 @@
+"""What recommends itself without an attack: the ten nearest articles of many, and what a defense changes about them. Torch-free."""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from advrec import schema
+from advrec.index.exact import ExactIndex, Ids
+
+NEIGHBOURS = 10
+QUERIES = 1000  # articles of the evaluation's split whose lists are kept
+
+
+def nearest(index: ExactIndex, article_ids: Ids) -> pa.Table:
+    """schema.LISTS of the given articles: the exact list of each."""
+    ids, _ = index.top_k(article_ids, min(NEIGHBOURS, len(index) - 1))
+    return schema.table(schema.LISTS, {"article_id": article_ids, "neighbours": ids.tolist()})
+
+
+def agreement(lists: pd.DataFrame, labels: Sequence[frozenset[str]]) -> npt.NDArray[np.float64]:
+    """Of each article with a label the share (0..1) of its list that has one of its labels, in the order of `lists`.
+
+    Args:
+        lists: schema.LISTS.
+        labels: of every article of the catalog.
+    """
+    known = [(labels[article], neighbours) for article, neighbours in zip(lists["article_id"], lists["neighbours"], strict=True)]
+    shares = [np.mean([bool(own & labels[other]) for other in neighbours]) for own, neighbours in known if own]
+    return np.array(shares, dtype=np.float64)
+
+
+def overlap(lists: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Of each article in both the share (0..1) of its list that stands in the other list too."""
+    both = lists.merge(others, on="article_id", suffixes=("", "_other"))
+    pairs = zip(both["neighbours"], both["neighbours_other"], strict=True)
+    return np.array([len(set(own) & set(other)) / len(own) for own, other in pairs], dtype=np.float64)
+
+
+def mean_interval(shares: npt.NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of shares 0..1, one an article, and its interval from their standard error: the places of a list are no independent trials."""
+    mean = float(shares.mean())
+    if len(shares) < 2:
+        return mean, 0.0, 1.0
+    half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * float(shares.std(ddof=1)) / len(shares) ** 0.5
+    return mean, max(0.0, mean - half), min(1.0, mean + half)

@@ -1,0 +1,51 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from advrec.evaluation import lists
+from advrec.index.exact import ExactIndex
+
+
+def test_lists_are_the_nearest_others_and_their_shares_those_of_a_plain_loop():
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(40, 6)).astype(np.float32)
+    other = embeddings + random.normal(size=(40, 6), scale=0.3).astype(np.float32)
+    queries = np.arange(5, 25, dtype=np.int32)
+    made, others = (lists.nearest(ExactIndex(each), queries).to_pandas() for each in (embeddings, other))
+    labels = [frozenset(random.choice(list("abc"), size=n % 3, replace=False)) for n in range(40)]
+    agreeing, overlapping = [], []
+    for place, article in enumerate(queries):
+        expected = []
+        for each in (embeddings, other):
+            units = each / np.linalg.norm(each, axis=1, keepdims=True)
+            order = np.argsort(1 - units @ units[article], kind="stable")
+            expected.append([n for n in order if n != article][:10])
+        assert made["neighbours"][place].tolist() == expected[0]
+        if labels[article]:
+            agreeing.append(sum(bool(labels[article] & labels[n]) for n in expected[0]) / 10)
+        overlapping.append(len(set(expected[0]) & set(expected[1])) / 10)
+    assert lists.agreement(made, labels) == pytest.approx(agreeing)
+    assert 0 < len(agreeing) < len(queries)
+    assert lists.overlap(made, others) == pytest.approx(overlapping)
+    assert lists.overlap(made, made).tolist() == [1.0] * len(queries)
+
+
+def test_a_small_catalog_has_short_lists():
+    made = lists.nearest(ExactIndex(np.eye(4, dtype=np.float32)), np.array([0, 2], dtype=np.int32)).to_pandas()
+    assert [len(neighbours) for neighbours in made["neighbours"]] == [3, 3]
+
+
+def test_the_interval_of_a_mean_covers_it_in_95_of_100_samples():
+    random = np.random.default_rng(1)
+    covered = 0
+    for _ in range(400):
+        low, high = lists.mean_interval(random.beta(2, 3, size=80))[1:]
+        covered += low <= 0.4 <= high
+    assert 0.92 < covered / 400 < 0.98
+    assert lists.mean_interval(np.array([0.5])) == (0.5, 0.0, 1.0)
+
+
+def test_an_article_in_one_list_alone_does_not_count_as_overlap():
+    first = pd.DataFrame({"article_id": [1, 2], "neighbours": [[3, 4], [5, 6]]})
+    second = pd.DataFrame({"article_id": [2], "neighbours": [[6, 7]]})
+    assert lists.overlap(first, second).tolist() == [0.5]

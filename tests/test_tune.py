@@ -1,0 +1,144 @@
+"""Searches: what is refused, the Pareto front, and a real one on Ray Tune that is killed and goes on."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advrec import tune_spec
+from advrec.errors import ConfigError
+from advrec.reports import pareto
+from tests.test_study import advrec, kill_when
+
+STUDY = {
+    "name": "tiny",
+    "catalog": {"source": "synthetic", "articles": 132, "image_size": 32},
+    "models": {
+        "unsecured": {"defense": "none", "epochs": 1},
+        "at": {"defense": "at", "steps": 1, "epochs": 2, "init": "unsecured"},
+    },
+    "evaluation": {"tuples": 8, "block": 4, "epsilons": [0.01, 0.05], "attacks": ["pgd-2"], "checks": 0},
+}
+SEARCH = {
+    "name": "tiny-search",
+    "study": "tiny.yaml",
+    "model": "at",
+    "trials": 4,
+    "attack": "pgd-4",
+    "tuples": 6,
+    "space": {"models.at.epsilon": {"loguniform": [0.01, 0.06]}, "models.at.steps": {"choice": [1, 2]}},
+}
+
+
+def write(directory: Path, **changes) -> Path:
+    (directory / "tiny.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    (directory / "search.yaml").write_text(yaml.safe_dump(SEARCH | changes))
+    return directory / "search.yaml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"space": {"models.at.epsilon": {"uniform": [0.5, 0.1]}}}, "the first number is the smaller one"),
+        ({"space": {"models.at.epsilon": {"loguniform": [0, 0.1]}}}, "its numbers are positive"),
+        ({"space": {"models.at.epsilon": {"uniform": [0.0, 2.0]}}}, "space.models.at.epsilon: models.at.epsilon is 2.0"),
+        ({"space": {"models.at.stepps": {"choice": [1]}}}, "did you mean steps"),
+        ({"space": {"models.at.epsilon": {"uniform": [0.1, 0.2], "choice": [0.3]}}}, "write one of"),
+        ({"space": {"catalog.articles": {"choice": [100]}}}, "catalog.articles"),
+        ({"space": {"models.unsecured.epochs": {"choice": [1]}}}, "only models.at is trained in every trial"),
+        ({"name": "n" * 60}, "at most 50"),
+        ({"space": {"models.at.epsilon": {"grid": [0.1]}}}, "is a grid"),
+        ({"scheduler": "asha", "objectives": ["adversarial_accuracy"]}, "name it as the only objective"),
+        ({"scheduler": "asha", "objectives": ["success_rate"]}, "name it as the only objective"),
+        ({"objectives": ["success"]}, "objectives.0 is success"),
+        ({"model": "cat", "space": {"models.cat.epsilon": {"choice": [0.1]}}}, "its models: unsecured, at"),
+        ({"study": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+        ({"trails": 3}, "did you mean trials"),
+    ],
+    ids=str,
+)
+def test_an_impossible_search_is_refused_before_any_work(tmp_path, changes, sentence):
+    with pytest.raises(ConfigError) as refused:
+        tune_spec.load(write(tmp_path, **changes))
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
+def test_the_front_is_what_no_other_trial_dominates(points):
+    trials = pd.DataFrame(points, columns=["accuracy", "success"], dtype=float)
+    found = pareto.front(trials, {"accuracy": "max", "success": "min"})
+    for (place, (a, s)), kept in zip(enumerate(points), found, strict=True):
+        dominated = any(b >= a and t <= s and (b, t) != (a, s) for other, (b, t) in enumerate(points) if other != place)
+        assert kept == (not dominated)
+
+
+def test_the_best_of_a_front_is_nearest_to_the_best_of_each():
+    rows = pd.DataFrame({"trial": list("abc"), "accuracy": [0.2, 0.8, 0.9], "success": [0.1, 0.2, 0.9]})
+    modes = {"accuracy": "max", "success": "min"}
+    assert pareto.best(rows, modes)["trial"] == "b"
+    assert pareto.best(rows, {"accuracy": "max"})["trial"] == "c"
+    assert pareto.best(rows[:1], modes)["trial"] == "a"
+
+
+def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
+    file, out = write(tmp_path), tmp_path / "out"
+
+    def finished():
+        return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")}
+
+    kill_when(finished, "tune", file, "--out", out, cwd=tmp_path)
+    before = finished()
+    assert 0 < len(before) < 4
+    ended = advrec("tune", file, "--out", out, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    after = finished()
+    assert before.items() <= after.items()  # none is made again
+    trials = pd.read_parquet(out / "trials.parquet")
+    assert len(trials) == 4
+    assert set(trials["trial"]) <= set(after)
+    epsilons = trials["models.at.epsilon"].astype(float)
+    assert epsilons.between(0.01, 0.06).all()
+    assert epsilons.nunique() == 4
+    assert set(trials["models.at.steps"]) <= {"1", "2"}
+    front = pd.read_csv(out / "pareto.csv", dtype={"trial": str})
+    assert set(front["trial"]) <= set(trials["trial"])
+    assert (out / "pareto.png").stat().st_size > 5000
+    other = advrec("tune", file.with_name(write(tmp_path, seed=1).name), "--out", out, cwd=tmp_path)
+    assert other.returncode == 2
+    assert "holds another search: its search differs in seed" in other.stderr
+    best = advrec("study", out / "best.yaml", "--out", tmp_path / "best", cwd=tmp_path)
+    assert best.returncode == 0, best.stderr
+    assert (tmp_path / "best" / "report" / "index.html").exists()
+
+
+def test_every_combination_of_grids_is_tried_once(tmp_path):
+    grids = {"models.at.epsilon": {"grid": [0.01, 0.02]}, "models.at.steps": {"grid": [1, 2]}}
+    file = write(tmp_path, space=grids, searcher="random", objectives=["adversarial_accuracy"])
+    ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
+    tried = sorted(zip(trials["models.at.epsilon"].astype(float), trials["models.at.steps"].astype(int), strict=True))
+    assert tried == list(itertools.product([0.01, 0.02], [1, 2]))
+    assert np.isfinite(trials["adversarial_accuracy"]).all()
+
+
+@pytest.mark.parametrize("name", ["cat_schedule", "epsilon", "smoke"])
+def test_the_searches_that_ship_with_advrec_are_valid(name):
+    spec, _, _ = tune_spec.load(Path(__file__).parents[1] / "tune_configs" / f"{name}.yaml")
+    assert spec.num_trials >= 2
+
+
+def test_asha_stops_trials_early_and_says_so(tmp_path):
+    changes = {"space": {"models.at.learning_rate": {"grid": [1e-9, 1e-3, 2e-3, 3e-3]}}, "set": {"models.at.epochs": 6}}
+    file = write(tmp_path, searcher="random", scheduler="asha", objectives=["clean_accuracy"], concurrency=1, **changes)
+    ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
+    assert len(trials) == 4
+    assert 0 < trials["seconds"].isna().sum() < 4  # a stopped one was not measured
