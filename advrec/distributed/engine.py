@@ -47,9 +47,7 @@ class Pool:
             batches shrink as images are solved, had a fifth more in the second block than in the first.
     """
 
-    def __init__(
-        self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core", *, renew_s: float = RENEW_S
-    ) -> None:
+    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core", *, renew_s: float = RENEW_S) -> None:
         self._start_actor = start_actor
         self._most = actors
         self._each = each
