@@ -2,14 +2,10 @@
 blocks back to the kernel each time, and clearing them anew took 38 % of the processor's time at 64 pixels, batch 96, on 2 cores."""
 
 import ctypes
-import os
 import platform
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 KEEP = 2**31 - 1
-# oneDNN keeps its last 1,024 kernels, each for one size of batch, all over the heap: 30 MB more, which stay between blocks
-# and split the room for activations. A step of the backbones here has up to some 170.
-KERNELS = "256"
 
 
 def keep_freed() -> None:
@@ -17,7 +13,6 @@ def keep_freed() -> None:
 
     Call it in processes that attack or train, before the first step: their memory stays at its peak until `give_back`; the batch sets it.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

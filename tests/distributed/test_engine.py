@@ -162,6 +162,15 @@ def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
     assert [done.attempts for done in again] == [1] * 4
 
 
+def test_an_old_process_is_replaced_between_units_and_nothing_is_lost(cluster):
+    results = []
+    with engine.Pool(start, 1, renew_s=0.6) as pool:  # a unit takes 0.5 s
+        units = [unit(str(n), "slow_pid") for n in range(5)]
+        assert pool.run(units, lambda unit, result: results.append(result)) == {}
+    assert [done.attempts for done in units] == [1] * 5
+    assert len(set(results)) in (3, 4, 5)  # two units each, one where the machine is slow
+
+
 def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster):
     made = []
 
