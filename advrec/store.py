@@ -55,7 +55,7 @@ class Run:
         return self.model(model) / "model.safetensors"
 
     def training(self, model: str) -> Path:
-        """Where an unfinished training keeps what it needs to go on."""
+        """Where unfinished trainings keep what they need to go on, each in a directory of its own."""
         return self.model(model) / ".training"
 
     def health(self, model: str) -> Path:

@@ -7,7 +7,6 @@ a finished study is looked through in a moment.
 import contextlib
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -198,13 +197,11 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
             continue
         _check_start(run, study, model, spec)
         identity = model_identity(study, model)
-        if run.identities().get(f"models/{model}") != identity:  # an interrupted training of another kind
-            shutil.rmtree(run.training(model), ignore_errors=True)
         run.claim(f"models/{model}", identity, made=False)
         grows = study.resources.training_workers != 0 and cluster.connect()
         from advrec.distributed.train import train_model
 
-        train_model(run, study, model, spec, grows=grows)
+        train_model(run, study, model, spec, config.canonical_hash(identity)[:12], grows=grows)
         metrics = read_json(run.model(model) / "metrics.json")
         selected = "; its best epoch was chosen on the test split too" if metrics["selected_on"] == "test" else ""
         _say(

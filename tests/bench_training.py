@@ -59,7 +59,7 @@ def main(size: int = 64, rounds: int = 3) -> None:
                 for workers in (1, 2):
                     made = study.model_copy(update={"resources": study.resources.model_copy(update={"training_workers": workers})})
                     run.weights("at").unlink(missing_ok=True)
-                    train_model(run, made, "at", spec, grows=False)
+                    train_model(run, made, "at", spec, "bench", grows=False)
                     history = data_of(run)
                     name = f"Ray Train, {workers} worker{'s' if workers > 1 else ''}"
                     epochs[name].append(1.0 / history[-1])

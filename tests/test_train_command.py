@@ -34,10 +34,9 @@ def train(directory: Path, kill=()):
         draw_catalog(run)
     study = write_study(directory / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2})
     command = ["train", study, "--out", run.directory]
-    saved = run.training("cat") / "state.safetensors"
     for what in kill:
-        epochs = len(read_history(saved))
-        grown = lambda: len(read_history(saved)) > epochs  # noqa: B023, E731
+        epochs = saved_epochs(run)
+        grown = lambda: saved_epochs(run) > epochs  # noqa: B023, E731
         if what == "driver":
             kill_when(grown, *command, cwd=directory)
             continue
@@ -52,6 +51,10 @@ def train(directory: Path, kill=()):
     ended = advrec(*command, cwd=directory)
     assert ended.returncode == 0, ended.stderr
     return run
+
+
+def saved_epochs(run: Run) -> int:
+    return sum(len(read_history(state)) for state in run.training("cat").glob("*/state.safetensors"))
 
 
 def a_worker(driver: int) -> int:
@@ -89,8 +92,7 @@ def test_a_training_of_another_kind_does_not_go_on_from_it(undisturbed, tmp_path
     with run.lock():
         draw_catalog(run)
     study = write_study(tmp_path / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2})
-    saved = run.training("cat") / "state.safetensors"
-    kill_when(lambda: len(read_history(saved)) > 0, "train", study, "--out", run.directory, cwd=tmp_path)
+    kill_when(lambda: saved_epochs(run) > 0, "train", study, "--out", run.directory, cwd=tmp_path)
     other = advrec("train", study, "--out", run.directory, "--set", "models.cat.ks=[1]", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     assert "goes on" not in other.stdout

@@ -1,4 +1,4 @@
-"""Training through Ray Train. The workers write into models/<model>/.training only: after each epoch all that is needed to go on, and in
+"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only: after each epoch all that is needed to go on, and in
 the end the result, which the driver takes from there."""
 
 import shutil
@@ -32,17 +32,19 @@ RESTARTS = 3  # of a training's workers, after one of them died
 STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 
 
-def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows: bool) -> None:
+def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity: str, *, grows: bool) -> None:
     """Train one model of the study, or go on with its training, and write models/<model>/; model.safetensors comes last and says that all
     is there.
 
     Args:
+        identity: a name for what determines the weights: a training goes on from its own, and workers that outlive a killed driver
+            write to no other.
         grows: whether nodes may join the cluster later.
 
     Raises:
         AdvrecError: training failed.
     """
-    storage = run.training(model)
+    storage = run.training(model) / identity
     storage.mkdir(parents=True, exist_ok=True)
     # What Ray keeps of an interrupted training, it would ask for again.
     shutil.rmtree(storage / "train", ignore_errors=True)
@@ -73,7 +75,7 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, *, grows
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 raise AdvrecError(f"training {model} failed: {_cause(error)}") from error
         _keep(run, model, storage / RESULT)
-    shutil.rmtree(storage, ignore_errors=True)
+    shutil.rmtree(run.training(model), ignore_errors=True)
 
 
 def _ray_worker(arguments: dict[str, Any]) -> None:
