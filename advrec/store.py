@@ -58,6 +58,10 @@ class Run:
         """Where unfinished trainings keep what they need to go on, each in a directory of its own."""
         return self.model(model) / ".training"
 
+    def history(self, model: str) -> Path:
+        """Of its training."""
+        return self.model(model) / "history.parquet"
+
     def health(self, model: str) -> Path:
         return self.model(model) / "health.json"
 

@@ -131,7 +131,7 @@ def data_of(run: Run) -> list[float]:
     from advrec import schema
     from advrec.store import read_table
 
-    return read_table(run.model("at") / "history.parquet", schema.HISTORY)["seconds"].to_pylist()
+    return read_table(run.history("at"), schema.HISTORY)["seconds"].to_pylist()
 
 
 def show(rates: dict[str, list[float]], unit: str, *pairs: tuple[str, str]) -> None:

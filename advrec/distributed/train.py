@@ -111,7 +111,7 @@ def _save(directory: Path, training: Training, metrics: dict[str, Any]) -> None:
 def _keep(run: Run, model: str, directory: Path) -> None:
     network = checkpoint.load_trained(directory / "model.safetensors")
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
-    write_table(run.model(model) / "history.parquet", read_table(directory / "history.parquet", schema.HISTORY))
+    write_table(run.history(model), read_table(directory / "history.parquet", schema.HISTORY))
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
 

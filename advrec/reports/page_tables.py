@@ -8,6 +8,7 @@ import pandas as pd
 from advrec.catalog import prepare
 from advrec.evaluation.checks import Check
 from advrec.model_spec import OwnModel
+from advrec.progress import duration
 from advrec.reports import tables, trust
 from advrec.reports.results import Results
 from advrec.reports.tables import DASH, span
@@ -56,8 +57,11 @@ class Table(NamedTuple):
 
 def quality_table(results: Results) -> Table:
     """Recommendation quality, a row a model."""
-    caption = "Quality of each model on the test split, clean and under PGD-8 at epsilon 0.03"
-    return _comparison(results, list(tables.QUALITY), caption, "articles")
+    caption = "Quality of each model on the test split, clean and under attack at epsilon 0.03, and the time that its training took"
+    made = _comparison(results, list(tables.QUALITY), caption, "articles")
+    seconds = [results.training_seconds.get(model) for model in results.study.models]
+    rows = [[*row, Cell(DASH if value is None else duration(value))] for row, value in zip(made.rows, seconds, strict=True)]
+    return made._replace(columns=[*made.columns, "Training"], rows=rows)
 
 
 def exposure_table(results: Results) -> Table:
@@ -69,13 +73,11 @@ def exposure_table(results: Results) -> Table:
 def recommendations_table(results: Results) -> Table:
     """What the ten nearest articles have in common with each, a row a model."""
     caption = "The ten articles recommended beside each, without an attack: mean share that is of its category, has one of its textures, or"
-    names = ["same_category", "same_texture", "overlap"]
-    return _comparison(results, names, f"{caption} {results.baseline} recommends too", "articles", tables.recommendations(results))
+    return _comparison(results, list(tables.LIST_QUALITY), f"{caption} {results.baseline} recommends too", "articles")
 
 
-def _comparison(results: Results, names: Sequence[str], caption: str, unit: str, rows: pd.DataFrame | None = None) -> Table:
-    rows = tables.quantities(results) if rows is None else rows
-    known = {(row["model"], row["quantity"]): row for row in tables.records(rows)}
+def _comparison(results: Results, names: Sequence[str], caption: str, unit: str) -> Table:
+    known = {(row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))}
     body = [
         [
             Cell(model, f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}"),

@@ -5,11 +5,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow.compute as pc
 
 from advrec import config, schema
 from advrec.config import AttackSpec, Study
 from advrec.errors import ConfigError
-from advrec.evaluation import cells, checks
+from advrec.evaluation import cells, checks, lists
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
 from advrec.store import Run, read_json, read_outcomes, read_table
@@ -37,6 +38,8 @@ class Results:
     """health.json by model; a model that has none is absent."""
     lists: dict[str, pd.DataFrame]
     """schema.LISTS by model; a model that has none is absent."""
+    training_seconds: dict[str, float]
+    """By the clock, of all epochs, by model; a model that was not trained here is absent."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -103,6 +106,22 @@ class Results:
         )
 
     @cached_property
+    def recommendations(self) -> pd.DataFrame:
+        """tables.recommendations."""
+        rows = []
+        base = self.lists.get(self.baseline)
+        for model, own in self.lists.items():
+            shares = {f"same_{label}": lists.agreement(own, list(self.labels[label])) for label in ("category", "texture")}
+            if base is not None and model != self.baseline:
+                shares["overlap"] = lists.overlap(own, base)
+            rows += [
+                (model, quantity, len(found), *(100.0 * value for value in lists.mean_interval(found)))
+                for quantity, found in shares.items()
+                if len(found)
+            ]
+        return pd.DataFrame(rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"])
+
+    @cached_property
     def checks(self) -> list[tuple[str, Check]]:
         """The model and each check of it, in the study's order; none where the study has switched them off."""
         if not self.study.evaluation.checks:
@@ -157,6 +176,7 @@ def read(run: Run) -> Results:
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
         lists={model: read_table(run.lists(model), schema.LISTS).to_pandas() for model in study.models if run.lists(model).exists()},
+        training_seconds=_training_seconds(run, study),
         preparation=read_json(run.preparation, default={}),
         provenance=read_json(run.provenance, default={}),
         set_aside=run.set_aside(),
@@ -183,6 +203,11 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     wanted = {(cell.model, cell.attack.name, epsilon) for cell in checks.cells(study) for epsilon in cell.epsilons}
     keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])
     return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(drop=True)
+
+
+def _training_seconds(run: Run, study: Study) -> dict[str, float]:
+    paths = {model: run.history(model) for model in study.models}
+    return {model: pc.sum(read_table(path, schema.HISTORY)["seconds"]).as_py() for model, path in paths.items() if path.exists()}
 
 
 def _of_models(run: Run, study: Study, name: str) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 
 from advrec import schema
-from advrec.evaluation import lists
 from advrec.evaluation.rates import CELL, wilson
 from advrec.reports import trust
 from advrec.reports.results import Results, read
@@ -24,6 +23,8 @@ QUALITY = {
     "adversarial_texture_top1_precision": "n_textures",
 }
 """The fractions of metrics.json and the key of the number of articles behind each."""
+LIST_QUALITY = ("same_category", "same_texture", "overlap")
+"""The quantities of `recommendations`."""
 LABELS = {
     "clean_accuracy": "clean accuracy",
     "adversarial_accuracy": "accuracy under PGD-8, 0.03",
@@ -32,6 +33,9 @@ LABELS = {
     "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
     "texture_top1_precision": "texture precision",
     "adversarial_texture_top1_precision": "texture under PGD-8, 0.03",
+    "same_category": "top 10 of its category",
+    "same_texture": "top 10 with its texture",
+    "overlap": "top 10 as without defense",
     "unattacked": "success without attack",
 }
 """How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
@@ -84,8 +88,8 @@ def strongest(results: Results) -> dict[str, dict[str, Any]]:
 def quantities(results: Results) -> pd.DataFrame:
     """What defenses are compared by, tidy: one row a (model, quantity), with n and interval; what is unknown is absent.
 
-    A quantity is a fraction of metrics.json, `unattacked` (attack articles that stand at the rank before any attack) or
-    an attack's name (success at the headline's rank and the largest budget).
+    A quantity is a fraction of metrics.json, one of `recommendations`, `unattacked` (attack articles that stand at the rank before any
+    attack) or an attack's name (success at the headline's rank and the largest budget).
     """
     rows = [*_quality_rows(results), *_unattacked_rows(results)]
     for row in records(headline(results)):
@@ -94,11 +98,15 @@ def quantities(results: Results) -> pd.DataFrame:
         (model, results.study.models[model].defense, quantity, n, *_percent(hits, n))
         for model, quantity, n, hits in rows
     ]
-    return pd.DataFrame(made, columns=QUANTITY_COLUMNS)
+    recommended = results.recommendations
+    recommended = recommended.assign(defense=recommended["model"].map(lambda model: results.study.models[model].defense))
+    measured = [frame for frame in (pd.DataFrame(made, columns=QUANTITY_COLUMNS), recommended) if len(frame)]
+    return pd.concat(measured, ignore_index=True)[QUANTITY_COLUMNS] if measured else pd.DataFrame(columns=QUANTITY_COLUMNS)
 
 
 def defense_comparison(results: Results) -> pd.DataFrame:
-    """One row a model: defense, then <quantity>_percent, _low_percent, _high_percent and _n; unknown is empty."""
+    """One row a model: defense, then <quantity>_percent, _low_percent, _high_percent and _n, and the seconds that its training took by the
+    clock; unknown is empty."""
     known = quantities(results).set_index(["model", "quantity"])
     rows = []
     for model, spec in results.study.models.items():
@@ -109,6 +117,7 @@ def defense_comparison(results: Results) -> pd.DataFrame:
             for column in ("percent", "low_percent", "high_percent", "n"):
                 name = f"{quantity}_{column}"
                 row[name] = known.loc[(model, quantity), column] if there else None
+        row["training_seconds"] = results.training_seconds.get(model)
         rows.append(row)
     made = pd.DataFrame(rows)
     counts = [column for column in made if str(column).endswith("_n")]
@@ -117,7 +126,8 @@ def defense_comparison(results: Results) -> pd.DataFrame:
 
 def quantity_names(results: Results) -> list[str]:
     """In the order of the comparison."""
-    return [*QUALITY, "unattacked", *results.attacks]
+    listed = [quantity for quantity in LIST_QUALITY if (results.recommendations["quantity"] == quantity).any()]
+    return [*QUALITY, *listed, "unattacked", *results.attacks]
 
 
 def blocks(results: Results) -> pd.DataFrame:
@@ -216,18 +226,7 @@ def index_recall(results: Results) -> pd.DataFrame:
 def recommendations(results: Results) -> pd.DataFrame:
     """One row a (model, quantity): n articles whose ten nearest are known, and the mean share of these ten, in percent with interval, that
     have the article's category, one of its textures, or a place in the list of the model without a defense too (overlap)."""
-    rows = []
-    base = results.lists.get(results.baseline)
-    for model, own in results.lists.items():
-        shares = {f"same_{label}": lists.agreement(own, list(results.labels[label])) for label in ("category", "texture")}
-        if base is not None and model != results.baseline:
-            shares["overlap"] = lists.overlap(own, base)
-        rows += [
-            (model, quantity, len(found), *(100.0 * value for value in lists.mean_interval(found)))
-            for quantity, found in shares.items()
-            if len(found)
-        ]
-    return pd.DataFrame(rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"])
+    return results.recommendations
 
 
 def preparation(results: Results) -> pd.DataFrame:
@@ -284,6 +283,8 @@ def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, 
         rows = [known.get((model, quantity)) for model in models]
         counts = [row["n"] for row in rows if row]
         lines.append([label(quantity), span(counts), *(DASH if row is None else _text_cell(row) for row in rows)])
+    seconds = [results.training_seconds.get(model) for model in models]
+    lines.append(["seconds of training", "", *(DASH if value is None else f"{value:,.0f}" for value in seconds)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
