@@ -1,5 +1,5 @@
-"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only: after each epoch all that is needed to go on, and in
-the end the result, which the driver takes from there."""
+"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only: after each epoch all that is needed to go
+on, and in the end the result, which the driver takes from there."""
 
 import shutil
 import threading

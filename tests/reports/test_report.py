@@ -282,14 +282,14 @@ def test_a_report_needs_neither_torch_nor_ray(finished):
     assert "success of pgd-8" in done.stdout
 
 
-def test_the_comparison_says_what_training_took(finished):
+@pytest.mark.usefixtures("quick")
+def test_the_comparison_says_what_training_took(make_run):
+    run = make_run()
     columns = {"epoch": [1, 2], "attack_steps": [0, 8], "learning_rate": [0.1, 0.1], "seconds": [60.0, 30.5]}
     columns |= dict.fromkeys(("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy"), [0.5, 0.5])
-    write_table(finished.history("at"), schema.table(schema.HISTORY, columns))
-    made = tables.defense_comparison(results.read(finished)).set_index("model")
+    write_table(run.history("at"), schema.table(schema.HISTORY, columns))
+    made = tables.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
     assert made["training_seconds"].isna().sum() == 2
-    assert "1 min 30 s" in page_of(finished)
-    assert [line for line in tables.comparison_text(finished).splitlines() if line.startswith("seconds of training")][0].split()[-3:] == [
-        DASH, "90", DASH,
-    ]  # fmt: skip
+    line = next(line for line in tables.comparison_text(run).splitlines() if line.startswith("seconds of training"))
+    assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
