@@ -286,7 +286,7 @@ def test_a_report_needs_neither_torch_nor_ray(finished):
 def test_the_comparison_says_what_training_took(make_run):
     run = make_run()
     columns = {"epoch": [1, 2], "attack_steps": [0, 8], "learning_rate": [0.1, 0.1], "seconds": [60.0, 30.5]}
-    columns |= dict.fromkeys(("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy"), [0.5, 0.5])
+    columns |= {key: [0.5, 0.5] for key in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy")}
     write_table(run.history("at"), schema.table(schema.HISTORY, columns))
     made = tables.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
