@@ -175,7 +175,7 @@ def parse(raw: Mapping[str, Any], where: str) -> Study:
         # JSON mode is strict about types and yet takes a list for a tuple.
         return Study.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {sentence(error.errors()[0], raw, _keys_beside)}") from None
+        raise ConfigError(f"{where}: {sentence(error.errors(), raw, _keys_beside)}") from None
 
 
 def read(path: Path) -> Study:

@@ -14,13 +14,14 @@ def suggest(word: str, words: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def sentence(error: ErrorDetails, raw: Any, keys_beside: Callable[[tuple[int | str, ...]], Sequence[str]]) -> str:
-    """One pydantic error as one sentence with the key's path, the allowed values and the nearest right word.
+def sentence(errors: Sequence[ErrorDetails], raw: Any, keys_beside: Callable[[tuple[int | str, ...]], Sequence[str]]) -> str:
+    """The first of pydantic's errors as one sentence with the key's path, the allowed values and the nearest right word.
 
     Args:
         raw: the content of the file.
         keys_beside: the known keys at a place.
     """
+    error = errors[0]
     location = _path_in(error, raw)
     where = ".".join(map(str, location)) or "the study"
     kind, context, value = error["type"], error.get("ctx", {}), error["input"]
@@ -45,7 +46,13 @@ def sentence(error: ErrorDetails, raw: Any, keys_beside: Callable[[tuple[int | s
     if kind == "string_pattern_mismatch":
         return f"{where} is {value!r}; a name holds letters, digits, - and _, and begins with a letter or digit"
     shown = value if not isinstance(value, float) or math.isfinite(value) else str(value)
-    return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    # What a key may also be, as auto: the other errors of a union.
+    words = [word for other in errors[1:] if other["loc"][:-1] == error["loc"][:-1] for word in _allowed(other)]
+    return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}{''.join(f', or {word}' for word in words)}"
+
+
+def _allowed(error: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else []
 
 
 def _path_in(error: ErrorDetails, raw: Any) -> list[Any]:
