@@ -119,7 +119,7 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
     try:
         spec = TuneSpec.model_validate_json(json.dumps(raw))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {sentence(error.errors()[0], raw, _keys_beside)}") from None
+        raise ConfigError(f"{path}: {sentence(error.errors(), raw, _keys_beside)}") from None
     file = path.resolve().parent / spec.study
     content = strict_yaml.read(file, Study.model_fields)
     assign(content, spec.changes)
