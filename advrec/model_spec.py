@@ -1,7 +1,7 @@
 """The entries of a study's models: how each is trained, or where it comes from."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
@@ -83,7 +83,8 @@ class CurriculumAdversarialTraining(ModelSpec):
 
     defense: Literal["cat"]
     epsilon: Epsilon = 0.03
-    max_steps: Annotated[int, Field(ge=0)] = 8
+    max_steps: Annotated[int, Field(ge=0)] | None = None
+    """The last k; by default 8."""
     ks: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """The k of each stage, rising, in place of 0, 1, ... max_steps."""
     patience: Annotated[int, Field(ge=1)] = 10
@@ -97,10 +98,12 @@ class CurriculumAdversarialTraining(ModelSpec):
     def _rising(self) -> "CurriculumAdversarialTraining":
         if self.ks is not None and list(self.ks) != sorted(set(self.ks)):
             raise ValueError(f"ks is {list(self.ks)}; list each k once, from the smallest to the largest")
+        if self.ks is not None and self.max_steps not in (None, self.ks[-1]):
+            raise ValueError(f"max_steps is {self.max_steps}, but ks ends at {self.ks[-1]}; leave one of them out")
         return self
 
     def resolved(self, image_size: int, directory: Path) -> "CurriculumAdversarialTraining":
-        ks = self.ks or tuple(range(self.max_steps + 1))
+        ks = self.ks or tuple(range((8 if self.max_steps is None else self.max_steps) + 1))
         resolved = super().resolved(image_size, directory)
         assert isinstance(resolved, CurriculumAdversarialTraining)
         return resolved.model_copy(update={"ks": ks, "max_steps": ks[-1]})
@@ -205,15 +208,6 @@ AnyModel = Annotated[
     Discriminator(_kind),
 ]
 
-KINDS: dict[str, type[Strict]] = {
-    "none": NoDefense,
-    "at": AdversarialTraining,
-    "cat": CurriculumAdversarialTraining,
-    "trades": Trades,
-    "n-fgsm": NoisyFGSM,
-    "free": FreeTraining,
-    "fat": FriendlyTraining,
-    "act": AntiCollapse,
-    "own": OwnModel,
-}
+KINDS: dict[str, type[Strict]] = {get_args(kind.model_fields["defense"].annotation)[0]: kind for kind in get_args(TrainedModel)}
+KINDS["own"] = OwnModel
 """By what an entry says in `defense`, for messages."""

@@ -11,11 +11,13 @@ import yaml
 from advrec import config, log, study, tune_spec
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
-from advrec.errors import ConfigError
+from advrec.errors import AdvrecError, ConfigError
 from advrec.model_spec import OwnModel
 from advrec.reports import pareto
 from advrec.store import Run, read_json, write_json, write_table, write_text
 from advrec.tune_spec import MODES, TuneSpec
+
+WORKERS = 1  # of a trial
 
 
 def run(file: Path, out: Path | None = None, *, address: str | None = None) -> int:
@@ -51,20 +53,32 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
 
 def _before(whole: Study, spec: TuneSpec) -> tuple[Study, tuple[str, ...]]:
     """The study of the models that the searched one starts from, and its stages; without any, that of the catalog alone."""
+    chain = _chain(whole, spec)
+    content = config.as_dict(whole)
+    content["models"] = {name: content["models"][name] for name in chain or [spec.model]}
+    content["resources"]["training_workers"] = WORKERS
+    content["evaluation"] |= {"attacks": [spec.attack], "tuples": spec.tuples}  # not made: the others may name other models or files
+    return config.parse(content, "the study before the search"), ("prepare", "train") if chain else ("prepare",)
+
+
+def _chain(whole: Study, spec: TuneSpec) -> list[str]:
+    """The models that the searched one starts from, in the order of their training."""
     chain: list[str] = []
     entry = whole.models[spec.model]
     while not isinstance(entry, OwnModel) and entry.init != "none":
         chain.insert(0, entry.init)
         entry = whole.models[entry.init]
-    content = config.as_dict(whole)
-    content["models"] = {name: content["models"][name] for name in chain or [spec.model]}
-    content["evaluation"] |= {"attacks": [spec.attack], "tuples": spec.tuples}  # not made: the others may name other models or files
-    return config.parse(content, "the study before the search"), ("prepare", "train") if chain else ("prepare",)
+    return chain
 
 
 def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     """Trials of another search are not mixed with these."""
-    identity = {"search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency"}), "study": config.as_dict(whole)}
+    study = config.as_dict(whole)
+    identity = {
+        "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
+        "study": {key: study[key] for key in ("seed", "catalog")},
+        "models": {name: study["models"][name] for name in (*_chain(whole, spec), spec.model)},
+    }
     path = out / "search.json"
     if path.exists() and (known := read_json(path)) != identity:
         part = next(part for part in identity if known.get(part) != identity[part])
@@ -77,6 +91,8 @@ def _write(trials: pd.DataFrame, out: Path, spec: TuneSpec, content: dict[str, A
     """trials.parquet, the Pareto front as pareto.csv and figure, and best.yaml."""
     modes = {objective: MODES[objective] for objective in spec.objectives}
     whole = trials[trials["seconds"].notna()]  # asha stopped the others
+    if whole.empty:
+        raise AdvrecError(f"no trial was measured to its end; {out}/trials holds what they left")
     front = whole[pareto.front(whole, modes)].drop_duplicates("trial").sort_values(spec.objectives[0])
     best = pareto.best(front, modes)
     write_table(out / "trials.parquet", pa.Table.from_pandas(trials, preserve_index=False))
@@ -84,7 +100,8 @@ def _write(trials: pd.DataFrame, out: Path, spec: TuneSpec, content: dict[str, A
     for form in pareto.FORMS:
         pareto.save(out / f"pareto.{form}", whole, front, best["trial"], modes, form)
     chosen = json.loads(json.dumps(content)) | {"name": f"{spec.name}-best"}
-    tune_spec.assign(chosen, {key: json.loads(best[key]) for key in spec.space})
+    # As the trial was trained: the number of workers enters the weights.
+    tune_spec.assign(chosen, {key: json.loads(best[key]) for key in spec.space} | {"resources.training_workers": WORKERS})
     resolved = config.as_dict(config.resolve(chosen, "the best trial", directory))
     reached = ", ".join(f"{objective} {100 * best[objective]:.1f} %" for objective in modes)
     comment = f"# Trial {best['trial']} of the search {spec.name}: {reached} on the validation split.\n"

@@ -96,6 +96,8 @@ class TuneSpec(Strict):
             raise ValueError(f"name has {len(self.name)} characters; at most {LONGEST_NAME}, for the best study's begins with it")
         if other := [key for key in self.space if key.split(".")[1] != self.model]:
             raise ValueError(f"space holds {other[0]}; only models.{self.model} is trained in every trial, set the rest with set")
+        if f"models.{self.model}.init" in self.space:
+            raise ValueError("init is the same in every trial: what they start from is trained once, before; set it with set")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives names one of them twice")
         return self

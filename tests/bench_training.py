@@ -37,12 +37,14 @@ def main(size: int = 64, rounds: int = 3) -> None:
         catalog = Catalog(run)
         batches = [data.load(catalog, ids, torch.device("cpu")) for ids in data.shuffled(
             catalog.ids_of("train"), BATCH, seed=0, epoch=0, rank=0, world=1)][: BATCHES[size]]  # fmt: skip
-        ours, theirs = Ours(initial_network(run, spec, catalog, 0), spec, catalog), AsPublished(size, catalog)
-        steps: dict[str, list[float]] = {"ours": [], "as published": []}
-        for side in (ours, theirs):
+        training, generator = Training(initial_network(run, spec, catalog, 0), spec, catalog, seed=0), torch.Generator()
+        training.network.train()
+        sides = {"ours": lambda batch: training.train_on(batch, generator), "as published": AsPublished(size, catalog)}
+        steps: dict[str, list[float]] = {name: [] for name in sides}
+        for side in sides.values():
             side(batches[0])  # kernels are chosen
         for _ in range(rounds):
-            for name, side in (("ours", ours), ("as published", theirs)):
+            for name, side in sides.items():
                 start = time.monotonic()
                 for batch in batches:
                     side(batch)
@@ -78,23 +80,6 @@ def prepared(directory: Path, size: int) -> tuple[Run, config.Study]:
     made = config.resolve(content, "bench", directory)
     study.run_study(made, directory / "run", stages=("prepare",))
     return Run(directory / "run"), made
-
-
-class Ours:
-    """The steps that Training.epoch takes, without its validation."""
-
-    def __init__(self, network: FashionNet, spec: object, catalog: Catalog) -> None:
-        self.training = Training(network, spec, catalog, seed=0)  # type: ignore[arg-type]
-        self.training._module.train()
-
-    def __call__(self, batch: data.Batch) -> None:
-        from advrec.model.encoder import refresh
-        from advrec.training.defense import Stage
-
-        training = self.training
-        refresh(training._attacked, training._network)
-        for images in training._defense.craft(training._attacked, batch, Stage(STEPS, 0.03), torch.Generator()):
-            training._step(batch, images, 0)
 
 
 class AsPublished:

@@ -2,11 +2,14 @@
 
 import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from advrec import config, strict_yaml
 from advrec.errors import ConfigError
+from advrec.model_spec import KINDS, OwnModel
+from advrec.reports import page_tables
 
 BASE = {
     "name": "demo",
@@ -130,6 +133,15 @@ def test_roots_and_manifests_are_paths_or_urls(tmp_path):
     ):
         catalog = config.load(path, [f"catalog={{source: folder, {given}}}"]).catalog
         assert (catalog.root, catalog.manifest) == (root, manifest), given
+
+
+def test_every_defense_has_its_name_in_the_report_and_in_messages():
+    names = set(KINDS) - {"own"}
+    assert page_tables.DEFENSES.keys() == names
+    assert set(get_args(OwnModel.model_fields["defense"].annotation)) == names
+    with pytest.raises(ConfigError) as refused:
+        config.parse({"name": "x", "catalog": {"source": "synthetic"}, "models": {"m": {}}, "evaluation": {"attacks": ["fgsm"]}}, "x")
+    assert all(name in str(refused.value) for name in names)
 
 
 @pytest.mark.parametrize("study", sorted(Path("jobs/studies").glob("*.yaml")), ids=lambda path: path.stem)

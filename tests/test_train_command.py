@@ -17,6 +17,8 @@ from tests.conftest import draw_catalog
 from tests.runs import write_study
 from tests.test_study import ADVREC, advrec, kill_when
 
+DISTURBANCES = {"kill": signal.SIGKILL, "ctrl-c": signal.SIGINT, "worker": signal.SIGKILL}
+ENDS = {"kill": -signal.SIGKILL, "ctrl-c": 130}  # exit codes of the driver, where it does not go on by itself
 MODELS = {"cat": {"defense": "cat", "ks": [0, 2, 4], "patience": 3, "epochs": 4, "batch": 32}}
 
 
@@ -27,30 +29,36 @@ def undisturbed(tmp_path_factory):
     return directory
 
 
-def train(directory: Path, kill=()):
-    """Train, killing the driver or a worker (by name) each time one more epoch is saved; then to the end."""
+def train(directory: Path, disturb=()):
+    """Train; each time one more epoch is saved, end the driver by a signal, or a worker by kill -9; then to the end."""
     run = Run(directory / "run")
     with run.lock():
         draw_catalog(run)
     study = write_study(directory / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2})
-    command = ["train", study, "--out", run.directory]
-    for what in kill:
+    command = [*ADVREC, "train", str(study), "--out", str(run.directory)]
+    for what in [*disturb, None]:
         epochs = saved_epochs(run)
-        grown = lambda: saved_epochs(run) > epochs  # noqa: B023, E731
-        if what == "driver":
-            kill_when(grown, *command, cwd=directory)
-            continue
-        driver = subprocess.Popen([*ADVREC, *map(str, command)], cwd=directory, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 200
-        while not grown() and driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert driver.poll() is None
-        os.kill(a_worker(driver.pid), signal.SIGKILL)
-        assert driver.wait(280) == 0, driver.stderr.read()
-        return run
-    ended = advrec(*command, cwd=directory)
-    assert ended.returncode == 0, ended.stderr
-    return run
+        with (directory / "said").open("w") as said:
+            # A shell's background job, and so these tests in one, ignore SIGINT, and so would what they start.
+            driver = subprocess.Popen(
+                command, cwd=directory, stdout=said, stderr=said, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+            )
+            if what is not None:
+                deadline = time.monotonic() + 200
+                while saved_epochs(run) == epochs and driver.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                assert driver.poll() is None
+                os.kill(a_worker(driver.pid) if what == "worker" else driver.pid, DISTURBANCES[what])
+            code = driver.wait(280)
+        said = (directory / "said").read_text()
+        assert code == ENDS.get(what, 0), said
+        assert ("goes on after epoch" in said) == (epochs > 0)
+        if what == "ctrl-c":
+            assert "interrupted; what is finished is kept" in said
+            assert "Traceback" not in said
+        if code == 0:
+            return run
+    raise AssertionError("it never ended")
 
 
 def saved_epochs(run: Run) -> int:
@@ -77,7 +85,7 @@ def path_of(run: Run):
 
 
 def test_a_training_whose_driver_and_worker_are_killed_ends_with_the_weights_of_an_undisturbed_one(undisturbed, tmp_path):
-    disturbed, whole = train(tmp_path, kill=["driver", "driver", "worker"]), Run(undisturbed / "run")
+    disturbed, whole = train(tmp_path, disturb=["kill", "ctrl-c", "worker"]), Run(undisturbed / "run")
     assert path_of(disturbed) == path_of(whole)
     assert {row["attack_steps"] for row in path_of(whole)} == {0, 2, 4}
     expected, found = load_file(whole.weights("cat")), load_file(disturbed.weights("cat"))

@@ -3,12 +3,12 @@
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from advrec import tune_spec
 from advrec.errors import ConfigError
@@ -41,6 +41,11 @@ def write(directory: Path, **changes) -> Path:
     return directory / "search.yaml"
 
 
+def yaml_comment(path: Path) -> str:
+    """The trial that the first line of a best.yaml names."""
+    return path.read_text().split()[2]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -51,6 +56,7 @@ def write(directory: Path, **changes) -> Path:
         ({"space": {"models.at.epsilon": {"uniform": [0.1, 0.2], "choice": [0.3]}}}, "write one of"),
         ({"space": {"catalog.articles": {"choice": [100]}}}, "catalog.articles"),
         ({"space": {"models.unsecured.epochs": {"choice": [1]}}}, "only models.at is trained in every trial"),
+        ({"space": {"models.at.init": {"choice": ["none", "unsecured"]}}}, "init is the same in every trial"),
         ({"name": "n" * 60}, "at most 50"),
         ({"space": {"models.at.epsilon": {"grid": [0.1]}}}, "is a grid"),
         ({"scheduler": "asha", "objectives": ["adversarial_accuracy"]}, "name it as the only objective"),
@@ -98,7 +104,8 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     ended = advrec("tune", file, "--out", out, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     after = finished()
-    assert before.items() <= after.items()  # none is made again
+    assert before.items() <= after.items()
+    assert len(after) == 4  # none is made again
     trials = pd.read_parquet(out / "trials.parquet")
     assert len(trials) == 4
     assert set(trials["trial"]) <= set(after)
@@ -112,20 +119,13 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     other = advrec("tune", file.with_name(write(tmp_path, seed=1).name), "--out", out, cwd=tmp_path)
     assert other.returncode == 2
     assert "holds another search: its search differs in seed" in other.stderr
+    trained = out / "trials" / yaml_comment(out / "best.yaml") / "model.safetensors"
     best = advrec("study", out / "best.yaml", "--out", tmp_path / "best", cwd=tmp_path)
     assert best.returncode == 0, best.stderr
     assert (tmp_path / "best" / "report" / "index.html").exists()
-
-
-def test_every_combination_of_grids_is_tried_once(tmp_path):
-    grids = {"models.at.epsilon": {"grid": [0.01, 0.02]}, "models.at.steps": {"grid": [1, 2]}}
-    file = write(tmp_path, space=grids, searcher="random", objectives=["adversarial_accuracy"])
-    ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
-    tried = sorted(zip(trials["models.at.epsilon"].astype(float), trials["models.at.steps"].astype(int), strict=True))
-    assert tried == list(itertools.product([0.01, 0.02], [1, 2]))
-    assert np.isfinite(trials["adversarial_accuracy"]).all()
+    expected, found = load_file(trained), load_file(tmp_path / "best" / "models" / "at" / "model.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(value.equal(found[name]) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("name", ["cat_schedule", "epsilon", "smoke"])
@@ -134,11 +134,17 @@ def test_the_searches_that_ship_with_advrec_are_valid(name):
     assert spec.num_trials >= 2
 
 
-def test_asha_stops_trials_early_and_says_so(tmp_path):
-    changes = {"space": {"models.at.learning_rate": {"grid": [1e-9, 1e-3, 2e-3, 3e-3]}}, "set": {"models.at.epochs": 6}}
+def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(tmp_path):
+    # The first keep what the model has learnt, the last destroy it.
+    grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
+    changes = {"space": grids, "set": {"models.unsecured.epochs": 10, "models.at.epochs": 6}}
     file = write(tmp_path, searcher="random", scheduler="asha", objectives=["clean_accuracy"], concurrency=1, **changes)
     ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
-    assert len(trials) == 4
-    assert 0 < trials["seconds"].isna().sum() < 4  # a stopped one was not measured
+    rates, steps = trials["models.at.learning_rate"].astype(float), trials["models.at.steps"].astype(int)
+    assert sorted(zip(rates, steps, strict=True)) == list(itertools.product([1e-5, 3.0], [1, 2]))
+    stopped = trials["seconds"].isna()  # it was not measured
+    assert stopped.any()
+    assert not stopped.all()
+    assert set(rates[stopped]) <= {3.0}

@@ -3,6 +3,8 @@ on, and in the end the result, which the driver takes from there."""
 
 import shutil
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +73,25 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
                 ),
             )
             try:
-                trainer.fit()
+                _in_thread(trainer.fit)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 raise AdvrecError(f"training {model} failed: {_cause(error)}") from error
         _keep(run, model, storage / RESULT)
     shutil.rmtree(run.training(model), ignore_errors=True)
+
+
+def _in_thread(call: Callable[[], object]) -> None:
+    """Ray Train takes Ctrl-C for itself in the main thread, for good, and ends the process as if all were well; not in another."""
+    ended: Future[object] = Future()
+
+    def work() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    ended.result()
 
 
 def _ray_worker(arguments: dict[str, Any]) -> None:
@@ -94,7 +110,9 @@ def _worker(arguments: dict[str, Any], *, first: bool) -> None:
     catalog = Catalog(run)
     network = initial_network(run, spec, catalog, study.seed)
     if torch.cuda.is_available() and study.resources.training_workers != 0:
-        network.to(ray.train.torch.get_device())
+        device = ray.train.torch.get_device()
+        torch.cuda.set_device(device)  # where nccl sends objects from
+        network.to(device)
     training = fit(network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE)
     metrics = training.measure()  # by all workers together
     if first:

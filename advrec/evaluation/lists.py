@@ -1,7 +1,6 @@
 """What recommends itself without an attack: the ten nearest articles of many, and what a defense changes about them. Torch-free."""
 
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec import schema
+from advrec.evaluation.rates import wilson
 from advrec.index.exact import ExactIndex, Ids
 
 NEIGHBOURS = 10
@@ -41,9 +41,10 @@ def overlap(lists: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64
 
 
 def mean_interval(shares: npt.NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean of shares 0..1, one an article, and its interval from their standard error: the places of a list are no independent trials."""
-    mean = float(shares.mean())
-    if len(shares) < 2:
-        return mean, 0.0, 1.0
-    half = NormalDist().inv_cdf((1.0 + confidence) / 2.0) * float(shares.std(ddof=1)) / len(shares) ** 0.5
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    """Mean of shares 0..1, one an article, and Wilson's interval of it for the effective number of trials: as many as would give a binomial
+    proportion the variance of this mean (L. Kish, Survey sampling, 1965). The places of one list are not independent."""
+    mean, n = float(shares.mean()), len(shares)
+    variance = float(shares.var(ddof=1)) / n if n > 1 else 0.0
+    effective = max(n, mean * (1.0 - mean) / variance) if variance else n
+    low, high = wilson(mean * effective, effective, confidence)
+    return mean, float(low), float(high)

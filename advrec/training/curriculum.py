@@ -18,7 +18,7 @@ class Verdict(NamedTuple):
 class Schedule(Protocol):
     @property
     def attack_steps(self) -> int:
-        """k: the steps of the attack that training now defends against."""
+        """k: the steps of the attack that epochs are now compared under, and that training makes where it has steps."""
 
     @property
     def epsilon(self) -> float:

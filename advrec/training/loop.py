@@ -37,17 +37,21 @@ def fit(
 ) -> "Training":
     """Train `network` in place as `spec` says. Called by every worker of a process group, or alone.
 
-    Selection is by the validation split: accuracy under the defense's own attack (clean accuracy without one). Where validation was
-    merged into training (published_split) the study selected on the test split, and so does this; the metrics say so.
+    Selection is by the validation split: accuracy under the study's PGD of as many steps as the defense's (clean accuracy without one).
+    Where validation was merged into training (published_split) the study selected on the test split, and so does this; the metrics say so.
 
     Args:
         spec: resolved.
-        checkpoint: a file that every worker can read: what the first one writes after each epoch, and what an interrupted training
-            goes on from. On CPUs, with as many workers, one or two, it ends with the weights of an undisturbed one.
+        checkpoint: the first worker's file, written after each epoch, which an interrupted training goes on from. On CPUs, with as many
+            workers, one or two, it ends with the weights of an undisturbed one.
     """
     training = Training(network, spec, catalog, seed)
-    if checkpoint is not None and checkpoint.exists():
-        training.resume(state.load(checkpoint))
+    # The first worker's view of the file is everyone's: on a shared disk others may still see the epoch before.
+    saved = [state.load(checkpoint) if checkpoint is not None and training.rank == 0 and checkpoint.exists() else None]
+    if dist.is_initialized():
+        dist.broadcast_object_list(saved)
+    if saved[0] is not None:
+        training.resume(saved[0])
     while not training.finished:
         epoch = training.epoch()
         if checkpoint is not None and training.rank == 0:
@@ -89,25 +93,29 @@ class Training:
     def epoch(self) -> Epoch:
         """Train for one epoch, validate, and move the schedule on."""
         start = time.monotonic()
-        number, stage = len(self.history) + 1, self._stage()
+        number, stage = len(self.history) + 1, self._stage
         generator = self._streams(number)
         steps_before = (number - 1) * self._steps_an_epoch()
         losses: list[Tensor] = []
-        self._module.train()
+        self.network.train()
         shuffled = data.shuffled(self._train_ids, self._spec.batch, seed=self._seed, epoch=number, rank=self.rank, world=self._world)
         for ids in shuffled:
             batch = data.load(self._catalog, ids, self._device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
-            if self._defense.attacks and self._attacked is not self.network:
-                refresh(self._attacked, self.network)
-            for images in self._defense.craft(self._attacked, batch, stage, generator):
-                losses.append(self._step(batch, images, steps_before + len(losses)))
+            losses += self.train_on(batch, generator, steps_before + len(losses))
         clean, adversarial = self._validate(stage)
         mean_loss = float(_sum(torch.stack(losses).double().mean(), self._device) / self._world)
         rate = self._optimizer.param_groups[0]["lr"]
         self.history.append(Epoch(number, stage.steps, mean_loss, clean, adversarial, rate, time.monotonic() - start))
         self._move_on(adversarial if stage.steps else clean)
         return self.history[-1]
+
+    def train_on(self, batch: data.Batch, generator: torch.Generator, number: int = 0) -> list[Tensor]:
+        """Attack a batch as the defense does and take its steps, of which the first is step `number` of the training; their losses."""
+        if self._defense.attacks and self._attacked is not self.network:
+            refresh(self._attacked, self.network)
+        crafted = self._defense.craft(self._attacked, batch, self._stage, generator)
+        return [self._step(batch, images, number + place) for place, images in enumerate(crafted)]
 
     def measure(self) -> dict[str, Any]:
         """metrics.json of the network as it is, on the test split; see `quality.metrics`."""
@@ -148,6 +156,7 @@ class Training:
             setattr(self._schedule, name, tuple(value) if isinstance(value, list) else value)
         self.history = list(saved.history)
 
+    @property
     def _stage(self) -> Stage:
         return Stage(self._schedule.attack_steps, self._schedule.epsilon, self.rank, self._world)
 

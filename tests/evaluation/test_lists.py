@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from advrec.evaluation import lists
+from advrec.evaluation.rates import wilson
 from advrec.index.exact import ExactIndex
 
 
@@ -35,14 +36,19 @@ def test_a_small_catalog_has_short_lists():
     assert [len(neighbours) for neighbours in made["neighbours"]] == [3, 3]
 
 
-def test_the_interval_of_a_mean_covers_it_in_95_of_100_samples():
+@pytest.mark.parametrize(("a", "b"), [(2, 3), (0.5, 0.5), (40, 1)])
+def test_the_interval_of_a_mean_covers_it_in_95_of_100_samples(a, b):
     random = np.random.default_rng(1)
     covered = 0
     for _ in range(400):
-        low, high = lists.mean_interval(random.beta(2, 3, size=80))[1:]
-        covered += low <= 0.4 <= high
-    assert 0.92 < covered / 400 < 0.98
-    assert lists.mean_interval(np.array([0.5])) == (0.5, 0.0, 1.0)
+        shares = random.binomial(10, random.beta(a, b, size=80)) / 10  # of lists of ten
+        low, high = lists.mean_interval(shares)[1:]
+        covered += low <= a / (a + b) <= high
+    assert 0.92 < covered / 400 < 0.99
+
+
+def test_where_all_lists_agree_the_interval_is_that_of_as_many_articles():
+    assert lists.mean_interval(np.ones(50)) == (1.0, *map(float, wilson(50, 50)))
 
 
 def test_an_article_in_one_list_alone_does_not_count_as_overlap():

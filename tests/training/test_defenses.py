@@ -69,13 +69,14 @@ def test_a_mixed_batch_has_equal_shares_of_every_k():
 def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(network, batch, entry, hurts, furthest):
     network.train()
     attacked = frozen(network)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+    before = {name: value.clone() for name, value in attacked.state_dict().items()}
     (images,) = defense(**entry).craft(attacked, batch, STAGE, stream())
     assert (linf(batch.images, images) <= furthest).all()
     assert linf(batch.images, images).max() > 0.5 * EPSILON
     if hurts:
         assert loss_of(attacked, batch, images).mean() > loss_of(attacked, batch, batch.images).mean() + 0.01
-    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in attacked.state_dict().items())
+    assert all(parameter.grad is None for parameter in attacked.parameters())
 
 
 def test_adversarial_training_as_published_is_the_plain_loop_in_training_mode(network, batch):
