@@ -9,6 +9,7 @@ import pyarrow as pa
 import yaml
 
 from advrec import config, log, study, tune_spec
+from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
 from advrec.config import Study
 from advrec.errors import AdvrecError, ConfigError
@@ -32,6 +33,10 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
     """
     spec, content, directory = tune_spec.load(file)
     whole = config.resolve(content, str(file), directory)
+    try:
+        registry.build(spec.attack)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: attack: {error}") from None
     out = (out or Path("results") / f"tune-{spec.name}").resolve()
     home = Run(out)
     home.check_directory()

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from advrec import config, strict_yaml
 from advrec.config import Study
 from advrec.errors import ConfigError
+from advrec.model_spec import OwnModel
 from advrec.spec import Epsilon, Name, Strict
 from advrec.wording import sentence
 
@@ -127,6 +128,11 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
     assign(content, spec.changes)
     if spec.model not in content.get("models", {}):
         raise ConfigError(f"{path}: model is {spec.model}, which {file} does not have; its models: {', '.join(content.get('models', {}))}")
+    whole = config.resolve(content, f"{file} with set of {path}" if spec.changes else str(file), file.parent)
+    if isinstance(whole.models[spec.model], OwnModel):
+        raise ConfigError(f"{path}: model is {spec.model}, a model that was trained elsewhere; name one that the study trains")
+    if whole.catalog.published_split:
+        raise ConfigError(f"{path}: {file} has no validation split, and a search never looks at the test split; set published_split: false")
     for key, domain in spec.space.items():
         for value in domain.corners:
             trial = json.loads(json.dumps(content))

@@ -65,6 +65,8 @@ def yaml_comment(path: Path) -> str:
         ({"model": "cat", "space": {"models.cat.epsilon": {"choice": [0.1]}}}, "its models: unsecured, at"),
         ({"study": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ({"trails": 3}, "did you mean trials"),
+        ({"set": {"models.at": {"model": "resnet18", "weights": "imagenet"}}}, "trained elsewhere"),
+        ({"set": {"catalog": {"source": "deepfashion", "root": ".", "published_split": True}}}, "no validation split"),
     ],
     ids=str,
 )

@@ -114,10 +114,8 @@ def _success(spec: TuneSpec, study: Study, catalog: Catalog, embed: Any, device:
 
 
 def check(spec: TuneSpec, study: Study, catalog: Catalog) -> None:
-    """Refuse, before any trial, a search that none could end: raises ConfigError."""
-    if isinstance(study.models[spec.model], OwnModel):
-        raise ConfigError(f"model is {spec.model}, a model that was trained elsewhere; name one that the study trains")
-    if not len(catalog.ids_of("validation")):
-        raise ConfigError("the catalog has no validation split, and a search never looks at the test split; set published_split: false")
-    tuples.sample(catalog, "validation", spec.tuples, study.seed)
-    registry.build(spec.attack)
+    """Refuse, before any trial, more tuples than the catalog has: raises ConfigError."""
+    try:
+        tuples.sample(catalog, "validation", spec.tuples, study.seed)
+    except ConfigError as error:
+        raise ConfigError(f"tuples: {error}") from None
