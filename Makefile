@@ -21,6 +21,7 @@ bench: .venv/installed
 	$(BIN)/pip install --quiet --no-deps torchattacks
 	$(BIN)/python tests/bench_attacks.py
 	$(BIN)/python tests/bench_engine.py
+	$(BIN)/python tests/bench_training.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
