@@ -139,7 +139,7 @@ def test_the_searches_that_ship_with_advrec_are_valid(name):
 def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(tmp_path):
     # The first keep what the model has learnt, the last destroy it.
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
-    changes = {"space": grids, "set": {"models.unsecured.epochs": 10, "models.at.epochs": 6}}
+    changes = {"space": grids, "set": {"models.unsecured.epochs": 15, "models.unsecured.batch": 8, "models.at.epochs": 6}}
     file = write(tmp_path, searcher="random", scheduler="asha", objectives=["clean_accuracy"], concurrency=1, **changes)
     ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
