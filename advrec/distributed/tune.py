@@ -24,6 +24,7 @@ from advrec.training.state import Epoch
 from advrec.tune_spec import MODES, Domain, TuneSpec
 
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the command line's: Ray Tune would take it for the search's end
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # a table of its own beside our lines
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # seconds between what Ray Tune keeps of a search
 ATTEMPTS = 2  # of a trial whose process died
 FIRST_STOP = 3  # asha stops no trial before so many epochs
