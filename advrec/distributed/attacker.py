@@ -23,6 +23,8 @@ from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, t
 from advrec.model.memory import give_back, keep_freed
 
 T = TypeVar("T")
+RENEW_S = 300.0
+"""On cores: batches that shrink as images are solved leave the heap in ever more pieces, and the next block's activations take more."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ The driver alone keeps results: `on_result` is called in it, once a unit. Why no
 
 import dataclasses
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,7 +19,6 @@ from advrec.errors import AdvrecError, first_line
 ATTEMPTS = 3
 MOST_CHARACTERS = 300  # of a reason
 WAITING_S = 60.0  # without any actor at work, until the user is told
-RENEW_S = 300.0  # a process is started in some 5 s
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,17 @@ class Pool:
         start_actor: makes one actor, with Ray's own restarts switched off.
         actors: how many at most.
         each: what one takes of the cluster, for messages.
-        renew_s: an actor that has lived so long is replaced when its unit is done, for memory in pieces only grows: attackers, whose
-            batches shrink as images are solved, had a fifth more in the second block than in the first.
+        renew_s: an actor whose first unit was sent so long ago is replaced before it gets another. Its place is free for a moment, and on
+            a cluster that others use may be theirs for a while.
     """
 
-    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core", *, renew_s: float = RENEW_S) -> None:
+    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core", *, renew_s: float = math.inf) -> None:
         self._start_actor = start_actor
         self._most = actors
         self._each = each
         self._renew_s = renew_s
         self._since: dict[ActorHandle, float] = {}
+        """When an actor got its first unit."""
         self._asked: dict[ray.ObjectRef, tuple[ActorHandle, bool]] = {}
         """By the answer that is waited for: actors, and whether they are new."""
         self._idle: list[ActorHandle] = []
@@ -91,7 +92,12 @@ class Pool:
             self._start()
         while waiting or self._running:
             while waiting and self._idle:
-                unit, actor = waiting.popleft(), self._idle.pop()
+                actor, now = self._idle.pop(), time.monotonic()
+                if now - self._since.setdefault(actor, now) > self._renew_s:
+                    log.info("an old process is replaced")
+                    self._replace(actor)
+                    continue
+                unit = waiting.popleft()
                 log.info("%s: sent, attempt %d", unit.key, unit.attempts + 1)
                 self._running[getattr(actor, unit.method).remote(*unit.arguments())] = (unit, actor)
             for reference in self._finished(bool(waiting)):
@@ -108,10 +114,7 @@ class Pool:
                     reason = f"its process died: {_reason(error)}"
                     self._ask_idle()  # those on the same node have died with it
                 else:
-                    if waiting and time.monotonic() - self._since[actor] > self._renew_s:
-                        self._replace(actor)
-                    else:
-                        self._idle.append(actor)
+                    self._idle.append(actor)
                     on_result(unit, result)
                     log.info("%s: done", unit.key)
                     continue
@@ -164,7 +167,6 @@ class Pool:
                 self._start()
         else:
             self._failed_starts = 0
-            self._since.setdefault(actor, time.monotonic())
             self._idle.append(actor)
 
 

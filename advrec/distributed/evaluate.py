@@ -1,6 +1,7 @@
 """The evaluation stage: embed the catalog, index it, attack block by block on the actors, write each block as it comes back."""
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, 
         What was given up on, by key, with the reason; the run's set_aside.json has had it since then.
     """
     placement = place(study.resources, nodes(), grows=grows)
-    with Pool(lambda: attacker.start(placement), placement.actors, placement.each) as pool:
+    renew_s = math.inf if placement.gpus else attacker.RENEW_S
+    with Pool(lambda: attacker.start(placement), placement.actors, placement.each, renew_s=renew_s) as pool:
         stage = _Stage(run, study, catalog, tuples, pool, "cuda" if placement.gpus else "cpu")
         for place_of_model, model in enumerate(study.models):
             missing = [

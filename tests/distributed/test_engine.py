@@ -162,13 +162,16 @@ def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
     assert [done.attempts for done in again] == [1] * 4
 
 
-def test_an_old_process_is_replaced_between_units_and_nothing_is_lost(cluster):
+@pytest.mark.parametrize(("renew_s", "processes"), [(0.0, 4), (3600.0, 1)])
+def test_an_old_process_is_replaced_between_units_and_nothing_is_lost(cluster, renew_s, processes):
     results = []
-    with engine.Pool(start, 1, renew_s=0.6) as pool:  # a unit takes 0.5 s
-        units = [unit(str(n), "slow_pid") for n in range(5)]
-        assert pool.run(units, lambda unit, result: results.append(result)) == {}
-    assert [done.attempts for done in units] == [1] * 5
-    assert len(set(results)) in (3, 4, 5)  # two units each, one where the machine is slow
+    with engine.Pool(start, 1, renew_s=renew_s) as pool:
+        for keys in ("abc", "d"):  # in a later run, too
+            units = [unit(key, "slow_pid") for key in keys]
+            assert pool.run(units, lambda unit, pid: results.append((unit.key, pid))) == {}
+            assert all(done.attempts == 1 for done in units)
+    assert [key for key, _ in results] == list("abcd")
+    assert len({pid for _, pid in results}) == processes
 
 
 def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster):
