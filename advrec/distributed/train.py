@@ -63,7 +63,7 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
                 workers = min(workers, max(1, batch // IMAGES_A_WORKER))
             elif workers > batch // 2:
                 raise ConfigError(f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images")
-            print(f"train {model}: {workers} processes{' with a GPU each' if gpu else ''}", flush=True)
+            print(f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}", flush=True)
             trainer = ray.train.torch.TorchTrainer(
                 _ray_worker,
                 train_loop_config=arguments,
