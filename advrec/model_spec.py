@@ -72,10 +72,15 @@ class NoDefense(ModelSpec):
     defense: Literal["none"]
 
 
-class AdversarialTraining(ModelSpec):
-    defense: Literal["at"]
+class SteppedSpec(ModelSpec):
+    """Images are attacked in so many steps within a budget."""
+
     epsilon: Epsilon = 0.03
     steps: Steps = 8
+
+
+class AdversarialTraining(SteppedSpec):
+    defense: Literal["at"]
 
 
 class CurriculumAdversarialTraining(ModelSpec):
@@ -109,10 +114,8 @@ class CurriculumAdversarialTraining(ModelSpec):
         return resolved.model_copy(update={"ks": ks, "max_steps": ks[-1]})
 
 
-class Trades(ModelSpec):
+class Trades(SteppedSpec):
     defense: Literal["trades"]
-    epsilon: Epsilon = 0.03
-    steps: Steps = 8
     beta: Annotated[float, Field(gt=0.0)] = 6.0
     """What agreement of clean and attacked predictions weighs against their being right (1 / lambda in the paper)."""
 
@@ -133,19 +136,16 @@ class FreeTraining(ModelSpec):
     """Steps on each batch; each moves weights and images by one backward pass."""
 
 
-class FriendlyTraining(ModelSpec):
+class FriendlyTraining(SteppedSpec):
+    """`steps` at most."""
+
     defense: Literal["fat"]
-    epsilon: Epsilon = 0.03
-    steps: Steps = 8
-    """At most."""
     tau: Annotated[int, Field(ge=0)] = 1
     """Steps that an image still takes after it is misclassified."""
 
 
-class AntiCollapse(ModelSpec):
+class AntiCollapse(SteppedSpec):
     defense: Literal["act"]
-    epsilon: Epsilon = 0.03
-    steps: Steps = 8
     margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.2
     """By how much cosine distance an attacked image is to stay nearer to itself than to the article it was moved towards."""
     weight: Annotated[float, Field(gt=0.0)] = 4.0
