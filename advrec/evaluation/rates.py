@@ -58,6 +58,38 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
+def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share where trials of one cluster may agree: tuples of one target succeed together more often than not.
+
+    n becomes the effective number of trials, n / max(1, d), with d the variance of the share between clusters over that of independent
+    trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree, or each
+    is a cluster of its own, n stays.
+
+    Args:
+        hits: (n,), whether each trial succeeded.
+        clusters: (n,), which trials belong together.
+
+    Returns:
+        Low and high bound as fractions 0..1; nan without trials.
+    """
+    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    return _clustered_bounds(np.asarray(hits, dtype=np.float64), codes, confidence)
+
+
+def _clustered_bounds(won: Floats, codes: npt.NDArray[np.intp], confidence: float) -> tuple[float, float]:
+    n, share = len(won), float(won.mean()) if len(won) else 0.0
+    effective = float(n)
+    if 0.0 < share < 1.0:
+        sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
+        if len(sizes) == 1:
+            effective = 1.0
+        elif len(sizes) < n:
+            between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
+            effective = n / max(1.0, between / (share * (1.0 - share) / n))
+    low, high = wilson(share * effective, effective, confidence)
+    return float(low), float(high)
+
+
 def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
     """Success at every rank for every (model, attack, epsilon) among the outcomes.
 
@@ -67,21 +99,18 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
 
     Returns:
         Tidy, one row a (model, attack, epsilon, rank), sorted by them: n (tuples), successes (tuples), success_percent
-        and its 95 % Wilson interval low_percent..high_percent, all three 0..100.
+        and its 95 % interval (`clustered` by target) low_percent..high_percent, all three 0..100.
     """
-    rows: list[dict[str, Any]] = []
-    for (model, attack, epsilon), cell in outcomes.groupby(CELL, observed=True)["adversarial_rank"]:
-        key = {"model": model, "attack": attack, "epsilon": epsilon}
-        reached = cell.to_numpy()
-        rows += [
-            {**key, "rank": rank, "n": len(reached), "successes": int((reached <= rank).sum())}
-            for rank in sorted(ranks)
-        ]
-    counts = pd.DataFrame(rows, columns=list(SUCCESS_TYPES)[:6])
-    low, high = wilson(counts["successes"].to_numpy(np.float64), counts["n"].to_numpy(np.float64))
-    percent = 100.0 * counts["successes"].to_numpy(np.float64) / counts["n"].to_numpy(np.float64)
-    filled = counts.assign(success_percent=percent, low_percent=100.0 * low, high_percent=100.0 * high)
-    return filled.astype(SUCCESS_TYPES)
+    rows: list[tuple[Any, ...]] = []
+    for key, cell in outcomes.groupby(CELL, observed=True)[["adversarial_rank", "target_id"]]:
+        reached, n = cell["adversarial_rank"].to_numpy(), len(cell)
+        codes, _ = pd.factorize(cell["target_id"])
+        for rank in sorted(ranks):
+            won = (reached <= rank).astype(np.float64)
+            hits = int(won.sum())
+            low, high = _clustered_bounds(won, codes, 0.95)
+            rows.append((*key, rank, n, hits, 100.0 * hits / n, 100.0 * low, 100.0 * high))
+    return pd.DataFrame(rows, columns=list(SUCCESS_TYPES)).astype(SUCCESS_TYPES)
 
 
 def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -101,3 +130,15 @@ def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> 
     up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
     half = z * float(np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """Exact two-sided p-value of McNemar's test (Q. McNemar, Psychometrika 12, 1947): how likely so uneven a split of the discordant pairs
+    is, were both equally likely; 1 without any.
+
+    Args:
+        won: tuples on which only the second succeeds; `lost`: only the first.
+    """
+    from scipy.stats import binomtest  # a second to import, for comparisons alone
+
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0

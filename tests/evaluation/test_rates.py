@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advrec.evaluation.rates import success_table, wilson
+from advrec.evaluation.rates import clustered, mcnemar, success_table, wilson
 
 Z95 = 1.959963984540054
 
@@ -73,7 +73,7 @@ def test_success_table_equals_a_naive_loop():
     rng = np.random.default_rng(5)
     keys = list(itertools.product(["b", "a"], ["pgd-8", "fgsm"], [0.05, 0.01]))
     rows = [
-        {"model": m, "attack": a, "epsilon": e, "tuple_id": t, "adversarial_rank": int(rng.integers(1, 30))}
+        {"model": m, "attack": a, "epsilon": e, "tuple_id": t, "target_id": t, "adversarial_rank": int(rng.integers(1, 30))}
         for place, (m, a, e) in enumerate(keys)
         for t in range(10 + place)
     ]
@@ -97,13 +97,55 @@ def test_success_table_equals_a_naive_loop():
 
 
 def test_a_rank_equal_to_the_threshold_succeeds():
-    rows = pd.DataFrame({"model": "m", "attack": "a", "epsilon": 0.1, "adversarial_rank": [3, 4]})
+    rows = pd.DataFrame({"model": "m", "attack": "a", "epsilon": 0.1, "target_id": [1, 1], "adversarial_rank": [3, 4]})
     assert success_table(rows, [3])["successes"].tolist() == [1]
 
 
 def test_no_outcomes_make_an_empty_table_of_the_same_types():
-    empty = pd.DataFrame({"model": [], "attack": [], "epsilon": [], "adversarial_rank": []})
+    empty = pd.DataFrame({"model": [], "attack": [], "epsilon": [], "target_id": [], "adversarial_rank": []})
     made = success_table(empty, [1])
     assert len(made) == 0
-    one = success_table(pd.DataFrame({"model": ["m"], "attack": "a", "epsilon": 0.1, "adversarial_rank": 1}), [1])
+    one = success_table(pd.DataFrame({"model": ["m"], "attack": "a", "epsilon": 0.1, "target_id": 1, "adversarial_rank": [1]}), [1])
     assert list(made.dtypes) == list(one.dtypes)
+
+
+def test_tuples_that_share_no_target_have_wilsons_interval():
+    hits = np.arange(40) % 3 == 0
+    np.testing.assert_allclose(clustered(hits, np.arange(40)), wilson(hits.sum(), 40), rtol=1e-12)
+
+
+def test_tuples_that_repeat_each_other_count_once():
+    """Ten targets, each ten times with one outcome: as good as ten tuples, but for the m / (m - 1) of an estimated variance."""
+    hits, clusters = np.repeat(np.arange(10) < 4, 10), np.repeat(np.arange(10), 10)
+    np.testing.assert_allclose(clustered(hits, clusters), wilson(0.4 * 9, 9), rtol=1e-12)
+
+
+def test_more_agreement_within_targets_widens_and_less_never_narrows():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(50), 4)
+    alone = np.array(clustered(rng.random(200) < 0.3, np.arange(200)))
+    mixed = np.tile([True, False, False, False], 50)  # the same share of every target: less spread than chance
+    np.testing.assert_allclose(clustered(mixed, clusters), wilson(50, 200), rtol=1e-12)
+    together = np.array(clustered(np.repeat(rng.random(50) < 0.3, 4), clusters))
+    assert np.ptp(together) > 1.5 * np.ptp(alone)
+
+
+def test_the_clustered_interval_covers_where_wilsons_does_not():
+    """Shares that differ from target to target (beta), eight tuples each: coverage over many draws."""
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(60), 8)
+    covered, plain = 0, 0
+    for _ in range(400):
+        hits = rng.random(480) < np.repeat(rng.beta(0.6, 1.4, 60), 8)
+        low, high = clustered(hits, clusters)
+        covered += low <= 0.3 <= high
+        low, high = wilson(hits.sum(), 480)
+        plain += low <= 0.3 <= high
+    assert covered / 400 > 0.92
+    assert plain / 400 < 0.85
+
+
+def test_mcnemar_is_twice_the_binomial_tail():
+    assert mcnemar(1, 7) == pytest.approx(2 * (1 + 8) / 2**8)
+    assert mcnemar(7, 1) == mcnemar(1, 7)
+    assert (mcnemar(0, 0), mcnemar(4, 4)) == (1.0, 1.0)
