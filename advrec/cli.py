@@ -68,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(function=_demo)
     report = _study_command(commands, "report", "stage 4: tables, figures and page, from Parquet alone", "STUDY.yaml or DIR")
     report.add_argument("--partial", action="store_true", help="report what there is of an unfinished run")
+    report.add_argument("--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple")
     report.set_defaults(function=_report)
+    published = commands.add_parser("import-published", help="the published per-tuple files of the study, as a run that can be reported")
+    published.add_argument("directory", type=Path, metavar="DIR", help="the original repository, or its results/evaluation")
+    published.add_argument("--out", type=Path, metavar="RUN", required=True, help="run directory, new or empty")
+    published.set_defaults(function=_import_published)
     tune = commands.add_parser("tune", help="search: trials over a space of studies, their Pareto front, and the best as a study file")
     tune.add_argument("search", type=Path, metavar="TUNE.yaml")
     tune.add_argument("--out", type=Path, metavar="DIR", help="directory of the search (default results/tune-<its name>)")
@@ -137,13 +142,21 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    other = parsed.against and _open_run(parsed.against)[0]
     if parsed.study.is_dir():
         run, loaded = _open_run(parsed.study)
     else:
         loaded, out = _load(parsed)
-        return study.run_study(loaded, out, stages=("report",), partial=parsed.partial)
-    study.report(run, partial=parsed.partial)
+        return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
+    study.report(run, partial=parsed.partial, other=other)
     return study.exit_code(run, loaded)
+
+
+def _import_published(parsed: argparse.Namespace) -> int:
+    from advrec.published_import import run_import
+
+    print("\n".join(run_import(parsed.directory, parsed.out)))
+    return 0
 
 
 def _tune(parsed: argparse.Namespace) -> int:

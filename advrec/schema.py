@@ -98,6 +98,10 @@ OUTCOMES = pa.schema(
     ]
 )
 
+IMPORTED = pa.schema(  # rows that were not measured here: floats that are not known are NaN
+    [*OUTCOMES, pa.field("defect", pa.bool_(), nullable=False)]  # counted as a success by a fault, and known to be none
+)
+
 
 def outcomes(deliveries: Sequence[str] = ()) -> pa.Schema:
     """OUTCOMES and, for each delivery other than float, distance and rank of the image after that round trip."""

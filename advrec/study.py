@@ -28,7 +28,13 @@ STAGES = ("prepare", "train", "evaluate", "report")
 
 
 def run_study(
-    study: Study, out: Path, *, stages: tuple[str, ...] = STAGES, address: str | None = None, partial: bool = False
+    study: Study,
+    out: Path,
+    *,
+    stages: tuple[str, ...] = STAGES,
+    address: str | None = None,
+    partial: bool = False,
+    other: Run | None = None,
 ) -> int:
     """Run the given stages of a study in the run directory `out`.
 
@@ -49,7 +55,7 @@ def run_study(
         "prepare": lambda: prepare(run, study, cluster),
         "train": lambda: train(run, study, cluster),
         "evaluate": lambda: evaluate(run, study, cluster),
-        "report": lambda: report(run, partial=partial),
+        "report": lambda: report(run, partial=partial, other=other),
     }
     with run.lock(), log.kept(run.log), _Cluster(address) as cluster:
         check_run(run, study, with_code=with_code)
@@ -275,12 +281,12 @@ def _drop_set_aside(run: Run, study: Study, tuples: int) -> None:
     run.write_set_aside({key: reason for key, reason in run.set_aside().items() if key.startswith(IMAGES) or key in missing})
 
 
-def report(run: Run, *, partial: bool = False) -> None:
-    """Stage 4: tables, figures and the page, from the run directory alone."""
+def report(run: Run, *, partial: bool = False, other: Run | None = None) -> None:
+    """Stage 4: tables, figures and the page, from the run directory alone, beside another run if there is one to compare with."""
     from advrec.reports import tables
     from advrec.reports.report import write_report
 
-    page = write_report(run, partial=partial)
+    page = write_report(run, partial=partial, other=other)
     _say(tables.comparison_text(run))
     _say(f"report: {page}")
 
