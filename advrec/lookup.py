@@ -14,7 +14,7 @@ from advrec.index.exact import ExactIndex, Floats
 from advrec.index.hnsw import HnswIndex
 from advrec.model import checkpoint
 from advrec.model.encoder import embed_all, frozen
-from advrec.reports import gallery
+from advrec.reports import pictures
 from advrec.store import Run, embedding_shards, is_embedded, read_embeddings, read_json
 
 
@@ -57,7 +57,7 @@ def recommend(run: Run, study: Study, model: str, article_name: str, k: int) -> 
     ]
     path = run.directory / "pictures" / f"recommend-{model}-{article}.png"
     query = (catalog.pixels([article])[0], f"{article} {catalog.category_names[article]}")
-    gallery.neighbour_picture(path, query, neighbours)
+    pictures.neighbour_picture(path, query, neighbours)
     print(path)
     return path
 
@@ -88,14 +88,14 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
     outcomes = evaluate_block(Recommender(network.embed, ExactIndex(embeddings)), method, block)
     row, example = outcomes.rows.to_pylist()[0], outcomes.examples.to_pylist()[0]
     adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(example["height"], example["width"], 3)
-    lines = gallery.attack_lines(
+    lines = pictures.attack_lines(
         (row["clean_distance"], row["adversarial_distance"]),
         (row["clean_rank"], row["adversarial_rank"]),
         f"{attack} on {model}, budget epsilon {epsilon:g}, largest change of a pixel {row['linf']:.4f}",
     )
     print("\n".join(lines))
     path = run.directory / "pictures" / f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}.png"
-    gallery.attack_picture(path, catalog.pixels([article])[0], adversarial, catalog.pixels([target])[0], lines)
+    pictures.attack_picture(path, catalog.pixels([article])[0], adversarial, catalog.pixels([target])[0], lines)
     print(path)
     return path
 

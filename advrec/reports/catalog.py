@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from advrec.catalog.dataset import Catalog
-from advrec.reports import gallery
+from advrec.reports import pictures
 from advrec.spec import SPLITS
 from advrec.store import Run, read_json
 
@@ -47,13 +47,13 @@ def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
     draw = ImageDraw.Draw(canvas)
     for row, (name, ids) in enumerate(by_category.items()):
         y = GAP + row * (THUMB + GAP)
-        draw.text((GAP, y + THUMB // 2 - 16), gallery.fitted(name, LABEL - 2 * GAP), fill="black", font=gallery.font())
-        draw.text((GAP, y + THUMB // 2), f"{len(ids):,}", fill="#57606a", font=gallery.font())
+        draw.text((GAP, y + THUMB // 2 - 16), pictures.fitted(name, LABEL - 2 * GAP), fill="black", font=pictures.font())
+        draw.text((GAP, y + THUMB // 2), f"{len(ids):,}", fill="#57606a", font=pictures.font())
         chosen = np.sort(random.permutation(ids)[:PER_CATEGORY])
         for column, pixels in enumerate(catalog.pixels(chosen)):
-            canvas.paste(gallery.scaled(pixels, THUMB), (LABEL + column * (THUMB + GAP), y))
+            canvas.paste(pictures.scaled(pixels, THUMB), (LABEL + column * (THUMB + GAP), y))
     path = run.directory / "pictures" / "catalog.png"
-    gallery.save(path, canvas)
+    pictures.save(path, canvas)
     return path
 
 
@@ -65,15 +65,20 @@ def mapped(catalog: Catalog, seed: int) -> npt.NDArray[np.int64]:
 def embedding_map(
     run: Run, model: str, catalog: Catalog, ids: npt.NDArray[np.int64], embeddings: npt.NDArray[np.float32], seed: int
 ) -> Path:
-    """Lay articles out by t-SNE of their embeddings' directions (van der Maaten & Hinton 2008), in a grid of which every occupied cell
-    shows one of its articles, chosen at random; returns the picture's path.
+    """Save the map of a model's embeddings as a picture of the run; returns its path."""
+    path = run.directory / "pictures" / f"map-{model}.png"
+    pictures.save(path, map_image(catalog, ids, layout(embeddings, seed), seed))
+    return path
+
+
+def map_image(catalog: Catalog, ids: npt.NDArray[np.int64], places: npt.NDArray[np.float64], seed: int) -> Image.Image:
+    """Articles in a grid of which every occupied cell shows one of its articles, chosen at random.
 
     Args:
         ids: (n,), the articles.
-        embeddings: (n, D), theirs.
+        places: (n, 2) in [0, 1], from `layout`.
     """
     random = np.random.default_rng(seed)
-    places = layout(embeddings, seed)
     cells = np.minimum((places * MAP_CELLS).astype(int), MAP_CELLS - 1)
     shown: dict[tuple[int, int], int] = {}
     for place in random.permutation(len(ids)).tolist():
@@ -81,14 +86,13 @@ def embedding_map(
     side = THUMB // 2 + 12
     canvas = Image.new("RGB", (side * MAP_CELLS, side * MAP_CELLS), "white")
     for (column, row), pixels in zip(shown, catalog.pixels(list(shown.values())), strict=True):
-        canvas.paste(gallery.scaled(pixels, side - 2), (column * side + 1, row * side + 1))
-    path = run.directory / "pictures" / f"map-{model}.png"
-    gallery.save(path, canvas)
-    return path
+        canvas.paste(pictures.scaled(pixels, side - 2), (column * side + 1, row * side + 1))
+    return canvas
 
 
 def layout(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
-    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, near each other where their cosine distance is small."""
+    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, near each other where their cosine distance is small: t-SNE of their
+    directions (van der Maaten & Hinton 2008)."""
     from sklearn.decomposition import PCA  # seconds to import, for this alone
     from sklearn.manifold import TSNE
 

@@ -1,4 +1,4 @@
-"""Tables -> figures: success curves and the defense comparison.
+"""Tables -> figures.
 
 Every figure is a matplotlib Figure of its own, drawn without pyplot's global state; its styles apply within one call.
 """
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 Shape = Literal["wide", "narrow"]
 """wide: panels side by side; narrow: one below the other, for a phone."""
@@ -55,10 +56,7 @@ def success_curves(
             axes.set(title=model, ylim=(-4, 104), xlabel="budget ε (pixels in [0, 1])")
         for axes in panels[::columns]:
             axes.set_ylabel(f"success at rank {rank} (%)")
-        handles, labels = _legend_entries(panels)
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(len(labels), 3 if columns == 1 else 6) or 1
-        )
+        _legend(figure, panels, columns)
     return figure
 
 
@@ -85,6 +83,106 @@ def comparison(
         scatter.set(xlim=(0, 102), ylim=(-4, 104))
         keys = [_key(model, colours[model], place) for place, model in enumerate(models)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 4))
+    return figure
+
+
+def convergence(rows: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], where: str, shape: Shape) -> Figure:
+    """Success (%) against gradient steps, one panel a model, one colour an attack: steps for an attack that stops, a point for one
+    that does not.
+
+    Args:
+        rows: exposure.convergence.
+        where: rank and budget, for the axis.
+    """
+    with _styled():
+        colours = palette(attacks)
+        columns = 1 if shape == "narrow" else min(len(models), 3)
+        figure, panels = _panels(len(models), columns)
+        for axes, model in zip(panels, models, strict=True):
+            for place, attack in enumerate(attacks):
+                curve = rows[(rows["model"] == model) & (rows["attack"] == attack)]
+                if curve.empty:
+                    continue
+                if len(curve) == 1:
+                    marker = MARKERS[(place + place // 10) % len(MARKERS)]
+                    errors = [[(curve["percent"] - curve["low_percent"]).item()], [(curve["high_percent"] - curve["percent"]).item()]]
+                    axes.errorbar(
+                        curve["gradient_steps"], curve["percent"], yerr=errors, color=colours[attack], marker=marker, linestyle="none",
+                        label=attack, capsize=2,
+                    )  # fmt: skip
+                else:
+                    axes.step(curve["gradient_steps"], curve["percent"], where="post", color=colours[attack], label=attack)
+                    axes.fill_between(
+                        curve["gradient_steps"], curve["low_percent"], curve["high_percent"], step="post", color=colours[attack], alpha=0.15
+                    )
+            # No steps (noise) have their place left of one.
+            axes.set_xscale("symlog", linthresh=1)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.set(title=model, ylim=(-4, 104), xlim=(-0.1, None), xlabel="gradient steps on a tuple")
+        for axes in panels[::columns]:
+            axes.set_ylabel(f"success {where} (%)")
+        _legend(figure, panels, columns)
+    return figure
+
+
+def distances(pairs: pd.DataFrame, lines: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figure:
+    """Cosine distance to the target before (x) and after (y) the attack, one panel a model, with quantile regressions and the identity.
+
+    Args:
+        pairs: distances.pairs.
+        lines: distances.quantile_lines.
+    """
+    with _styled():
+        colours = palette(models)
+        columns = 1 if shape == "narrow" else min(len(models), 3)
+        figure, panels = _panels(len(models), columns)
+        limit = float(max(pairs["clean_distance"].max(), pairs["adversarial_distance"].max(), 0.1)) * 1.05
+        for axes, model in zip(panels, models, strict=True):
+            rows, fits = pairs[pairs["model"] == model], lines[lines["model"] == model]
+            axes.plot([0, limit], [0, limit], "--", color=mpl.rcParams["text.color"], lw=1, label="no change")
+            axes.plot(rows["clean_distance"], rows["adversarial_distance"], ".", color=colours[model], alpha=0.5, markersize=4)
+            for quantile, style in ((0.9, ":"), (0.5, "-"), (0.1, "-.")):
+                fit = fits[fits["quantile"] == quantile]
+                if len(fit):
+                    ends = rows["clean_distance"].agg(["min", "max"])
+                    axes.plot(
+                        ends, fit["intercept"].item() + fit["slope"].item() * ends, style, color=mpl.rcParams["text.color"], lw=1.6,
+                        label=f"{quantile:.0%} quantile",
+                    )  # fmt: skip
+            attack = rows["attack"].iloc[0] if len(rows) else "no outcomes"
+            axes.set(title=f"{model}: {attack}", xlim=(0, limit), ylim=(0, limit), xlabel="cosine distance before")
+        for axes in panels[::columns]:
+            axes.set_ylabel("cosine distance after")
+        _legend(figure, panels, columns)
+    return figure
+
+
+def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figure:
+    """Validation accuracy by epoch, clean and attacked, one panel a model; beneath it the steps of the attack where they change.
+
+    Args:
+        epochs: tables.training.
+        models: those that were trained.
+    """
+    with _styled():
+        ink = mpl.rcParams["text.color"]
+        columns = 1 if shape == "narrow" else min(len(models), 3)
+        figure, panels = _panels(len(models), columns)
+        colours = dict(zip(("clean", "attacked"), sns.color_palette("colorblind", 2), strict=True))
+        for axes, model in zip(panels, models, strict=True):
+            rows = epochs[epochs["model"] == model]
+            axes.plot(rows["epoch"], 100 * rows["validation_clean_accuracy"], "-", color=colours["clean"], label="clean")
+            attacked = 100 * rows["validation_adversarial_accuracy"]
+            axes.plot(rows["epoch"], attacked, "--", color=colours["attacked"], label="under the training's own attack")
+            changes = rows[rows["attack_steps"].ne(rows["attack_steps"].shift())]
+            for epoch, k in zip(changes["epoch"], changes["attack_steps"], strict=True) if len(changes) > 1 else ():
+                axes.axvline(epoch, color=GRID, lw=1)
+                axes.text(epoch, 101, f"k={k}", color=ink, fontsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set(title=model, ylim=(-4, 112), xlabel="epoch")
+        for axes in panels[::columns]:
+            axes.set_ylabel("validation accuracy (%)")
+        _legend(figure, panels, columns)
     return figure
 
 
@@ -179,12 +277,15 @@ def _panels(number: int, columns: int, width: float = PANEL_INCHES) -> tuple[Fig
     return figure, axes[:number]
 
 
-def _legend_entries(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+def _legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """One legend of all panels, below them."""
     entries: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    return list(entries.values()), list(entries)
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=min(len(entries), 3 if columns == 1 else 6) or 1
+    )
 
 
 @contextmanager

@@ -1,17 +1,21 @@
-"""Results -> one HTML page that needs nothing beside itself: pictures are data URIs, there is no script and no link."""
+"""Results -> one HTML page that needs nothing beside itself: pictures and files are data URIs, and its script loads nothing."""
 
 import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jinja2
+import pandas as pd
 from PIL import Image
 
 from advrec.reports import page_tables, tables, trust
-from advrec.reports.gallery import Example, example_images, perturbation, to_pixels
+from advrec.reports.charts import Chart
+from advrec.reports.gallery import SHOWN_NEIGHBOURS, Example, Injection, Place
 from advrec.reports.page_tables import Cell, Table
+from advrec.reports.pictures import perturbation, scaled, to_pixels
 from advrec.reports.results import Results
 from advrec.reports.tables import DASH, made_on
 from advrec.reports.verdict import verdict
@@ -25,13 +29,41 @@ LOSSLESS_UP_TO = 128
 """Side in pixels above which the page shows examples as JPEG; the lossless images stay in examples/."""
 
 
+THUMB = 96
+"""Side in pixels of an image of the gallery at most."""
+
+
+class Figure(NamedTuple):
+    pictures: Pictures
+    chart: Chart
+    csv: str
+
+
+class Shown(NamedTuple):
+    """Pictures of the page."""
+
+    figures: Mapping[str, Figure]
+    kept: Sequence[Example]
+    examples: Sequence[Example]
+    growing: Mapping[str, Sequence[Example]]
+    """By model."""
+    injections: Mapping[str, Injection]
+    """By model."""
+    map: Image.Image | None
+
+
 class Banner(NamedTuple):
     text: str
     details: Sequence[str]
 
 
-def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
-    """The page as HTML text."""
+def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, other: str | None = None) -> str:
+    """The page as HTML text.
+
+    Args:
+        made: tables.all_tables, and `against` where the run is compared with another one.
+        other: the name of that one.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("advrec.reports", "."),
         autoescape=True,
@@ -46,9 +78,20 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         verdict=verdict(results),
         quality=page_tables.quality_table(results),
         exposure=page_tables.exposure_table(results),
+        recommendations_known=bool(len(results.recommendations)),
         recommendations=page_tables.recommendations_table(results),
-        curves=_data_uris(curves),
-        comparison=_data_uris(comparison),
+        figures={name: _drawn(name, figure) for name, figure in shown.figures.items()},
+        other=other,
+        against=page_tables.against_table(results, made["against"]) if other else None,
+        defects=page_tables.defects_table(results, made["defects"]) if len(made["defects"]) else None,
+        published=bool(made["success"]["published_percent"].notna().any()),
+        worst_case=page_tables.worst_case_table(results, made["worst_case"]),
+        categories=[page_tables.categories_table(results, made["categories"], side) for side in ("attack", "target")],
+        growing=[_growing(model, examples) for model, examples in shown.growing.items() if len(examples) > 1],
+        injections=[_injected(injection) for injection in shown.injections.values()],
+        gallery=[_group(list(group)) for _, group in groupby(shown.kept, key=lambda example: example.tuple_id)],
+        filters=_filters(shown.kept),
+        map=_jpeg_uri(shown.map) if shown.map else None,
         checks=page_tables.checks_table(results),
         checks_summary=trust.summary(results) if evaluation.checks else trust.OFF,
         checks_tuples=min(evaluation.checks, results.tuples),
@@ -56,7 +99,7 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         success=[page_tables.success_table(results, model) for model in results.study.models],
         delivered=page_tables.delivered_tables(results),
         winners=page_tables.winners_table(results),
-        examples=[_shown(results, example) for example in example_images(results, tables.strongest(results))],
+        examples=[_shown(results, example) for example in shown.examples],
         stopping=[attack.name for attack in evaluation.attacks if attack.stop != "never"],
         nested=[attack.name for attack in evaluation.attacks if attack.nested],
         transfers=[f"{name} is {made_on(results, name)}" for name in results.attacks if made_on(results, name)],
@@ -67,7 +110,7 @@ def render(results: Results, curves: Pictures, comparison: Pictures) -> str:
         study_yaml=results.run.study.read_text(encoding="utf-8"),
         provenance=Table("Provenance", ["What", "Value"], [[Cell(k), Cell(v)] for k, v in flat(results.provenance)]),
         rank=results.rank,
-        epsilon=f"{results.largest_epsilon:g}",
+        epsilon=f"{results.epsilon:g}",
         epsilons=", ".join(f"{epsilon:g}" for epsilon in evaluation.epsilons),
         catalog_notes=page_tables.catalog_notes(results),
         source=str(results.preparation.get("source", results.study.catalog.source)),
@@ -143,6 +186,107 @@ def _shown(results: Results, example: Example) -> ShownExample:
         f"rank {example.clean_rank:,} → {example.adversarial_rank:,}"
     )
     return ShownExample(title, tiles, caption)
+
+
+class ShownList(NamedTuple):
+    title: str
+    rows: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]
+    """A heading, and tiles: data URI, caption, alternative text, kind (query, attacked or plain)."""
+
+
+def _injected(injection: Injection) -> ShownList:
+    example = injection.example
+    query = (_thumb(example.target), "target", f"Target article {example.target_name} ({example.target_category})", "query")
+    rank = f"rank {example.adversarial_rank:,}"
+    title = f"{example.model}: {example.attack}, ε = {example.epsilon:g}, tuple {example.tuple_id}, {rank}"
+    gone = f"; {rank} is beyond these {SHOWN_NEIGHBOURS}" if example.adversarial_rank > SHOWN_NEIGHBOURS else ""
+    rows = [("before", injection.before), (f"after{gone}", injection.after)]
+    return ShownList(title, [(name, [query, *(_place(place) for place in places)]) for name, places in rows])
+
+
+def _place(place: Place) -> tuple[str, str, str, str]:
+    what = "Attacked article" if place.attacked else "Neighbour"
+    alt = f"{what} {place.name} ({place.category}), distance {place.distance:.4f}"
+    return _thumb(place.image), f"{place.distance:.4f}", alt, "attacked" if place.attacked else "plain"
+
+
+def _growing(model: str, examples: Sequence[Example]) -> ShownList:
+    first = examples[0]
+    tiles = [(_thumb(first.clean), "ε = 0", f"Article {first.attack_name}, unchanged", "plain")]
+    for each in examples:
+        caption = f"ε = {each.epsilon:g}, rank {each.adversarial_rank:,}"
+        tiles.append((_thumb(each.adversarial), caption, f"The same at epsilon {each.epsilon:g}", "attacked"))
+    tiles.append((_thumb(first.target), "target", f"Target article {first.target_name} ({first.target_category})", "query"))
+    return ShownList(f"{model}: {first.attack}, tuple {first.tuple_id}", [("", tiles)])
+
+
+class GalleryTile(NamedTuple):
+    uri: str
+    alt: str
+    model: str
+    attack: str
+    epsilon: str
+    rank: int
+
+
+class GalleryGroup(NamedTuple):
+    """All kept images of one tuple."""
+
+    title: str
+    category: str
+    clean: str
+    target: str
+    tiles: Sequence[GalleryTile]
+
+
+def _group(examples: Sequence[Example]) -> GalleryGroup:
+    first = examples[0]
+    title = f"Tuple {first.tuple_id}: {first.attack_name} ({first.attack_category}) towards {first.target_name} ({first.target_category})"
+    tiles = [
+        GalleryTile(
+            _thumb(each.adversarial), f"{first.attack_name} after {each.attack} on {each.model}, epsilon {each.epsilon:g}",
+            each.model, each.attack, f"{each.epsilon:g}", each.adversarial_rank,
+        )
+        for each in examples
+    ]  # fmt: skip
+    return GalleryGroup(title, first.attack_category, _thumb(first.clean), _thumb(first.target), tiles)
+
+
+def _filters(kept: Sequence[Example]) -> dict[str, list[str]]:
+    """What can be chosen, by the name of what is chosen."""
+    chosen = {
+        "category": sorted({example.attack_category for example in kept}),
+        "model": list(dict.fromkeys(example.model for example in kept)),
+        "attack": list(dict.fromkeys(example.attack for example in kept)),
+        "epsilon": [f"{epsilon:g}" for epsilon in sorted({example.epsilon for example in kept})],
+    }
+    return {name: values for name, values in chosen.items() if len(values) > 1}
+
+
+class DrawnFigure(NamedTuple):
+    name: str
+    uris: Mapping[str, str]
+    """By variant."""
+    alt: str
+    caption: str
+    csv: str
+
+
+def _drawn(name: str, figure: Figure) -> DrawnFigure:
+    csv = _uri(figure.csv.encode(), "text/csv")
+    return DrawnFigure(name, _data_uris(figure.pictures), figure.chart.alt, figure.chart.caption, csv)
+
+
+def _thumb(pixels: Any) -> str:
+    """An image for one tile among many: at most THUMB pixels wide, as JPEG."""
+    image = to_pixels(pixels)
+    return _jpeg_uri(scaled(image, THUMB) if max(image.shape[:2]) > THUMB else Image.fromarray(image))
+
+
+def _jpeg_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return _uri(buffer.getvalue(), "image/jpeg")
 
 
 def _image_uri(pixels: Any) -> str:

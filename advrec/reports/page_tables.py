@@ -39,6 +39,9 @@ SHORT = {
 }
 
 
+MOST_CATEGORIES = 10
+
+
 class Cell(NamedTuple):
     text: str
     below: str = ""
@@ -58,7 +61,7 @@ class Table(NamedTuple):
 def quality_table(results: Results) -> Table:
     """Recommendation quality, a row a model."""
     caption = "Quality of each model on the test split, clean and under attack at epsilon 0.03, and the time that its training took"
-    made = _comparison(results, list(tables.QUALITY), caption, "articles")
+    made = _comparison(results, [name for name in tables.QUALITY if _is_known(results, name)], caption, "articles", deltas=True)
     seconds = [results.training_seconds.get(model) for model in results.study.models]
     rows = [[*row, Cell(DASH if value is None else duration(value))] for row, value in zip(made.rows, seconds, strict=True)]
     return made._replace(columns=[*made.columns, "Training"], rows=rows)
@@ -66,7 +69,7 @@ def quality_table(results: Results) -> Table:
 
 def exposure_table(results: Results) -> Table:
     """Success of every attack, a row a model."""
-    caption = f"Success at rank {results.rank}, budget epsilon {results.largest_epsilon:g}"
+    caption = f"Success at rank {results.rank}, budget epsilon {results.epsilon:g}"
     return _comparison(results, ["unattacked", *results.attacks], caption, "tuples")
 
 
@@ -76,17 +79,24 @@ def recommendations_table(results: Results) -> Table:
     return _comparison(results, list(tables.LIST_QUALITY), f"{caption} {results.baseline} recommends too", "articles")
 
 
-def _comparison(results: Results, names: Sequence[str], caption: str, unit: str) -> Table:
+def _is_known(results: Results, quantity: str) -> bool:
+    return quantity == "clean_accuracy" or any(metrics.get(quantity) is not None for metrics in results.metrics.values())
+
+
+def _comparison(results: Results, names: Sequence[str], caption: str, unit: str, *, deltas: bool = False) -> Table:
+    """`deltas`: also the difference from the model without a defense."""
     known = {(row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))}
+    base = {name: known.get((results.baseline, name)) for name in names} if deltas else {}
     body = [
         [
             Cell(model, f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}"),
-            *(_measured(known.get((model, name)), unit) for name in names),
+            *(_measured(known.get((model, name)), unit, base.get(name) if model != results.baseline else None) for name in names),
         ]
         for model, spec in results.study.models.items()
     ]
+    than = f", and the difference from {results.baseline}," if deltas and len(results.study.models) > 1 else ""
     return Table(
-        f"{caption}; 95\u00a0% interval and n ({unit}) below each number",
+        f"{caption}; 95\u00a0% interval and n ({unit}){than} below each number",
         ["Model", *(SHORT.get(name) or _titled(results, name) for name in names)],
         body,
     )
@@ -108,7 +118,7 @@ def success_table(results: Results, model: str) -> Table:
             cells = [known.get((attack, rank, epsilon)) for epsilon in epsilons]
             count = span([int(cell["n"]) for cell in cells if cell])
             head = _attack(results, attack, body)
-            body.append([head, Cell(f"{rank:,}"), Cell(count), *(_interval(cell, "success_percent") for cell in cells)])
+            body.append([head, Cell(f"{rank:,}"), Cell(count), *(_beside_published(cell) for cell in cells)])
     columns = ["Attack", "Rank", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
     return Table(
         f"{model}: success in percent, with 95\u00a0% interval; n is the number of tuples", columns, body, heads=2
@@ -171,7 +181,8 @@ def cost_table(results: Results) -> Table:
     body = []
     for row in tables.records(tables.cost(results)):
         steps, passes = f"{row['gradient_steps_per_row']:.1f}", f"{row['forward_passes_per_row']:.1f}"
-        seconds, total = f"{row['seconds_per_row']:.3f}", f"{row['seconds']:,.0f}"
+        known = not pd.isna(row["seconds"])
+        seconds, total = (f"{row['seconds_per_row']:.3f}", f"{row['seconds']:,.0f}") if known else (DASH, DASH)
         nested, inherited = "yes" if row["nested"] else "no", f"{row['inherited']:,}"
         texts = (row["stop"], nested, f"{row['n']:,}", inherited, steps, passes, seconds, total)
         body.append([Cell(row["model"]), _attack(results, row["attack"]), *(Cell(text) for text in texts)])
@@ -242,12 +253,80 @@ def recall_table(results: Results) -> Table:
     return Table("Index (HNSW): share of the exact ten nearest neighbours that it finds", names, body)
 
 
-def _measured(row: Mapping[str, Any] | None, unit: str) -> Cell:
+def worst_case_table(results: Results, made: pd.DataFrame) -> Table:
+    """Success of all attacks together: a row a model, a column a budget."""
+    known = {(row["model"], row["epsilon"]): row for row in tables.records(made)}
+    epsilons = results.study.evaluation.epsilons
+    body = []
+    for model in results.study.models:
+        cells = [known.get((model, epsilon)) for epsilon in epsilons]
+        counts = [span([int(cell[key]) for cell in cells if cell]) for key in ("attacks", "n")]
+        body.append([Cell(model), *(Cell(count) for count in counts), *(_interval(cell, "percent") for cell in cells)])
+    caption = f"All attacks together: share of tuples that at least one of them brings to rank {results.rank}, in percent"
+    columns = ["Model", "Attacks", "n (tuples)", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    return Table(f"{caption}, with 95\u00a0% interval", columns, body)
+
+
+def categories_table(results: Results, made: pd.DataFrame, side: str) -> Table:
+    """Success of the strongest attack by category: a row a category, a column a model; of MOST_CATEGORIES, those most exposed on the model
+    without a defense."""
+    rows = made[made["side"] == side]
+    known = {(row["model"], row["category"]): row for row in tables.records(rows)}
+    names = list(dict.fromkeys([*rows.loc[rows["model"] == results.baseline, "category"], *rows["category"]]))[:MOST_CATEGORIES]
+    models = list(results.study.models)
+    body = [
+        [Cell(name), Cell(span([int(known[model, name]["n"]) for model in models if (model, name) in known]))]
+        + [_interval(known.get((model, name)), "percent") for model in models]
+        for name in names
+    ]
+    whose = "attacked article" if side == "attack" else "target"
+    caption = f"By category of the {whose}: success of the strongest attack on each model at rank {results.rank}"
+    return Table(f"{caption}, ε = {results.epsilon:g}, in percent, with 95\u00a0% interval", ["Category", "n (tuples)", *models], body)
+
+
+def against_table(results: Results, made: pd.DataFrame) -> Table:
+    """This run and another one on the same tuples: a row a (model, attack, budget)."""
+    body = []
+    for row in tables.records(made):
+        n = int(row["n"])
+        interval = f"{row['low_points']:+.1f} to {row['high_points']:+.1f}"
+        texts = [f"{row['epsilon']:g}", f"{n:,}", number(row["percent"], n), number(row["other_percent"], n)]
+        texts += [f"{row['only_here']:,}", f"{row['only_other']:,}"]
+        p_value = f"{row['p_value']:.2g}" if row["p_value"] >= 1e-4 else "< 0.0001"
+        cells = [*(Cell(text) for text in texts), Cell(f"{row['difference_points']:+.1f}", interval), Cell(p_value)]
+        body.append([Cell(row["model"]), _attack(results, row["attack"]), *cells])
+    columns = ["ε", "n (tuples)", "Here (%)", "There (%)", "Only here", "Only there", "Difference (points)", "p (McNemar)"]
+    caption = f"Success at rank {results.rank} on the tuples that both runs have; 95\u00a0% interval below the difference"
+    return Table(caption, ["Model", "Attack", *columns], body, heads=2)
+
+
+def defects_table(results: Results, made: pd.DataFrame) -> Table:
+    """Successes that are known to be none: a row each, at the headline's rank."""
+    body = []
+    for row in tables.records(made[made["rank"] == results.rank]):
+        n = int(row["n"])
+        change = f"{row['clean_distance']:.4f} → {row['adversarial_distance']:.4f}"
+        texts = [f"{row['epsilon']:g}", f"{row['tuple_id']:,}", change, f"{row['clean_rank']:,} → {row['adversarial_rank']:,}"]
+        texts += [f"{n:,}", number(row["percent"], n), number(row["corrected_percent"], n)]
+        body.append([Cell(row["model"]), _attack(results, row["attack"]), *(Cell(text) for text in texts)])
+    columns = ["Model", "Attack", "ε", "Tuple", "Distance", "Rank", "n", "Success (%)", "Corrected (%)"]
+    return Table(f"Successes that are none, and success at rank {results.rank} with and without them", columns, body, heads=2)
+
+
+def _beside_published(row: Mapping[str, Any] | None) -> Cell:
+    cell = _interval(row, "success_percent")
+    if row is None or pd.isna(row["published_percent"]):
+        return cell
+    return cell._replace(below=f"{cell.below}; published {number(row['published_percent'], int(row['published_n']))}")
+
+
+def _measured(row: Mapping[str, Any] | None, unit: str, base: Mapping[str, Any] | None = None) -> Cell:
     if row is None:
         return Cell(DASH)
     n = int(row["n"])
     low, high = number(row["low_percent"], n), number(row["high_percent"], n)
-    return Cell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}")
+    delta = f"; {row['percent'] - base['percent']:+.1f}" if base else ""
+    return Cell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}{delta}")
 
 
 def _interval(row: Mapping[str, Any] | None, percent: str) -> Cell:

@@ -1,31 +1,35 @@
 """A run directory -> report/: the page, every table as CSV and LaTeX, every figure as PNG and SVG."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from PIL import Image
 
+from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
-from advrec.reports import figures, page, tables
-from advrec.reports.figures import Shape, Tradeoff
+from advrec.reports import catalog as catalog_pictures
+from advrec.reports import figures, gallery, page, pictures, tables
+from advrec.reports.against import against
+from advrec.reports.charts import Chart, charts
+from advrec.reports.gallery import Injection
+from advrec.reports.page import Pictures, Shown
 from advrec.reports.results import Results, read
-from advrec.store import Run, write_atomically, write_text
+from advrec.store import Run, is_embedded, read_embeddings, write_atomically, write_text
 
 LONG_TABLE = 40
 """Rows above which a LaTeX table may break across pages."""
 
 
-def write_report(run: Run, *, partial: bool = False) -> Path:
+def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -> Path:
     """Write report/ of a run directory and return report/index.html, which is written last.
 
     Args:
         run: what `advrec evaluate` has left; blocks that were set aside may be absent.
         partial: also accept a run with missing blocks; the page then says so and every n is the true one.
+        other: a run that this one is compared with, tuple by tuple.
 
     Raises:
-        ConfigError: the run holds no study or no tuples, or blocks are missing and `partial` is false.
+        ConfigError: the run holds no study or no tuples, or blocks are missing and `partial` is false; or the other run shares nothing.
         AdvrecError: the report cannot be written.
     """
     results = read(run)
@@ -35,52 +39,84 @@ def write_report(run: Run, *, partial: bool = False) -> Path:
             f"{run.directory}: {missing} of {total} blocks are missing; "
             "run `advrec evaluate` to compute them, or pass --partial to report what is there"
         )
-    for name, table in tables.all_tables(results).items():
-        write_text(run.report / "tables" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    made = tables.all_tables(results)
+    if other is not None:
+        made["against"] = against(results, read(other))
+    for name, table in made.items():
+        write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
         write_text(run.report / "tables" / f"{name}.tex", _latex(table))
-    curves = _figure(run, "success", lambda shape: _curves(results, shape))
-    comparison = _figure(run, "comparison", lambda shape: _comparison(results, shape))
+    if other is None:  # of an earlier report
+        for form in ("csv", "tex"):
+            (run.report / "tables" / f"against.{form}").unlink(missing_ok=True)
+    drawn = {name: page.Figure(_figure(run, name, chart), chart, as_csv(chart.data)) for name, chart in charts(results, made).items()}
+    strongest, kept = tables.strongest(results), gallery.kept_examples(results)
+    examples = gallery.example_images(kept, strongest, results.epsilon)
+    shown = Shown(
+        figures=drawn,
+        kept=kept,
+        examples=examples,
+        growing=gallery.growing(kept, strongest),
+        injections=gallery.injections(results, examples),
+        map=_map(run, results),
+    )
+    _write_pictures(run, shown)
     index = run.report / "index.html"
-    write_text(index, page.render(results, curves, comparison))
+    write_text(index, page.render(results, made, shown, None if other is None else other.directory.name))
     return index
 
 
-def _figure(run: Run, name: str, draw: Callable[[Shape], Figure]) -> dict[str, bytes]:
+def as_csv(table: pd.DataFrame) -> str:
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _figure(run: Run, name: str, chart: Chart) -> Pictures:
     """Save one figure and return the SVG of every variant that the page chooses from."""
-    wide = draw("wide")
-    variants = {"wide-light": figures.rendered(wide, "svg"), "narrow-light": figures.rendered(draw("narrow"), "svg")}
+    wide = chart.draw("wide")
+    variants = {"wide-light": figures.rendered(wide, "svg"), "narrow-light": figures.rendered(chart.draw("narrow"), "svg")}
     _write(run.report / "figures" / f"{name}.png", figures.rendered(wide, "png"))
     _write(run.report / "figures" / f"{name}.svg", variants["wide-light"])
+    write_text(run.report / "figures" / f"{name}.csv", as_csv(chart.data))
     dark = {variant.replace("light", "dark"): figures.darkened(svg) for variant, svg in variants.items()}
     return variants | dark
 
 
-def _curves(results: Results, shape: Shape) -> Figure:
-    models = list(results.study.models)
-    return figures.success_curves(tables.success(results), models, results.attacks, results.rank, shape)
+def _map(run: Run, results: Results) -> Image.Image | None:
+    """The articles as the model without a defense sees them; none before they are embedded."""
+    model = results.baseline
+    if not run.images.exists() or not run.embedding_shard(model, 0).exists():
+        return None
+    catalog = Catalog(run)
+    if len(catalog) < 4 or not is_embedded(run, model, len(catalog)):
+        return None
+    ids = catalog_pictures.mapped(catalog, results.study.seed)
+    places = catalog_pictures.layout(read_embeddings(run, model, gallery.dimension(run, model), ids), results.study.seed)
+    names = {"article_id": ids, "name": [catalog.names[article] for article in ids]}
+    write_text(run.report / "figures" / "map.csv", as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]})))
+    made = catalog_pictures.map_image(catalog, ids, places, results.study.seed)
+    pictures.save(run.report / "figures" / "map.png", made)
+    return made
 
 
-def _comparison(results: Results, shape: Shape) -> Figure:
-    where = f"at rank {results.rank}, ε = {results.largest_epsilon:g}"
-    models = list(results.study.models)
-    return figures.comparison(tables.headline(results), _tradeoffs(results), models, where, shape)
+def _write_pictures(run: Run, shown: Shown) -> None:
+    for model, examples in shown.growing.items():
+        first = examples[0]
+        tiles = [
+            pictures.Tile(each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"], pictures.ATTACKED_FRAME)
+            for each in examples
+        ]
+        query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
+        pictures.row_picture(run.report / "figures" / f"growing-{model}.png", query, tiles)
+    for model, injection in shown.injections.items():
+        for name in ("before", "after"):
+            _write_list(run.report / "figures" / f"{name}-{model}.png", injection, name)
 
 
-def _tradeoffs(results: Results) -> list[Tradeoff]:
-    rows = tables.records(tables.quantities(results))
-    accuracy = {row["model"]: row for row in rows if row["quantity"] == "clean_accuracy"}
-    best = tables.strongest(results)
-    return [
-        Tradeoff(
-            model, _value_and_interval(accuracy[model], "percent"), _value_and_interval(best[model], "success_percent")
-        )
-        for model in results.study.models
-        if model in accuracy and model in best
-    ]
-
-
-def _value_and_interval(row: dict[str, Any], value: str) -> tuple[float, float, float]:
-    return row[value], row["low_percent"], row["high_percent"]
+def _write_list(path: Path, injection: Injection, name: str) -> None:
+    places = injection.before if name == "before" else injection.after
+    neighbours = [(pictures.to_pixels(place.image), place.name, place.distance) for place in places]
+    attacked = next((number for number, place in enumerate(places) if place.attacked), None)
+    pictures.neighbour_picture(path, (injection.example.target, injection.example.target_name), neighbours, attacked=attacked)
 
 
 def _latex(table: pd.DataFrame) -> str:

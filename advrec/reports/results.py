@@ -1,11 +1,13 @@
 """A run directory, read for a report: what the study names, what is there, what is missing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from advrec import config, schema
 from advrec.config import AttackSpec, Study
@@ -13,6 +15,7 @@ from advrec.errors import ConfigError
 from advrec.evaluation import cells, checks, lists
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
+from advrec.reports import published
 from advrec.store import Run, read_json, read_outcomes, read_table
 
 Metrics = dict[str, float | None]
@@ -26,7 +29,7 @@ class Results:
     run: Run
     study: Study
     outcomes: pd.DataFrame
-    """schema.outcomes of the study's deliveries, with the columns model and attack before them."""
+    """schema.outcomes of the study's deliveries, with the columns model and attack before them, and defect (see schema.IMPORTED)."""
     probes: pd.DataFrame
     """What was measured for the checks: schema.OUTCOMES with the same two columns before them."""
     tuples: int
@@ -38,8 +41,8 @@ class Results:
     """health.json by model; a model that has none is absent."""
     lists: dict[str, pd.DataFrame]
     """schema.LISTS by model; a model that has none is absent."""
-    training_seconds: dict[str, float]
-    """By the clock, of all epochs, by model; a model that was not trained here is absent."""
+    history: dict[str, pd.DataFrame]
+    """schema.HISTORY by model; a model that was not trained here is absent."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -66,9 +69,17 @@ class Results:
         """The rank of the headline: of those in the study the nearest to 3, the smaller of two equally near."""
         return min(self.study.evaluation.ranks, key=lambda rank: (abs(rank - 3), rank))
 
-    @property
-    def largest_epsilon(self) -> float:
-        return max(self.study.evaluation.epsilons)
+    @cached_property
+    def epsilon(self) -> float:
+        """The budget of the headline: the largest at which every model that was attacked was attacked, or else the study's largest."""
+        pairs = self.outcomes[["model", "epsilon"]].drop_duplicates()
+        common = pairs["epsilon"].value_counts()
+        return float(max(common.index[common == pairs["model"].nunique()], default=max(self.study.evaluation.epsilons)))
+
+    @cached_property
+    def training_seconds(self) -> dict[str, float]:
+        """By the clock, of all epochs, by model; a model that was not trained here is absent."""
+        return {model: float(epochs["seconds"].sum()) for model, epochs in self.history.items()}
 
     @property
     def baseline(self) -> str:
@@ -90,9 +101,11 @@ class Results:
 
     @cached_property
     def success(self) -> pd.DataFrame:
-        """rates.success_table at the study's ranks, in the study's order."""
+        """rates.success_table at the study's ranks, in the study's order, with what was published beside it."""
         counted = success_table(self.outcomes, self.study.evaluation.ranks)
-        return self.in_study_order(counted, ["epsilon", "rank"])
+        defenses = {model: spec.defense for model, spec in self.study.models.items()}
+        meant = {attack.name: attack.attack for attack in self.study.evaluation.attacks if attack.source is None}
+        return self.in_study_order(published.beside(counted, defenses, meant), ["epsilon", "rank"])
 
     @cached_property
     def labels(self) -> pd.DataFrame:
@@ -138,6 +151,10 @@ class Results:
         """Blocks that the checks need and that have no file, for whatever reason."""
         return sum(1 for cell in checks.cells(self.study) for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples))
 
+    def in_model_order(self, frame: pd.DataFrame, then: list[str]) -> pd.DataFrame:
+        """Rows sorted by model as the study lists them, then by other columns."""
+        return self.in_study_order(frame.assign(attack=""), then).drop(columns="attack")
+
     def in_study_order(self, frame: pd.DataFrame, then: list[str]) -> pd.DataFrame:
         """Rows sorted by model and attack as the study lists them, then by other columns."""
         models = {name: place for place, name in enumerate(self.study.models)}
@@ -175,8 +192,8 @@ def read(run: Run) -> Results:
         metrics=_of_models(run, study, "metrics.json"),
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
-        lists={model: read_table(run.lists(model), schema.LISTS).to_pandas() for model in study.models if run.lists(model).exists()},
-        training_seconds=_training_seconds(run, study),
+        lists=_tables(run.lists, study, schema.LISTS),
+        history=_tables(run.history, study, schema.HISTORY),
         preparation=read_json(run.preparation, default={}),
         provenance=read_json(run.provenance, default={}),
         set_aside=run.set_aside(),
@@ -185,7 +202,9 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    rows: pd.DataFrame = read_outcomes(run.attacks, schema.outcomes(study.evaluation.round_trips)).to_pandas()
+    # Null where the rows were measured here: only an import knows of defects.
+    columns = pa.schema([*schema.outcomes(study.evaluation.round_trips), pa.field("defect", pa.bool_())])
+    rows: pd.DataFrame = read_outcomes(run.attacks, columns).to_pandas()
     named = (
         rows["model"].isin(list(study.models))
         & rows["attack"].isin([attack.name for attack in evaluation.attacks])
@@ -194,7 +213,7 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     )
     rows = rows.loc[named].reset_index(drop=True)
     # Rows of an earlier version say neither.
-    return rows.assign(winner=rows["winner"].fillna(rows["attack"]), inherited=rows["inherited"].eq(True))
+    return rows.assign(winner=rows["winner"].fillna(rows["attack"]), inherited=rows["inherited"].eq(True), defect=rows["defect"].eq(True))
 
 
 def _probes(run: Run, study: Study) -> pd.DataFrame:
@@ -205,9 +224,8 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(drop=True)
 
 
-def _training_seconds(run: Run, study: Study) -> dict[str, float]:
-    paths = {model: run.history(model) for model in study.models}
-    return {model: pc.sum(read_table(path, schema.HISTORY)["seconds"]).as_py() for model, path in paths.items() if path.exists()}
+def _tables(path: Callable[[str], Path], study: Study, columns: pa.Schema) -> dict[str, pd.DataFrame]:
+    return {model: read_table(path(model), columns).to_pandas() for model in study.models if path(model).exists()}
 
 
 def _of_models(run: Run, study: Study, name: str) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % Wilson interval."""
+"""Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % interval: Wilson's, of tuples clustered by
+target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,7 @@ import pandas as pd
 
 from advrec import schema
 from advrec.evaluation.rates import CELL, wilson
-from advrec.reports import trust
+from advrec.reports import exposure, trust
 from advrec.reports.results import Results, read
 from advrec.spec import SPLITS
 from advrec.store import Run
@@ -53,6 +54,12 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "delivered": delivered(results),
         "winners": winners(results),
         "checks": trust.checks(results),
+        "worst_case": exposure.worst_case(results),
+        "categories": exposure.categories(results, strongest(results)),
+        "convergence": exposure.convergence(results),
+        "defects": exposure.defects(results),
+        "classifiers": classifiers(results),
+        "training": training(results),
         "defense_comparison": defense_comparison(results),
         "blocks": blocks(results),
         "cost": cost(results),
@@ -65,14 +72,15 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
 
 
 def success(results: Results) -> pd.DataFrame:
-    """One row a (model, attack, epsilon, rank), in the study's order; columns of rates.success_table."""
+    """One row a (model, attack, epsilon, rank), in the study's order; columns of rates.success_table, and published_n and published_percent
+    where the study that advrec grew from has published the same."""
     return results.success
 
 
 def headline(results: Results) -> pd.DataFrame:
     """The rows of `success` at the headline's rank and the largest budget: one a (model, attack)."""
     rows = success(results)
-    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.largest_epsilon)
+    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.epsilon)
     return rows[chosen].reset_index(drop=True)
 
 
@@ -91,17 +99,30 @@ def quantities(results: Results) -> pd.DataFrame:
     A quantity is a fraction of metrics.json, one of `recommendations`, `unattacked` (attack articles that stand at the rank before any
     attack) or an attack's name (success at the headline's rank and the largest budget).
     """
-    rows = [*_quality_rows(results), *_unattacked_rows(results)]
-    for row in records(headline(results)):
-        rows.append((row["model"], row["attack"], int(row["n"]), int(row["successes"])))
-    made = [
-        (model, results.study.models[model].defense, quantity, n, *_percent(hits, n))
-        for model, quantity, n, hits in rows
-    ]
-    recommended = results.recommendations
-    recommended = recommended.assign(defense=recommended["model"].map(lambda model: results.study.models[model].defense))
-    measured = [frame for frame in (pd.DataFrame(made, columns=QUANTITY_COLUMNS), recommended) if len(frame)]
-    return pd.concat(measured, ignore_index=True)[QUANTITY_COLUMNS] if measured else pd.DataFrame(columns=QUANTITY_COLUMNS)
+    attacked = headline(results).rename(columns={"attack": "quantity", "success_percent": "percent"})
+    parts = [_quality(results), _unattacked(results), attacked, results.recommendations]
+    measured = [part for part in parts if len(part)]
+    if not measured:
+        return pd.DataFrame(columns=QUANTITY_COLUMNS)
+    made = pd.concat(measured, ignore_index=True)
+    return made.assign(defense=made["model"].map(lambda model: results.study.models[model].defense))[QUANTITY_COLUMNS]
+
+
+def classifiers(results: Results) -> pd.DataFrame:
+    """One row a (model, quantity of metrics.json): n, percent with its interval, and how many points it lies above the model without a
+    defense (delta_points)."""
+    rows = quantities(results)
+    rows = rows[rows["quantity"].isin(list(QUALITY))].astype({"percent": "float64"})
+    base = rows[rows["model"] == results.baseline].set_index("quantity")["percent"]
+    delta = rows["percent"] - rows["quantity"].map(base).astype("float64")
+    return rows.assign(delta_points=delta.where(rows["model"] != results.baseline)).reset_index(drop=True)
+
+
+def training(results: Results) -> pd.DataFrame:
+    """One row an epoch of a model that was trained here: columns of schema.HISTORY."""
+    parts = [epochs.assign(model=model) for model, epochs in results.history.items()]
+    made = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=schema.HISTORY.names)
+    return made.reindex(columns=["model", *schema.HISTORY.names])
 
 
 def defense_comparison(results: Results) -> pd.DataFrame:
@@ -111,7 +132,7 @@ def defense_comparison(results: Results) -> pd.DataFrame:
     rows = []
     for model, spec in results.study.models.items():
         row: dict[str, Any] = {"model": model, "defense": spec.defense}
-        row |= {"success_rank": results.rank, "success_epsilon": results.largest_epsilon}
+        row |= {"success_rank": results.rank, "success_epsilon": results.epsilon}
         for quantity in quantity_names(results):
             there = (model, quantity) in known.index
             for column in ("percent", "low_percent", "high_percent", "n"):
@@ -152,11 +173,10 @@ def delivered(results: Results) -> pd.DataFrame:
     parts = []
     for delivery, column in columns.items():
         known = results.outcomes[results.outcomes[column].notna()]
-        hits = (known[column] <= results.rank).groupby([known[key] for key in CELL], observed=True)
-        parts.append(hits.agg(n="size", successes="sum").reset_index().assign(delivery=delivery))
+        hits = known[[*CELL, "target_id"]].assign(won=known[column] <= results.rank)
+        parts.append(exposure.shares(hits, CELL).assign(delivery=delivery))
     made = pd.concat(parts).assign(rank=results.rank)
-    made = results.in_study_order(_with_interval(made, "successes", "percent"), ["epsilon"])
-    return made[DELIVERED_COLUMNS]
+    return results.in_study_order(made, ["epsilon"])[DELIVERED_COLUMNS]
 
 
 def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
@@ -188,7 +208,7 @@ def cost(results: Results) -> pd.DataFrame:
         gradient_steps_per_row=("gradient_steps", "mean"),
         forward_passes_per_row=("forward_passes", "mean"),
         seconds_per_row=("seconds", "mean"),
-        seconds=("seconds", "sum"),
+        seconds=("seconds", lambda seconds: seconds.sum(min_count=1)),  # nan where none is known
     ).reset_index()
     specs = [results.attack(name) for name in made["attack"]]
     settings = {"stop": "stop", "nested": "nested", "restarts": "restarts", "from": "source"}
@@ -198,12 +218,12 @@ def cost(results: Results) -> pd.DataFrame:
 
 
 def budget(results: Results) -> pd.DataFrame:
-    """One row a (model, attack, epsilon): how far an image leaves its budget, in the end and before projection.
+    """One row a (model, attack, epsilon) whose images were measured: how far one leaves its budget, in the end and before projection.
 
     max_excess is max(linf - epsilon), negative where the budget is not used up; max_raw_overshoot is
     max(raw_linf - epsilon), never below 0. Both in pixels of [0, 1].
     """
-    rows = results.outcomes.astype({"linf": "float64", "raw_linf": "float64"})
+    rows = results.outcomes[results.outcomes["linf"].notna()].astype({"linf": "float64", "raw_linf": "float64"})
     rows = rows.assign(excess=rows["linf"] - rows["epsilon"], raw=(rows["raw_linf"] - rows["epsilon"]).clip(lower=0.0))
     grouped = rows.groupby(["model", "attack", "epsilon"], observed=True)
     made = grouped.agg(
@@ -252,7 +272,7 @@ def comparison_text(run: Run) -> str:
     models = list(results.study.models)
     known = {(row["model"], row["quantity"]): row for row in records(quantities(results))}
     title = (
-        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.largest_epsilon:g}; "
+        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.epsilon:g}; "
         "percent with 95 % interval"
     )
     parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
@@ -304,20 +324,21 @@ def span(counts: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _quality_rows(results: Results) -> list[tuple[str, str, int, int]]:
+def _quality(results: Results) -> pd.DataFrame:
     rows = []
     for model, metrics in results.metrics.items():
         for quantity, count in QUALITY.items():
             fraction, n = metrics.get(quantity), metrics.get(count)
             if fraction is not None and n:
-                rows.append((model, quantity, int(n), round(fraction * n)))
-    return rows
+                low, high = wilson(round(fraction * n), n)
+                rows.append((model, quantity, int(n), 100.0 * fraction, 100.0 * float(low), 100.0 * float(high)))
+    return pd.DataFrame(rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"])
 
 
-def _unattacked_rows(results: Results) -> list[tuple[str, str, int, int]]:
+def _unattacked(results: Results) -> pd.DataFrame:
     each = results.outcomes.drop_duplicates(["model", "tuple_id"])
-    reached = (each["clean_rank"] <= results.rank).groupby(each["model"])
-    return [(str(model), "unattacked", len(cell), int(cell.sum())) for model, cell in reached]
+    hits = each[["model", "target_id"]].assign(won=each["clean_rank"] <= results.rank)
+    return exposure.shares(hits, ["model"]).assign(quantity="unattacked")
 
 
 def _with_interval(counts: pd.DataFrame, hits: str, percent: str) -> pd.DataFrame:
@@ -326,7 +347,3 @@ def _with_interval(counts: pd.DataFrame, hits: str, percent: str) -> pd.DataFram
     low, high = wilson(of, n)
     return counts.assign(**{percent: 100.0 * of / n, "low_percent": 100.0 * low, "high_percent": 100.0 * high})
 
-
-def _percent(hits: int, n: int) -> tuple[float, float, float]:
-    low, high = wilson(hits, n)
-    return 100.0 * hits / n, 100.0 * float(low), 100.0 * float(high)

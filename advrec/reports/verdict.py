@@ -52,7 +52,7 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
     if model not in best:
         return [
             Markup("Not known yet: no attack on {} at budget epsilon {:g} is done.").format(
-                model, results.largest_epsilon
+                model, results.epsilon
             )
         ]
     defense = results.study.models[model].defense
@@ -61,7 +61,7 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
         "neighbour list of its target in {} at budget epsilon {:g}."
     ).format(
         _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
-        results.rank, measured(best[model]), results.largest_epsilon,
+        results.rank, measured(best[model]), results.epsilon,
     )  # fmt: skip
     before = _quantity(results, model, "unattacked")
     if before is None:
@@ -72,7 +72,7 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
 def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     if model not in best:
         return Markup("{}: not known yet, no attack on it at budget epsilon {:g} is done.").format(
-            _name(model), results.largest_epsilon
+            _name(model), results.epsilon
         )
     own = best[model]
     sentence = Markup("{}: the strongest attack on it, {}, succeeds in {}").format(

@@ -65,8 +65,10 @@ class Maker:
         pictures: Sequence[np.ndarray] | None = None,
         delivery: Sequence[str] = ("float",),
         checks: int = 0,
+        trained: bool = False,
     ) -> Run:
-        """`skip` names blocks (model, attack, block) to leave out; `names` renames articles; every check passes."""
+        """`skip` names blocks (model, attack, block) to leave out; `names` renames articles; every check passes; `trained`: with histories,
+        embeddings and lists too."""
         run = Run(self._directory / name)
         side = SIDE if pictures is None else len(pictures[0])
         shape = {"side": side, "articles": articles, "tuples": tuples, "block": block}
@@ -81,6 +83,8 @@ class Maker:
         for model in DEFENSE_STRENGTH:
             write_json(run.model(model) / "metrics.json", metrics(model))
             write_json(run.model(model) / "index.json", INDEX)
+            if trained:
+                write_training(run, model, articles)
             for spec in study.evaluation.attacks:
                 attack = spec.name
                 rows = outcomes(model, spec.attack, epsilons, pairs, articles, rng) | several(spec, tuples, len(epsilons), rng)
@@ -109,7 +113,7 @@ def make_run(tmp_path: Path) -> Maker:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A reported run of 3 models x 2 attacks x 2 budgets x 20 tuples, to read only; its articles have hostile names."""
     make = Maker(tmp_path_factory.mktemp("finished"))
-    run = make(names=dict.fromkeys(range(30), NASTY), delivery=("float", "png", "jpeg-90"), checks=12)
+    run = make(names=dict.fromkeys(range(30), NASTY), delivery=("float", "png", "jpeg-90"), checks=12, trained=True)
     write_report(run)
     return run
 
@@ -118,7 +122,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, where a test asks for something else: drawing them takes most of the time."""
     blank = {variant: b"<svg/>" for variant in ("wide-light", "wide-dark", "narrow-light", "narrow-dark")}
-    monkeypatch.setattr("advrec.reports.report._figure", lambda run, name, draw: blank)
+    monkeypatch.setattr("advrec.reports.report._figure", lambda run, name, chart: blank)
 
 
 INDEX = {"recall_at_10": 0.987, "queries": 300, "build_s": 1.2, "m": 16, "ef_construction": 200, "ef_search": 200}
@@ -158,6 +162,19 @@ def write_catalog(
     splits = {"train": 0, "validation": 0, "test": articles}
     labels = {"categories": ["dress", "tee"], "textures": ["striped"], "catalog_sha256": "0" * 64}
     write_json(run.preparation, {"source": "synthetic", "steps": steps, "splits": splits, **labels})
+
+
+def write_training(run: Run, model: str, articles: int) -> None:
+    """Two epochs, an embedding an article, and the lists that follow from these."""
+    columns: dict[str, Any] = {"epoch": [1, 2], "attack_steps": [0, 8], "learning_rate": [0.1, 0.1], "seconds": [60.0, 30.5]}
+    columns |= {"train_loss": [2.0, 1.0], "validation_clean_accuracy": [0.5, 0.7], "validation_adversarial_accuracy": [0.1, 0.3]}
+    write_table(run.history(model), schema.table(schema.HISTORY, columns))
+    vectors = np.random.default_rng(len(model)).standard_normal((articles, 8)).astype(np.float32)
+    columns = {"article_id": range(articles), "embedding": list(vectors)}
+    write_table(run.embedding_shard(model, 0), schema.table(schema.embeddings(8), columns))
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    order = [[other for other in np.argsort(-units @ unit, kind="stable") if other != place][:10] for place, unit in enumerate(units)]
+    write_table(run.lists(model), schema.table(schema.LISTS, {"article_id": range(articles), "neighbours": order}))
 
 
 def write_tuples(run: Run, tuples: int, articles: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from advrec import schema
-from advrec.reports import figures, gallery, results, tables
+from advrec.reports import figures, gallery, pictures, results, tables
 from advrec.store import read_outcomes, read_table
 
 
@@ -17,11 +17,11 @@ def test_pictures_show_what_they_are_given(tmp_path):
     rng = np.random.default_rng(0)
     clean, target = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     adversarial = np.clip(clean / 255.0 + 0.03 * np.sign(rng.standard_normal(clean.shape)), 0, 1).astype(np.float32)
-    lines = gallery.attack_lines((0.6247, 0.05), (1200, 1), "pgd-32 on unsecured, ε = 0.03")
-    gallery.attack_picture(tmp_path / "attack.png", clean, adversarial, target, lines)
+    lines = pictures.attack_lines((0.6247, 0.05), (1200, 1), "pgd-32 on unsecured, ε = 0.03")
+    pictures.attack_picture(tmp_path / "attack.png", clean, adversarial, target, lines)
     drawn = np.asarray(Image.open(tmp_path / "attack.png"))
     for place, image in enumerate(
-        (clean, gallery.perturbation(clean, adversarial), gallery.to_pixels(adversarial), target)
+        (clean, pictures.perturbation(clean, adversarial), pictures.to_pixels(adversarial), target)
     ):
         left = 16 + 208 * place
         np.testing.assert_array_equal(drawn[17:208:3, left + 1 : left + 192 : 3], image)
@@ -29,7 +29,7 @@ def test_pictures_show_what_they_are_given(tmp_path):
         (target, "shirt.jpg", 0.0141),
         (clean, "a/very/long/name/of/an/image/of/a/striped/dress.jpg", 0.02),
     ] * 4
-    gallery.neighbour_picture(tmp_path / "list.png", (clean, "query.jpg"), neighbours, attacked=0)
+    pictures.neighbour_picture(tmp_path / "list.png", (clean, "query.jpg"), neighbours, attacked=0)
     drawn = np.asarray(Image.open(tmp_path / "list.png"))
     np.testing.assert_array_equal(drawn[17:208:3, 17:208:3], clean)
     assert tuple(drawn[14, 100]) == (0x1F, 0x6F, 0xEB)
@@ -41,10 +41,10 @@ def test_pictures_show_what_they_are_given(tmp_path):
 def test_a_perturbation_fills_the_range_and_none_is_grey():
     clean = np.full((4, 4, 3), 128, dtype=np.uint8)
     changed = clean / 255.0
-    assert np.all(gallery.perturbation(clean, changed) == 128)
+    assert np.all(pictures.perturbation(clean, changed) == 128)
     changed[0, 0, 0] += 0.02
     changed[1, 1, 1] -= 0.01
-    shown = gallery.perturbation(clean, changed)
+    shown = pictures.perturbation(clean, changed)
     assert (shown[0, 0, 0], shown[1, 1, 1], shown[2, 2, 2]) == (255, 64, 128)
 
 
@@ -63,7 +63,7 @@ def test_figures_leave_no_global_state(finished):
 
 def test_examples_show_the_stored_images(finished):
     read = results.read(finished)
-    shown = gallery.example_images(read, tables.strongest(read), limit=5)
+    shown = gallery.example_images(gallery.kept_examples(read), tables.strongest(read), read.epsilon, limit=5)
     assert [(e.tuple_id, e.model) for e in shown] == [(0, "unsecured"), (0, "at"), (0, "cat")]
     example = shown[1]
     stored = read_table(finished.example_block("at", example.attack, 0), schema.EXAMPLES).to_pylist()

@@ -9,7 +9,7 @@ import pytest
 
 from advrec import schema
 from advrec.errors import ConfigError
-from advrec.evaluation.rates import wilson
+from advrec.evaluation.rates import clustered, wilson
 from advrec.reports import results, tables, trust
 from advrec.store import read_outcomes, read_table, write_json, write_table
 from tests.reports.conftest import HEALTH
@@ -40,9 +40,10 @@ def test_delivered_equals_a_naive_recomputation(finished):
     keys = itertools.product(("unsecured", "at", "cat"), ("fgsm", "pgd-8"), (0.01, 0.05), columns)
     for row, (model, attack, epsilon, delivery) in zip(made.to_dict("records"), keys, strict=True):
         assert (row["model"], row["attack"], row["epsilon"], row["delivery"], row["rank"]) == (model, attack, epsilon, delivery, 3)
-        ranks = [r[columns[delivery]] for r in rows if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)]
-        hits = sum(rank <= 3 for rank in ranks)
-        low, high = wilson(hits, 20)
+        cell = [r for r in rows if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)]
+        won = [r[columns[delivery]] <= 3 for r in cell]
+        hits = sum(won)
+        low, high = clustered(won, [r["target_id"] for r in cell])
         assert (row["n"], row["successes"]) == (20, hits)
         np.testing.assert_allclose([row["percent"], row["low_percent"], row["high_percent"]], [5 * hits, 100 * low, 100 * high])
     assert made.groupby("delivery")["successes"].sum().nunique() == 3

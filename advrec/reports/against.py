@@ -1,0 +1,53 @@
+"""Two runs -> what differs between them, by paired tests: their tuples are the same articles."""
+
+import pandas as pd
+
+from advrec import schema
+from advrec.errors import ConfigError
+from advrec.evaluation.rates import mcnemar, paired_difference
+from advrec.reports.results import Results
+from advrec.store import read_table
+
+CELL = ["model", "attack", "epsilon"]
+COLUMNS = [*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other", "difference_points", "low_points", "high_points",
+           "p_value"]  # fmt: skip
+
+
+def against(results: Results, other: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon) of both runs, at the headline's rank: success on the n tuples that both have (the same target and
+    attack article, by name), the tuples that succeed in one of them alone, the difference in points with its 95 % interval
+    (rates.paired_difference) and McNemar's exact p-value.
+
+    Raises:
+        ConfigError: the runs have nothing in common.
+    """
+    both = _keyed(results).merge(_keyed(other), on=[*CELL, "target", "attacked"], suffixes=("", "_other"))
+    if both.empty:
+        raise ConfigError(
+            f"{other.run.directory}: shares no model, attack, budget and tuple with {results.run.directory}, all by name; "
+            f"runs of one catalog and of one seed share their tuples"
+        )
+    rows = []
+    for key, cell in both.groupby(CELL, observed=True, sort=False):
+        here, there, n = cell["rank"] <= results.rank, cell["rank_other"] <= results.rank, len(cell)
+        only_here, only_other = int((here & ~there).sum()), int((there & ~here).sum())
+        low, high = paired_difference(only_here, only_other, n)
+        difference = 100.0 * (only_here - only_other) / n
+        shares = (100.0 * here.mean(), 100.0 * there.mean(), only_here, only_other)
+        rows.append((*key, results.rank, n, *shares, difference, 100.0 * low, 100.0 * high, mcnemar(only_here, only_other)))
+    return results.in_study_order(pd.DataFrame(rows, columns=COLUMNS), ["epsilon"])
+
+
+def _keyed(results: Results) -> pd.DataFrame:
+    """The outcomes by names of articles; of a pair that comes twice the first."""
+    names = read_table(results.run.catalog, schema.CATALOG)["name"].to_pandas()
+    rows = results.outcomes
+    keyed = pd.DataFrame(
+        {
+            **{key: rows[key] for key in CELL},
+            "target": names.iloc[rows["target_id"]].to_numpy(),
+            "attacked": names.iloc[rows["attack_id"]].to_numpy(),
+            "rank": rows["adversarial_rank"],
+        }
+    )
+    return keyed.drop_duplicates([*CELL, "target", "attacked"])

@@ -1,0 +1,113 @@
+"""Results -> who is exposed, to what, and how fast: over all attacks together, by category, and by gradient steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advrec import schema
+from advrec.evaluation.rates import clustered
+from advrec.reports.results import Results
+from advrec.store import read_table
+
+SHARE = ["n", "successes", "percent", "low_percent", "high_percent"]
+WORST_COLUMNS = ["model", "epsilon", "rank", "attacks", *SHARE]
+CATEGORY_COLUMNS = ["model", "attack", "epsilon", "rank", "side", "category", *SHARE]
+CONVERGENCE_COLUMNS = ["model", "attack", "epsilon", "rank", "gradient_steps", *SHARE]
+DEFECT_COLUMNS = ["model", "attack", "epsilon", "tuple_id", "clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank",
+                  "rank", "n", "percent", "corrected_percent"]  # fmt: skip
+POINTS = 40
+"""Steps at which the convergence of an attack that stops is told."""
+
+
+def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Of each group n, successes and their share in percent, with its 95 % interval, clustered by target.
+
+    Args:
+        hits: the columns `keys`, target_id, and won.
+        keys: what makes a group; groups come in the order of their values.
+    """
+    rows = []
+    for key, group in hits.groupby(list(keys), observed=True):
+        low, high = clustered(group["won"], group["target_id"])
+        n, won = len(group), int(group["won"].sum())
+        rows.append((*key, n, won, 100.0 * won / n, 100.0 * low, 100.0 * high))
+    return pd.DataFrame(rows, columns=[*keys, *SHARE])
+
+
+def worst_case(results: Results) -> pd.DataFrame:
+    """One row a (model, epsilon): the share of tuples that at least one attack of the study brings to the headline's rank, of the tuples on
+    which all attacks that were made on this model at this budget were tried."""
+    rows = results.outcomes
+    made = []
+    for (model, epsilon), cell in rows.groupby(["model", "epsilon"], observed=True):
+        attacks = cell["attack"].nunique()
+        each = cell.assign(won=cell["adversarial_rank"] <= results.rank).groupby("tuple_id")
+        tried = each.agg(target_id=("target_id", "first"), won=("won", "any"), attacks=("attack", "nunique"))
+        tried = tried[tried["attacks"] == attacks].assign(model=str(model), epsilon=float(str(epsilon)))
+        made.append(shares(tried, ["model", "epsilon"]).assign(attacks=attacks, rank=results.rank))
+    if not made:
+        return pd.DataFrame(columns=WORST_COLUMNS)
+    return results.in_model_order(pd.concat(made, ignore_index=True), ["epsilon"])[WORST_COLUMNS]
+
+
+def categories(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a (model, side, category): success of the strongest attack on the model at the headline's rank and budget, by the category of
+    the attacked article (side attack) or of its target (side target); the most exposed first.
+
+    Args:
+        strongest: tables.strongest.
+    """
+    names = read_table(results.run.catalog, schema.CATALOG)["category"].to_pandas()
+    made = []
+    for model, best in strongest.items():
+        rows = results.outcomes
+        cell = rows[(rows["model"] == model) & (rows["attack"] == best["attack"]) & (rows["epsilon"] == results.epsilon)]
+        for side in ("attack", "target"):
+            category = names.iloc[cell[f"{side}_id"].to_numpy()].to_numpy()
+            hits = cell[["target_id"]].assign(category=category, won=cell["adversarial_rank"].to_numpy() <= results.rank)
+            found = shares(hits, ["category"]).sort_values(["percent", "n"], ascending=False, kind="stable")
+            made.append(found.assign(model=model, attack=best["attack"], epsilon=results.epsilon, rank=results.rank, side=side))
+    return pd.concat(made, ignore_index=True)[CATEGORY_COLUMNS] if made else pd.DataFrame(columns=CATEGORY_COLUMNS)
+
+
+def convergence(results: Results) -> pd.DataFrame:
+    """Success at the headline's rank and budget against gradient steps. Of an attack that stops when a tuple is solved one row at each of
+    some numbers of steps: the share of tuples that were solved with so many or fewer, those of smaller budgets that a nested attack goes on
+    from included. Of one that never stops, one row: at the steps that it takes."""
+    made = []
+    for (_, attack), cell in results.outcomes.groupby(["model", "attack"], observed=True):
+        spec = results.attack(str(attack))
+        at = cell[cell["epsilon"] == results.epsilon]
+        if at.empty:
+            continue
+        within = cell[cell["epsilon"] <= results.epsilon] if spec.nested else at
+        spent = within.groupby("tuple_id")["gradient_steps"].sum().reindex(at["tuple_id"]).to_numpy()
+        won = at["adversarial_rank"].to_numpy() <= results.rank
+        for steps in _marks(spent) if spec.stop == "rank-1" else [int(spent.max())]:
+            hits = at[["model", "attack", "target_id"]].assign(won=won & (spent <= steps), gradient_steps=steps)
+            made.append(shares(hits, ["model", "attack", "gradient_steps"]))
+    if not made:
+        return pd.DataFrame(columns=CONVERGENCE_COLUMNS)
+    rows = pd.concat(made, ignore_index=True).assign(epsilon=results.epsilon, rank=results.rank)
+    return results.in_study_order(rows, ["gradient_steps"])[CONVERGENCE_COLUMNS]
+
+
+def defects(results: Results) -> pd.DataFrame:
+    """One row a success that is known to be none (schema.IMPORTED): its outcome, and what its cell's success is with and without it."""
+    rows = []
+    for row in results.outcomes[results.outcomes["defect"]].to_dict("records"):
+        same = results.outcomes
+        cell = same[(same["model"] == row["model"]) & (same["attack"] == row["attack"]) & (same["epsilon"] == row["epsilon"])]
+        for rank in results.study.evaluation.ranks:
+            won = cell["adversarial_rank"] <= rank
+            shown = {"rank": rank, "n": len(cell), "percent": 100.0 * won.mean()}
+            shown["corrected_percent"] = 100.0 * (won & ~cell["defect"]).mean()
+            rows.append({str(key): value for key, value in row.items()} | shown)
+    return pd.DataFrame(rows, columns=DEFECT_COLUMNS)
+
+
+def _marks(spent: Any) -> list[int]:
+    """At most POINTS numbers of steps, evenly among the quantiles, the largest included."""
+    return sorted({int(step) for step in np.quantile(spent, np.linspace(0.0, 1.0, POINTS), method="higher")})
