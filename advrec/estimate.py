@@ -90,7 +90,8 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
     on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
     which = f"{placement.actors} {plural} of {placement.each} each, on {on}"
     slower = "side by side they may be slower than the one timed"
-    return [*lines, f"estimate  up to about {duration(whole / placement.actors)} in {which}; {slower}"]
+    time = duration(whole / placement.actors)
+    return [*lines, f"estimate  attacks and checks up to about {time} in {which}; {slower}; preparation and training come on top"]
 
 
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:

@@ -49,3 +49,9 @@ def kept(path: Path) -> Iterator[None]:
         logger.removeHandler(screen)
         with contextlib.suppress(OSError):
             file.close()
+
+
+def say(text: str) -> None:
+    """A line for the screen and for the log."""
+    print(text, flush=True)
+    logging.getLogger(__name__).info("%s", text)

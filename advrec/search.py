@@ -111,5 +111,8 @@ def _write(trials: pd.DataFrame, out: Path, spec: TuneSpec, content: dict[str, A
     reached = ", ".join(f"{objective} {100 * best[objective]:.1f} %" for objective in modes)
     comment = f"# Trial {best['trial']} of the search {spec.name}: {reached} on the validation split.\n"
     write_text(out / "best.yaml", comment + yaml.safe_dump(resolved, sort_keys=False))
-    print(f"tune {spec.name}: {len(trials)} trials, {len(front)} of them on the Pareto front; the best, {best['trial']}: {reached}")
+    print(
+        f"tune {spec.name}: {len(trials)} trials, {len(front)} of them on the Pareto front; the best, {best['trial']}: {reached} "
+        f"(validation split, success of {spec.tuples} tuples)"
+    )
     print(f"tune {spec.name}: advrec study {out / 'best.yaml'}")

@@ -5,9 +5,7 @@ a finished study is looked through in a moment.
 """
 
 import contextlib
-import logging
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from advrec.config import Study
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells
+from advrec.log import say
 from advrec.model_spec import OwnModel, TrainedModel
 from advrec.store import IMAGES, Run, read_json, read_table, remove_leftovers, write_json, write_table, write_text
 
@@ -188,7 +187,7 @@ class _Cluster:
 
 def prepare(run: Run, study: Study, cluster: _Cluster) -> None:
     """Stage 1: images to catalog.parquet and images/."""
-    stage_prepare.run_stage(run, study, cluster.connect, _say)
+    stage_prepare.run_stage(run, study, cluster.connect, say)
 
 
 def train(run: Run, study: Study, cluster: _Cluster) -> None:
@@ -196,7 +195,7 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
     _require(run.catalog, "the catalog is not prepared", "advrec prepare")
     for model, spec in study.models.items():
         if run.weights(model).exists():
-            _say(f"train {model}: done before")
+            say(f"train {model}: done before")
             continue
         if isinstance(spec, OwnModel):
             _adopt(run, study, model, spec)
@@ -210,7 +209,7 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
         train_model(run, study, model, spec, config.canonical_hash(identity)[:12], grows=grows)
         metrics = read_json(run.model(model) / "metrics.json")
         selected = "; its best epoch was chosen on the test split too" if metrics["selected_on"] == "test" else ""
-        _say(
+        say(
             f"train {model}: test accuracy {100 * metrics['clean_accuracy']:.1f} % clean, "
             f"{100 * metrics['adversarial_accuracy']:.1f} % under PGD-8 at 0.03 (n = {metrics['n']}{selected})"
         )
@@ -243,7 +242,7 @@ def _adopt(run: Run, study: Study, model: str, spec: OwnModel) -> None:
     except ConfigError as error:
         run.weights(model).unlink()
         raise ConfigError(f"models.{model}: {error}") from None
-    _say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
+    say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
 
 
 def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
@@ -261,7 +260,7 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     tuples = read_table(run.tuples, schema.TUPLES)
     if not overview.missing(run, study, len(tuples)):
         _drop_set_aside(run, study, len(tuples))
-        _say("evaluate: done before")
+        say("evaluate: done before")
         return
     grows = cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
@@ -270,9 +269,9 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     failed = evaluate_models(run, study, catalog, tuples, overview.every_cell(study), grows=grows)
     _drop_set_aside(run, study, len(tuples))
     for key, reason in list(failed.items())[:SHOWN]:
-        _say(f"evaluate: set aside {key}: {reason}")
+        say(f"evaluate: set aside {key}: {reason}")
     if len(failed) > SHOWN:
-        _say(f"evaluate: set aside {len(failed) - SHOWN} more; see {run.directory}/set_aside.json")
+        say(f"evaluate: set aside {len(failed) - SHOWN} more; see {run.directory}/set_aside.json")
 
 
 def _drop_set_aside(run: Run, study: Study, tuples: int) -> None:
@@ -287,8 +286,8 @@ def report(run: Run, *, partial: bool = False, other: Run | None = None) -> None
     from advrec.reports.report import write_report
 
     page = write_report(run, partial=partial, other=other)
-    _say(tables.comparison_text(run))
-    _say(f"report: {page}")
+    say(tables.comparison_text(run))
+    say(f"report: {page}")
 
 
 def _make_tuples(study: Study, catalog: Catalog) -> Any:
@@ -319,11 +318,6 @@ def _provenance(run: Run, study: Study, catalog: Catalog, tuples: int) -> dict[s
 def _require(path: Path, what: str, command: str) -> None:
     if not path.exists():
         raise AdvrecError(f"{path.parent}: {what} yet; run `{command}` first, or `advrec study` for all stages")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stdout, flush=True)
-    logging.getLogger(__name__).info("%s", text)
 
 
 def dry_run(run: Run, study: Study, *, stages: tuple[str, ...] = STAGES, address: str | None = None) -> str:

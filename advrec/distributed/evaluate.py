@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.cells import Cell
 from advrec.index import hnsw
 from advrec.index.exact import ExactIndex, Floats
+from advrec.log import say
 from advrec.model import checkpoint
 from advrec.store import Run, embedding_shards, read_embeddings, write_json, write_table
 
@@ -189,9 +189,11 @@ class _Stage:
         except ValueError as error:
             raise UnusableModelError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
         if not self.run.index(model).exists():
-            print(f"index {model}: recall of HNSW over {len(exact):,} articles", file=sys.stderr, flush=True)
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
-            write_json(self.run.index(model), hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1))
+            measured = hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1)
+            found = next(value for key, value in measured.items() if key.startswith("recall_at_"))
+            say(f"index {model}: HNSW finds {100 * found:.1f} % of the nearest among {len(exact):,} articles (n = {len(queries)} queries)")
+            write_json(self.run.index(model), measured)
         if not self.run.lists(model).exists():
             write_table(self.run.lists(model), lists.nearest(exact, self.catalog.ids_of(self.study.evaluation.split)[: lists.QUERIES]))
 

@@ -19,6 +19,7 @@ from advrec.config import Study
 from advrec.distributed.placement import place_training
 from advrec.distributed.session import nodes
 from advrec.errors import AdvrecError, ConfigError
+from advrec.log import say
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
 from advrec.model_spec import CurriculumAdversarialTraining, OwnModel, TrainedModel
@@ -63,7 +64,7 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
                 workers = min(workers, max(1, batch // IMAGES_A_WORKER))
             elif workers > batch // 2:
                 raise ConfigError(f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images")
-            print(f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}", flush=True)
+            say(f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}")
             trainer = ray.train.torch.TorchTrainer(
                 _ray_worker,
                 train_loop_config=arguments,
@@ -152,7 +153,7 @@ class _Watcher:
         shutil.rmtree(self._tensorboard, ignore_errors=True)
         self._writer = tensorboardX.SummaryWriter(str(self._tensorboard))
         if self._earlier:
-            print(f"train {self._model}: goes on after epoch {self._earlier}{self._of}", flush=True)
+            say(f"train {self._model}: goes on after epoch {self._earlier}{self._of}")
         self._thread.start()
 
     def __exit__(self, *error: object) -> None:
@@ -179,10 +180,9 @@ class _Watcher:
 
     def _say(self, epoch: Epoch) -> None:
         attacked = f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}" if epoch.attack_steps else ""
-        print(
+        say(
             f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
-            f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}",
-            flush=True,
+            f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}"
         )
 
 

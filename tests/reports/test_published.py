@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from advrec import published_import
+from advrec.cli import main
 from advrec.errors import ConfigError
 from advrec.published_import import MODELS, run_import
 from advrec.reports import exposure, published, results, tables
@@ -173,3 +174,17 @@ def test_another_directory_and_a_run_that_is_there_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds a run already"):
         run_import(root, tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
+
+
+def test_the_commands_end_with_the_codes_of_the_contract(tmp_path, capsys):
+    root, out = small(tmp_path), str(tmp_path / "run")
+    assert main(["import-published", str(root), "--out", out]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "6 files, 120 rows of 20 tuples"
+    assert main(["report", out, "--against", out]) == 0
+    assert "Compared with run" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    assert main(["import-published", str(tmp_path / "other"), "--out", str(tmp_path / "new")]) == 2
+    assert main(["report", out, "--against", str(tmp_path)]) == 2
+    assert "is not a run directory" in capsys.readouterr().err.splitlines()[-1]
+    # Nothing of it can be trained or attacked: that is another study.
+    assert main(["evaluate", f"{out}/study.yaml", "--out", out]) == 2
+    assert "holds catalog made with" in capsys.readouterr().err.splitlines()[-1]
