@@ -103,6 +103,8 @@ def attack_one(run: Run, study: Study, model: str, attack: str, epsilon: float, 
 def _catalog(run: Run) -> Catalog:
     if not run.catalog.exists():
         raise AdvrecError(f"{run.directory}: the catalog is not prepared yet; run `advrec prepare` first")
+    if not run.images.exists():
+        raise AdvrecError(f"{run.directory}: holds no images; a run that was imported can be reported, nothing else")
     return Catalog(run)
 
 

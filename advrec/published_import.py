@@ -2,6 +2,7 @@
 the study that advrec grew from."""
 
 import re
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,7 @@ MODELS = {"normal-24-epochs": "unsecured", "adversarial-24-epochs": "at", "curri
 COLUMNS = ["target_name", "attack_name", "attack_rank", "attack_dist", "adversarial_rank", "adversarial_dist"]
 PAIR = ["target_name", "attack_name"]
 BLOCK = 1000
-STEPS = {"fgsm": 1}
-"""Of an attack without a number in its name."""
+ATTACK = re.compile(r"fgsm|(?:pgd|cw)-(\d+)")
 METRICS: dict[str, dict[str, float]] = {
     "unsecured": {"clean_accuracy": 0.6825, "adversarial_accuracy": 0.0002, "top5_accuracy": 0.9314,
                   "texture_top1_precision": 0.4368, "adversarial_texture_top1_precision": 0.1951},
@@ -67,7 +67,7 @@ def run_import(directory: Path, out: Path) -> list[str]:
     """Write a run directory of the published rows; returns what was found, as lines of text.
 
     Ranks are as published, plus one. `defect` marks a success that cannot be one: the rank is the first although the article has moved away
-    from its target. What the files do not say, norms of the perturbation and seconds, is NaN.
+    from its target. Norms of the perturbation and seconds, which the files do not say, are NaN; steps follow from the attack's name.
 
     Raises:
         ConfigError: no such files below `directory`, one that is not as published, or `out` holds something.
@@ -77,6 +77,7 @@ def run_import(directory: Path, out: Path) -> list[str]:
     if run.study.exists():
         raise ConfigError(f"{out} holds a run already; name another --out")
     files, stale = _without_stale(_read_all(_root(directory)))
+    compared = _compared(files)
     tuples = max((file.rows for file in files), key=len)[PAIR]
     study = _study(files, len(tuples))
     articles = sorted({*tuples["target_name"], *tuples["attack_name"]})
@@ -100,7 +101,7 @@ def run_import(directory: Path, out: Path) -> list[str]:
         for part in ("catalog", "tuples", *(f"models/{model}" for model in study.models), *(cell.key for cell in cells(study))):
             run.claim(part, {"imported": True}, made=False)
         run.write_set_aside({
-            block_key(cell, block): f"not published: the study ran {cell.attack.name} on fewer tuples"
+            block_key(cell, block): f"not published: no rows of {cell.attack.name} on {cell.model} for these tuples"
             for cell in cells(study)
             for block in range(-(-len(tuples) // BLOCK))
             if not run.block(cell.model, cell.attack.name, block).exists()
@@ -110,7 +111,7 @@ def run_import(directory: Path, out: Path) -> list[str]:
     return [
         f"{len(files)} files, {len(outcomes):,} rows of {len(tuples):,} tuples",
         *(f"left out {file.path}: {len(file.rows)} rows, where the other files of {file.attack} have more" for file in stale),
-        *_compared(files),
+        *compared,
         *(
             f"defect: {row['attack']} on {row['model']} at epsilon {row['epsilon']:g}, tuple {row['tuple_id']}: published as rank "
             f"{row['adversarial_rank']} although its distance grew from {row['clean_distance']:.4f} to {row['adversarial_distance']:.4f}"
@@ -135,7 +136,10 @@ def _read_all(root: Path) -> list[PublishedFile]:
                 epsilon = float(path.parent.name)
             except ValueError:
                 raise ConfigError(f"{path.parent}: is not named by an epsilon, as 0.05") from None
-            files.append(PublishedFile(path, model, epsilon, path.name.removesuffix("-knn.csv"), _read(path)))
+            attack = path.name.removesuffix("-knn.csv")
+            if not ATTACK.fullmatch(attack):
+                raise ConfigError(f"{path}: {attack} is none of the study's attacks, fgsm, pgd-K and cw-K; move the file away")
+            files.append(PublishedFile(path, model, epsilon, attack, _read(path)))
     if not files:
         raise ConfigError(f"{root}: holds no <model>/test/<epsilon>/<attack>-knn.csv")
     return files
@@ -156,9 +160,12 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _without_stale(files: list[PublishedFile]) -> tuple[list[PublishedFile], list[PublishedFile]]:
-    """The files that count, and those with fewer rows than others of their attack: left over from an earlier evaluation."""
-    most = {file.attack: max(len(other.rows) for other in files if other.attack == file.attack) for file in files}
-    return [f for f in files if len(f.rows) == most[f.attack]], [f for f in files if len(f.rows) < most[f.attack]]
+    """The files that count, and those with fewer rows than others of their attack on their model: left over from an earlier evaluation."""
+    most: dict[tuple[str, str], int] = {}
+    for file in files:
+        most[file.model, file.attack] = max(most.get((file.model, file.attack), 0), len(file.rows))
+    whole = [len(file.rows) == most[file.model, file.attack] for file in files]
+    return list(compress(files, whole)), [file for file, keep in zip(files, whole, strict=True) if not keep]
 
 
 def _study(files: list[PublishedFile], tuples: int) -> config.Study:
@@ -174,8 +181,8 @@ def _study(files: list[PublishedFile], tuples: int) -> config.Study:
 
 
 def _steps(attack: str) -> int:
-    number = re.search(r"-(\d+)$", attack)
-    return int(number[1]) if number else STEPS[attack]
+    number = ATTACK.fullmatch(attack)
+    return int(number[1]) if number and number[1] else 1
 
 
 def _write_catalog(run: Run, names: list[str]) -> None:
@@ -221,7 +228,11 @@ def _compared(files: list[PublishedFile]) -> list[str]:
         path = file.path.with_name(f"{file.attack}-knn-success.csv")
         if not path.exists():
             continue
-        for rank, published in pd.read_csv(path).itertuples(index=False):
+        try:
+            rates = pd.read_csv(path, usecols=["rank", "success_rate"], dtype="float64")
+        except ValueError as error:
+            raise ConfigError(f"{path}: is no published file ({first_line(error)}); it needs the columns rank, success_rate") from None
+        for rank, published in zip(rates["rank"], rates["success_rate"], strict=True):
             own = 100.0 * float((file.rows["adversarial_rank"] <= rank - 1).mean())
             total += 1
             equal += abs(own - published) < 1e-9

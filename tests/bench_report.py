@@ -1,5 +1,5 @@
-"""The report of a large run: python tests/bench_report.py DIR. 1,050,000 rows (3 models, 7 attacks, 5 budgets, 10,000 tuples) with
-examples, embeddings and lists of 2,000 articles; seconds and memory of `advrec report`, asked for: under 60 s and 2 GiB."""
+"""The report of a large run: python -m tests.bench_report DIR. 1,050,000 rows (3 models, 7 attacks, 5 budgets, 10,000 tuples) with
+examples, embeddings and lists of 2,000 articles; seconds and memory of `advrec report`, exit code 1 beyond 60 s or 2 GiB."""
 
 import resource
 import subprocess
@@ -21,6 +21,7 @@ def main(directory: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     size = (run.report / "index.html").stat().st_size / 1e6
     print(f"report of 1,050,000 rows: {seconds:.0f} s, {peak:.2f} GiB at its peak, a page of {size:.1f} MB")
+    sys.exit(seconds > 60 or peak > 2)
 
 
 if __name__ == "__main__":

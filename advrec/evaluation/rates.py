@@ -62,8 +62,9 @@ def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 
     """Wilson's interval of a share where trials of one cluster may agree: tuples of one target succeed together more often than not.
 
     n becomes the effective number of trials, n / max(1, d), with d the variance of the share between clusters over that of independent
-    trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree, or each
-    is a cluster of its own, n stays.
+    trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree, nothing
+    says how much those of a cluster do: then each cluster counts once. Where few clusters are hit it covers less than it says: 90 % at a
+    share of 0.03 in 60 clusters of 8 that hardly differ within, where Wilson's own covers 59 %.
 
     Args:
         hits: (n,), whether each trial succeeded.
@@ -78,14 +79,11 @@ def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 
 
 def _clustered_bounds(won: Floats, codes: npt.NDArray[np.intp], confidence: float) -> tuple[float, float]:
     n, share = len(won), float(won.mean()) if len(won) else 0.0
-    effective = float(n)
-    if 0.0 < share < 1.0:
-        sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
-        if len(sizes) == 1:
-            effective = 1.0
-        elif len(sizes) < n:
-            between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
-            effective = n / max(1.0, between / (share * (1.0 - share) / n))
+    sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
+    effective = float(len(sizes))
+    if 0.0 < share < 1.0 and 1 < len(sizes) < n:
+        between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
+        effective = n / max(1.0, between / (share * (1.0 - share) / n))
     low, high = wilson(share * effective, effective, confidence)
     return float(low), float(high)
 
@@ -130,6 +128,21 @@ def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> 
     up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
     half = z * float(np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def clustered_sign(differences: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
+    """Two-sided p-value that two paired shares are equal, where trials of one cluster may agree: McNemar's test of sums over clusters
+    (N. A. Obuchowski, On the comparison of correlated proportions for clustered data, Statistics in Medicine 17, 1998); 1 where none
+    differs.
+
+    Args:
+        differences: (n,), second minus first outcome of each trial: -1, 0 or 1.
+        clusters: (n,), which trials belong together.
+    """
+    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(codes, weights=np.asarray(differences, dtype=np.float64))
+    spread = float((sums**2).sum())
+    return 2.0 * NormalDist().cdf(-abs(float(sums.sum())) / spread**0.5) if spread else 1.0
 
 
 def mcnemar(won: int, lost: int) -> float:

@@ -1,22 +1,23 @@
 """Two runs -> what differs between them, by paired tests: their tuples are the same articles."""
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from advrec import schema
 from advrec.errors import ConfigError
-from advrec.evaluation.rates import mcnemar, paired_difference
+from advrec.evaluation.rates import clustered_sign, mcnemar, paired_difference
 from advrec.reports.results import Results
 from advrec.store import read_table
 
 CELL = ["model", "attack", "epsilon"]
 COLUMNS = [*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other", "difference_points", "low_points", "high_points",
-           "p_value"]  # fmt: skip
+           "p_value", "clustered_p_value"]  # fmt: skip
 
 
 def against(results: Results, other: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon) of both runs, at the headline's rank: success on the n tuples that both have (the same target and
     attack article, by name), the tuples that succeed in one of them alone, the difference in points with its 95 % interval
-    (rates.paired_difference) and McNemar's exact p-value.
+    (rates.paired_difference), McNemar's exact p-value, which takes tuples as independent, and that of sums by target, which does not.
 
     Raises:
         ConfigError: the runs have nothing in common.
@@ -34,8 +35,22 @@ def against(results: Results, other: Results) -> pd.DataFrame:
         low, high = paired_difference(only_here, only_other, n)
         difference = 100.0 * (only_here - only_other) / n
         shares = (100.0 * here.mean(), 100.0 * there.mean(), only_here, only_other)
-        rows.append((*key, results.rank, n, *shares, difference, 100.0 * low, 100.0 * high, mcnemar(only_here, only_other)))
+        p_values = mcnemar(only_here, only_other), clustered_sign(here.astype(int) - there.astype(int), cell["target"])
+        rows.append((*key, results.rank, n, *shares, difference, 100.0 * low, 100.0 * high, *p_values))
     return results.in_study_order(pd.DataFrame(rows, columns=COLUMNS), ["epsilon"])
+
+
+def differences(results: Results, other: Results) -> list[str]:
+    """What beside the models differs between the runs and bears on the comparison, as sentences."""
+    both = {attack.name for attack in results.study.evaluation.attacks} & {attack.name for attack in other.study.evaluation.attacks}
+    changed = sorted(name for name in both if results.attack(name) != other.attack(name))
+    said = [f"Of one name but with other settings: {', '.join(changed)}."] if changed else []
+    sizes = [pq.read_metadata(each.run.catalog).num_rows for each in (results, other)]
+    if sizes[0] != sizes[1]:
+        said.append(f"The catalogs hold {sizes[0]:,} and {sizes[1]:,} articles: the same rank is harder to reach among more.")
+    if other.count("missing"):
+        said.append(f"The other run is unfinished: {other.count('missing'):,} of its {len(other.blocks):,} blocks are missing.")
+    return said
 
 
 def _keyed(results: Results) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from advrec.catalog.dataset import Catalog
+from advrec.catalog.pixels import decode_png
 from advrec.reports import pictures
 from advrec.spec import SPLITS
 from advrec.store import Run, read_json
@@ -85,8 +86,8 @@ def map_image(catalog: Catalog, ids: npt.NDArray[np.int64], places: npt.NDArray[
         shown.setdefault((int(cells[place, 0]), int(cells[place, 1])), int(ids[place]))
     side = THUMB // 2 + 12
     canvas = Image.new("RGB", (side * MAP_CELLS, side * MAP_CELLS), "white")
-    for (column, row), pixels in zip(shown, catalog.pixels(list(shown.values())), strict=True):
-        canvas.paste(pictures.scaled(pixels, side - 2), (column * side + 1, row * side + 1))
+    for (column, row), png in zip(shown, catalog.pngs(list(shown.values())), strict=True):
+        canvas.paste(pictures.scaled(decode_png(png), side - 2), (column * side + 1, row * side + 1))
     return canvas
 
 

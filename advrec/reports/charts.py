@@ -26,10 +26,9 @@ def charts(results: Results, made: Mapping[str, pd.DataFrame]) -> dict[str, Char
         made: tables.all_tables.
     """
     models, attacks = list(results.study.models), results.attacks
-    where = f"at rank {results.rank}, ε = {results.epsilon:g}"
+    where, first = (f"at rank {rank}, ε = {results.epsilon:g}" for rank in (results.rank, 1))
     strongest, trained = tables.strongest(results), list(results.history)
-    pairs = distances.pairs(results, strongest)
-    success = made["success"]
+    pairs, lines, success = distances.pairs(results, strongest), made["quantile_lines"], made["success"]
     drawn = {
         "comparison": Chart(
             tables.headline(results),
@@ -48,10 +47,10 @@ def charts(results: Results, made: Mapping[str, pd.DataFrame]) -> dict[str, Char
         ),
         "convergence": Chart(
             made["convergence"],
-            f"Success {where} against gradient steps on a logarithmic axis, one panel a model and one colour an attack.",
-            f"Success {where} within so many gradient steps a tuple. A curve: an attack that stops when a tuple is solved. A point: one "
-            "that takes all its steps. Where a curve still climbs at its end, more steps would solve more.",
-            lambda shape: figures.convergence(made["convergence"], models, attacks, where, shape),
+            f"Success {first} against gradient steps on a logarithmic axis, one panel a model and one colour an attack.",
+            f"Success {first} within so many gradient steps on a tuple. A curve: an attack that leaves a tuple as soon as it stands at "
+            "rank 1. A point: any other, at the most steps that it took.",
+            lambda shape: figures.convergence(made["convergence"], models, attacks, first, shape),
         ),
         "distances": Chart(
             pairs,
@@ -59,7 +58,7 @@ def charts(results: Results, made: Mapping[str, pd.DataFrame]) -> dict[str, Char
             "quantile regression lines and the line of no change.",
             f"Cosine distance to the target before and after the attack, ε = {results.epsilon:g}, of the first {distances.SHOWN} tuples at "
             "most. Lines: quantile regression.",
-            lambda shape: figures.distances(pairs, distances.quantile_lines(pairs), models, shape),
+            lambda shape: figures.distances(pairs, lines, models, shape),
         ),
         "training": Chart(
             made["training"],

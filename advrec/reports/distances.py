@@ -20,7 +20,8 @@ FEWEST = 10
 
 def pairs(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row a (model, tuple): distance to the target before and after one attack at the headline's budget, of the first SHOWN tuples. The
-    attack is the one that gets nearest by the median among those that never stop; where all stop, the strongest.
+    attack is the one that gets nearest, by the median of the tuples that all have, among those that never stop; where all stop, the
+    strongest.
 
     Args:
         strongest: tables.strongest.
@@ -30,8 +31,8 @@ def pairs(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.Da
     for model, best in strongest.items():
         rows = results.outcomes
         rows = rows[(rows["model"] == model) & (rows["epsilon"] == results.epsilon) & (rows["tuple_id"] < SHOWN)]
-        nearest = rows[rows["attack"].isin(full)].groupby("attack", observed=True)["adversarial_distance"].median()
-        attack = nearest.idxmin() if len(nearest) else best["attack"]
+        by_attack = rows[rows["attack"].isin(full)].pivot(index="tuple_id", columns="attack", values="adversarial_distance").dropna()
+        attack = by_attack.median().idxmin() if len(by_attack) else best["attack"]
         made.append(rows.loc[rows["attack"] == attack, PAIR_COLUMNS].sort_values("tuple_id"))
     return pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=PAIR_COLUMNS)
 

@@ -54,7 +54,7 @@ def worst_case(results: Results) -> pd.DataFrame:
 
 def categories(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row a (model, side, category): success of the strongest attack on the model at the headline's rank and budget, by the category of
-    the attacked article (side attack) or of its target (side target); the most exposed first.
+    the attacked article (side attack) or of its target (side target); those first whose interval begins highest.
 
     Args:
         strongest: tables.strongest.
@@ -67,15 +67,16 @@ def categories(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> 
         for side in ("attack", "target"):
             category = names.iloc[cell[f"{side}_id"].to_numpy()].to_numpy()
             hits = cell[["target_id"]].assign(category=category, won=cell["adversarial_rank"].to_numpy() <= results.rank)
-            found = shares(hits, ["category"]).sort_values(["percent", "n"], ascending=False, kind="stable")
+            found = shares(hits, ["category"]).sort_values(["low_percent", "n"], ascending=False, kind="stable")
             made.append(found.assign(model=model, attack=best["attack"], epsilon=results.epsilon, rank=results.rank, side=side))
     return pd.concat(made, ignore_index=True)[CATEGORY_COLUMNS] if made else pd.DataFrame(columns=CATEGORY_COLUMNS)
 
 
 def convergence(results: Results) -> pd.DataFrame:
-    """Success at the headline's rank and budget against gradient steps. Of an attack that stops when a tuple is solved one row at each of
-    some numbers of steps: the share of tuples that were solved with so many or fewer, those of smaller budgets that a nested attack goes on
-    from included. Of one that never stops, one row: at the steps that it takes."""
+    """Success at rank 1 and the headline's budget against gradient steps. Of an attack that stops at rank 1 one row at each of some
+    numbers of steps: the share of tuples that were there with so many or fewer, those of smaller budgets that a nested attack goes on from
+    included. Of any other, one row: at the most steps that it took. Attacks that are made on another model, or that look at deliveries
+    too, stop elsewhere."""
     made = []
     for (_, attack), cell in results.outcomes.groupby(["model", "attack"], observed=True):
         spec = results.attack(str(attack))
@@ -84,13 +85,14 @@ def convergence(results: Results) -> pd.DataFrame:
             continue
         within = cell[cell["epsilon"] <= results.epsilon] if spec.nested else at
         spent = within.groupby("tuple_id")["gradient_steps"].sum().reindex(at["tuple_id"]).to_numpy()
-        won = at["adversarial_rank"].to_numpy() <= results.rank
-        for steps in _marks(spent) if spec.stop == "rank-1" else [int(spent.max())]:
+        won = at["adversarial_rank"].to_numpy() == 1
+        stops_here = spec.stop == "rank-1" and spec.source is None and not results.deliveries
+        for steps in _marks(spent) if stops_here else [int(spent.max())]:
             hits = at[["model", "attack", "target_id"]].assign(won=won & (spent <= steps), gradient_steps=steps)
             made.append(shares(hits, ["model", "attack", "gradient_steps"]))
     if not made:
         return pd.DataFrame(columns=CONVERGENCE_COLUMNS)
-    rows = pd.concat(made, ignore_index=True).assign(epsilon=results.epsilon, rank=results.rank)
+    rows = pd.concat(made, ignore_index=True).assign(epsilon=results.epsilon, rank=1)
     return results.in_study_order(rows, ["gradient_steps"])[CONVERGENCE_COLUMNS]
 
 

@@ -4,7 +4,7 @@ Every figure is a matplotlib Figure of its own, drawn without pyplot's global st
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -39,7 +39,7 @@ class Tradeoff(NamedTuple):
 def success_curves(
     success: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], rank: int, shape: Shape
 ) -> Figure:
-    """Success (%) at `rank` against the budget, one panel a model, one colour an attack, Wilson intervals as bars.
+    """Success (%) at `rank` against the budget, one panel a model, one colour an attack, intervals as bars.
 
     Args:
         success: tables.success.
@@ -47,17 +47,12 @@ def success_curves(
         attacks: the colours, in order.
     """
     shown = success[success["rank"] == rank]
-    with _styled():
-        colours = palette(attacks)
-        columns = 1 if shape == "narrow" else min(len(models), 3)
-        figure, panels = _panels(len(models), columns)
-        for axes, model in zip(panels, models, strict=True):
-            _curves(axes, shown[shown["model"] == model], attacks, colours)
-            axes.set(title=model, ylim=(-4, 104), xlabel="budget ε (pixels in [0, 1])")
-        for axes in panels[::columns]:
-            axes.set_ylabel(f"success at rank {rank} (%)")
-        _legend(figure, panels, columns)
-    return figure
+
+    def draw(axes: Axes, model: str) -> None:
+        _curves(axes, shown[shown["model"] == model], attacks, palette(attacks))
+        axes.set(title=model, ylim=(-4, 104), xlabel="budget ε (pixels in [0, 1])")
+
+    return _each(models, shape, f"success at rank {rank} (%)", draw)
 
 
 def comparison(
@@ -94,35 +89,22 @@ def convergence(rows: pd.DataFrame, models: Sequence[str], attacks: Sequence[str
         rows: exposure.convergence.
         where: rank and budget, for the axis.
     """
-    with _styled():
-        colours = palette(attacks)
-        columns = 1 if shape == "narrow" else min(len(models), 3)
-        figure, panels = _panels(len(models), columns)
-        for axes, model in zip(panels, models, strict=True):
-            for place, attack in enumerate(attacks):
-                curve = rows[(rows["model"] == model) & (rows["attack"] == attack)]
-                if curve.empty:
-                    continue
-                if len(curve) == 1:
-                    marker = MARKERS[(place + place // 10) % len(MARKERS)]
-                    errors = [[(curve["percent"] - curve["low_percent"]).item()], [(curve["high_percent"] - curve["percent"]).item()]]
-                    axes.errorbar(
-                        curve["gradient_steps"], curve["percent"], yerr=errors, color=colours[attack], marker=marker, linestyle="none",
-                        label=attack, capsize=2,
-                    )  # fmt: skip
-                else:
-                    axes.step(curve["gradient_steps"], curve["percent"], where="post", color=colours[attack], label=attack)
-                    axes.fill_between(
-                        curve["gradient_steps"], curve["low_percent"], curve["high_percent"], step="post", color=colours[attack], alpha=0.15
-                    )
-            # No steps (noise) have their place left of one.
-            axes.set_xscale("symlog", linthresh=1)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.set(title=model, ylim=(-4, 104), xlim=(-0.1, None), xlabel="gradient steps on a tuple")
-        for axes in panels[::columns]:
-            axes.set_ylabel(f"success {where} (%)")
-        _legend(figure, panels, columns)
-    return figure
+
+    def draw(axes: Axes, model: str) -> None:
+        for place, attack in enumerate(attacks):
+            curve, colour = rows[(rows["model"] == model) & (rows["attack"] == attack)], palette(attacks)[attack]
+            steps, percent, low, high = (curve[name] for name in ("gradient_steps", "percent", "low_percent", "high_percent"))
+            if len(curve) == 1:
+                errors, marker = _errors(percent, low, high), _marker(place)
+                axes.errorbar(steps, percent, yerr=errors, color=colour, marker=marker, linestyle="none", label=attack, capsize=2)
+            elif len(curve):
+                axes.step(steps, percent, where="post", color=colour, label=attack)
+                axes.fill_between(steps, low, high, step="post", color=colour, alpha=0.15)
+        axes.set_xscale("symlog", linthresh=1)  # an attack without gradients has its place at 0
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set(title=model, ylim=(-4, 104), xlim=(-0.1, None), xlabel="gradient steps on a tuple")
+
+    return _each(models, shape, f"success {where} (%)", draw)
 
 
 def distances(pairs: pd.DataFrame, lines: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figure:
@@ -132,58 +114,47 @@ def distances(pairs: pd.DataFrame, lines: pd.DataFrame, models: Sequence[str], s
         pairs: distances.pairs.
         lines: distances.quantile_lines.
     """
-    with _styled():
-        colours = palette(models)
-        columns = 1 if shape == "narrow" else min(len(models), 3)
-        figure, panels = _panels(len(models), columns)
-        limit = float(max(pairs["clean_distance"].max(), pairs["adversarial_distance"].max(), 0.1)) * 1.05
-        for axes, model in zip(panels, models, strict=True):
-            rows, fits = pairs[pairs["model"] == model], lines[lines["model"] == model]
-            axes.plot([0, limit], [0, limit], "--", color=mpl.rcParams["text.color"], lw=1, label="no change")
-            axes.plot(rows["clean_distance"], rows["adversarial_distance"], ".", color=colours[model], alpha=0.5, markersize=4)
-            for quantile, style in ((0.9, ":"), (0.5, "-"), (0.1, "-.")):
-                fit = fits[fits["quantile"] == quantile]
-                if len(fit):
-                    ends = rows["clean_distance"].agg(["min", "max"])
-                    axes.plot(
-                        ends, fit["intercept"].item() + fit["slope"].item() * ends, style, color=mpl.rcParams["text.color"], lw=1.6,
-                        label=f"{quantile:.0%} quantile",
-                    )  # fmt: skip
-            attack = rows["attack"].iloc[0] if len(rows) else "no outcomes"
-            axes.set(title=f"{model}: {attack}", xlim=(0, limit), ylim=(0, limit), xlabel="cosine distance before")
-        for axes in panels[::columns]:
-            axes.set_ylabel("cosine distance after")
-        _legend(figure, panels, columns)
-    return figure
+    limit = float(max(pairs["clean_distance"].max(), pairs["adversarial_distance"].max(), 0.1)) * 1.05
+
+    def draw(axes: Axes, model: str) -> None:
+        ink = mpl.rcParams["text.color"]
+        rows, own = pairs[pairs["model"] == model], lines[lines["model"] == model]
+        fits = {quantile: (intercept, slope) for quantile, intercept, slope in own[["quantile", "intercept", "slope"]].to_numpy()}
+        axes.plot([0, limit], [0, limit], "--", color=ink, lw=1, label="no change")
+        axes.plot(rows["clean_distance"], rows["adversarial_distance"], ".", color=palette(models)[model], alpha=0.5, markersize=4)
+        ends = rows["clean_distance"].agg(["min", "max"])
+        for quantile, style in ((0.9, ":"), (0.5, "-"), (0.1, "-.")):
+            if quantile in fits:
+                intercept, slope = fits[quantile]
+                axes.plot(ends, intercept + slope * ends, style, color=ink, lw=1.6, label=f"{quantile:.0%} quantile")
+        attack = rows["attack"].iloc[0] if len(rows) else "no outcomes"
+        axes.set(title=f"{model}: {attack}", xlim=(0, limit), ylim=(0, limit), xlabel="cosine distance before")
+
+    return _each(models, shape, "cosine distance after", draw)
 
 
 def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figure:
-    """Validation accuracy by epoch, clean and attacked, one panel a model; beneath it the steps of the attack where they change.
+    """Validation accuracy by epoch, clean and attacked, one panel a model; above it the steps of the attack where they change.
 
     Args:
         epochs: tables.training.
         models: those that were trained.
     """
-    with _styled():
-        ink = mpl.rcParams["text.color"]
-        columns = 1 if shape == "narrow" else min(len(models), 3)
-        figure, panels = _panels(len(models), columns)
-        colours = dict(zip(("clean", "attacked"), sns.color_palette("colorblind", 2), strict=True))
-        for axes, model in zip(panels, models, strict=True):
-            rows = epochs[epochs["model"] == model]
-            axes.plot(rows["epoch"], 100 * rows["validation_clean_accuracy"], "-", color=colours["clean"], label="clean")
-            attacked = 100 * rows["validation_adversarial_accuracy"]
-            axes.plot(rows["epoch"], attacked, "--", color=colours["attacked"], label="under the training's own attack")
-            changes = rows[rows["attack_steps"].ne(rows["attack_steps"].shift())]
-            for epoch, k in zip(changes["epoch"], changes["attack_steps"], strict=True) if len(changes) > 1 else ():
-                axes.axvline(epoch, color=GRID, lw=1)
-                axes.text(epoch, 101, f"k={k}", color=ink, fontsize=7)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set(title=model, ylim=(-4, 112), xlabel="epoch")
-        for axes in panels[::columns]:
-            axes.set_ylabel("validation accuracy (%)")
-        _legend(figure, panels, columns)
-    return figure
+    clean, attacked = sns.color_palette("colorblind", 2)
+
+    def draw(axes: Axes, model: str) -> None:
+        rows = epochs[epochs["model"] == model]
+        axes.plot(rows["epoch"], 100 * rows["validation_clean_accuracy"], "-", color=clean, label="clean")
+        percent = 100 * rows["validation_adversarial_accuracy"]
+        axes.plot(rows["epoch"], percent, "--", color=attacked, label="under the training's own attack")
+        changes = rows[rows["attack_steps"].ne(rows["attack_steps"].shift())]
+        for epoch, k in zip(changes["epoch"], changes["attack_steps"], strict=True) if len(changes) > 1 else ():
+            axes.axvline(epoch, color=GRID, lw=1)
+            axes.text(epoch, 101, f"k={k}", fontsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(title=model, ylim=(-4, 112), xlabel="epoch")
+
+    return _each(models, shape, "validation accuracy (%)", draw)
 
 
 def rendered(figure: Figure, form: Literal["svg", "png"]) -> bytes:
@@ -216,9 +187,8 @@ def _curves(axes: Axes, rows: pd.DataFrame, attacks: Sequence[str], colours: Map
             continue
         percent = curve["success_percent"]
         errors = _errors(percent, curve["low_percent"], curve["high_percent"])
-        marker = MARKERS[(place + place // 10) % len(MARKERS)]
         axes.errorbar(
-            curve["epsilon"], percent, yerr=errors, color=colours[attack], marker=marker, label=attack, capsize=2
+            curve["epsilon"], percent, yerr=errors, color=colours[attack], marker=_marker(place), label=attack, capsize=2
         )
     if rows.empty:
         axes.text(0.5, 0.5, "no outcomes", transform=axes.transAxes, ha="center")
@@ -263,8 +233,26 @@ def _scatter(axes: Axes, points: Sequence[Tradeoff], colours: Mapping[str, Any])
         axes.text(0.5, 0.5, "accuracy or success not known", transform=axes.transAxes, ha="center")
 
 
+def _marker(place: int) -> str:
+    """Colours repeat after ten: then the markers are others."""
+    return MARKERS[(place + place // 10) % len(MARKERS)]
+
+
 def _errors(percent: pd.Series, low: pd.Series, high: pd.Series) -> list[pd.Series]:
     return [percent - low, high - percent]
+
+
+def _each(models: Sequence[str], shape: Shape, ylabel: str, draw: Callable[[Axes, str], None]) -> Figure:
+    """A panel a model, with one legend."""
+    with _styled():
+        columns = 1 if shape == "narrow" else min(len(models), 3)
+        figure, panels = _panels(len(models), columns)
+        for axes, model in zip(panels, models, strict=True):
+            draw(axes, model)
+        for axes in panels[::columns]:
+            axes.set_ylabel(ylabel)
+        _legend(figure, panels, columns)
+    return figure
 
 
 def _panels(number: int, columns: int, width: float = PANEL_INCHES) -> tuple[Figure, list[Axes]]:

@@ -20,6 +20,8 @@ SHOWN_NEIGHBOURS = 5
 OUTCOME = ["clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank"]
 TILES = 300
 """Adversarial images of the gallery at most."""
+LARGEST = 128 * 2**20
+"""Bytes of them, as float32."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,14 @@ class Injection(NamedTuple):
 
 def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
     """The adversarial images that the run has kept, ordered by tuple, then as the study lists models and attacks, then by budget: all
-    those of the first tuples, of so many tuples that there are at most `limit` images, but of one at least."""
+    those of the first tuples, of so many tuples that there are at most `limit` images, of LARGEST bytes, but of one at least."""
     keys = [field for field in schema.EXAMPLES if field.name != "pixels"]
     rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
     known = results.outcomes[["model", "attack", "epsilon", "tuple_id", *OUTCOME]]
     rows = rows.merge(known, on=["model", "attack", "epsilon", "tuple_id"])
     if rows.empty:
         return []
+    limit = min(limit, LARGEST // int(rows["height"].max() * rows["width"].max() * 3 * 4))
     counts = rows["tuple_id"].value_counts().sort_index().cumsum()
     chosen = counts.index[(counts <= limit) | (counts.index == counts.index[0])]
     rows = results.in_study_order(rows[rows["tuple_id"].isin(chosen)], ["epsilon"]).sort_values("tuple_id", kind="stable")
@@ -114,40 +117,52 @@ def growing(kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]])
     return made
 
 
-def injections(results: Results, examples: Sequence[Example]) -> dict[str, Injection]:
-    """By model the list of one target before and after an attack: of the first example that reaches the list, or else of the first whose
-    target's list is known.
+def injections(results: Results, kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]]) -> dict[str, Injection]:
+    """By model the list of one target before and after its strongest attack at the headline's budget: of the first kept tuple that reaches
+    the places shown, or else of the first.
 
     Args:
-        examples: example_images.
+        kept: kept_examples.
+        strongest: tables.strongest.
     """
     made: dict[str, Injection] = {}
-    for model, lists in results.lists.items():
-        if not results.run.embedding_shard(model, 0).exists():
-            continue
-        neighbours = dict(zip(lists["article_id"], lists["neighbours"], strict=True))
-        own = [each for each in examples if each.model == model and each.target_id in neighbours]
+    for model, best in strongest.items():
+        own = [each for each in kept if (each.model, each.attack, each.epsilon) == (model, best["attack"], results.epsilon)]
         own.sort(key=lambda example: example.adversarial_rank > SHOWN_NEIGHBOURS)
-        if own:
-            made[model] = _injection(results, own[0], [int(article) for article in neighbours[own[0].target_id]])
+        if own and results.run.embedding_shard(model, 0).exists():
+            made[model] = _injection(results, own[0])
     return made
 
 
-def _injection(results: Results, example: Example, neighbours: list[int]) -> Injection:
-    ids = np.unique([example.target_id, *neighbours])
-    vectors = read_embeddings(results.run, example.model, dimension(results.run, example.model), ids).astype(np.float64)
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    row = {int(article): number for number, article in enumerate(ids)}
-    images, labels = _images(results, set(neighbours)), _labels(results, set(neighbours))
-    distances = 1.0 - units @ units[row[example.target_id]]
-    before = [Place(images[each], *labels[each], float(distances[row[each]]), each == example.attack_id) for each in neighbours]
-    # The attacked article replaces its clean copy.
-    after = [place for place in before if not place.attacked]
-    attacked = Place(example.adversarial, example.attack_name, example.attack_category, example.adversarial_distance, True)
-    after.insert(min(example.adversarial_rank - 1, len(after)), attacked)
-    if example.adversarial_rank > SHOWN_NEIGHBOURS:
-        after = [place for place in after if not place.attacked]
-    return Injection(example, [place._replace(attacked=False) for place in before[:SHOWN_NEIGHBOURS]], after[:SHOWN_NEIGHBOURS])
+def _injection(results: Results, example: Example) -> Injection:
+    nearest = _nearest(results.run, example.model, example.target_id, SHOWN_NEIGHBOURS + 1)
+    images, labels = _images(results, {article for article, _ in nearest}), _labels(results, {article for article, _ in nearest})
+    places = [(article, Place(images[article], *labels[article], distance)) for article, distance in nearest]
+    after = [place for article, place in places if article != example.attack_id]  # the attacked article replaces its clean copy
+    if example.adversarial_rank <= SHOWN_NEIGHBOURS:
+        attacked = Place(example.adversarial, example.attack_name, example.attack_category, example.adversarial_distance, attacked=True)
+        after.insert(example.adversarial_rank - 1, attacked)
+    return Injection(example, [place for _, place in places][:SHOWN_NEIGHBOURS], after[:SHOWN_NEIGHBOURS])
+
+
+def _nearest(run: Run, model: str, target: int, count: int) -> list[tuple[int, float]]:
+    """The articles nearest to one by cosine distance, nearest first, with it; the embeddings are read file by file."""
+    size = dimension(run, model)
+    unit = _units(read_embeddings(run, model, size, np.array([target])))[0]
+    found: list[tuple[float, int]] = []
+    for shard in sorted(run.embeddings(model).glob("part-*.parquet")):
+        rows = read_table(shard, schema.embeddings(size))
+        vectors = np.asarray(rows["embedding"].combine_chunks().flatten()).reshape(-1, size)
+        distances = (1.0 - _units(vectors) @ unit).tolist()
+        found += [each for each in zip(distances, rows["article_id"].to_pylist(), strict=True) if each[1] != target]
+        found = sorted(found)[:count]
+    return [(article, distance) for distance, article in found]
+
+
+def _units(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    exact = vectors.astype(np.float64)
+    units: npt.NDArray[np.float64] = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def dimension(run: Run, model: str) -> int:
@@ -161,7 +176,8 @@ def _pixels(results: Results, tuple_ids: Any) -> dict[tuple[str, str, float, int
     partitioning = ds.partitioning(pa.schema([("model", pa.string()), ("attack", pa.string())]), flavor="hive")
     dataset = ds.dataset(results.run.examples, format="parquet", partitioning=partitioning)
     made = {}
-    for batch in dataset.to_batches(filter=pc.field("tuple_id").isin(_int32(tuple_ids))):
+    wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
+    for batch in dataset.to_batches(filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1):
         for row in batch.to_pylist():
             image = np.frombuffer(row["pixels"], dtype="<f4").reshape(row["height"], row["width"], 3)
             made[row["model"], row["attack"], row["epsilon"], row["tuple_id"]] = image

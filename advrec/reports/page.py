@@ -52,17 +52,24 @@ class Shown(NamedTuple):
     map: Image.Image | None
 
 
+class Other(NamedTuple):
+    """A run that this one is compared with."""
+
+    name: str
+    notes: Sequence[str]
+
+
 class Banner(NamedTuple):
     text: str
     details: Sequence[str]
 
 
-def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, other: str | None = None) -> str:
+def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, other: Other | None = None) -> str:
     """The page as HTML text.
 
     Args:
         made: tables.all_tables, and `against` where the run is compared with another one.
-        other: the name of that one.
+        other: that one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("advrec.reports", "."),

@@ -292,10 +292,10 @@ def against_table(results: Results, made: pd.DataFrame) -> Table:
         interval = f"{row['low_points']:+.1f} to {row['high_points']:+.1f}"
         texts = [f"{row['epsilon']:g}", f"{n:,}", number(row["percent"], n), number(row["other_percent"], n)]
         texts += [f"{row['only_here']:,}", f"{row['only_other']:,}"]
-        p_value = f"{row['p_value']:.2g}" if row["p_value"] >= 1e-4 else "< 0.0001"
-        cells = [*(Cell(text) for text in texts), Cell(f"{row['difference_points']:+.1f}", interval), Cell(p_value)]
+        p_values = [Cell(f"{row[key]:.2g}" if row[key] >= 1e-4 else "< 0.0001") for key in ("p_value", "clustered_p_value")]
+        cells = [*(Cell(text) for text in texts), Cell(f"{row['difference_points']:+.1f}", interval), *p_values]
         body.append([Cell(row["model"]), _attack(results, row["attack"]), *cells])
-    columns = ["ε", "n (tuples)", "Here (%)", "There (%)", "Only here", "Only there", "Difference (points)", "p (McNemar)"]
+    columns = ["ε", "n (tuples)", "Here (%)", "There (%)", "Only here", "Only there", "Difference (points)", "p (McNemar)", "p (by target)"]
     caption = f"Success at rank {results.rank} on the tuples that both runs have; 95\u00a0% interval below the difference"
     return Table(caption, ["Model", "Attack", *columns], body, heads=2)
 

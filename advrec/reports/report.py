@@ -9,7 +9,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.reports import catalog as catalog_pictures
 from advrec.reports import figures, gallery, page, pictures, tables
-from advrec.reports.against import against
+from advrec.reports.against import against, differences
 from advrec.reports.charts import Chart, charts
 from advrec.reports.gallery import Injection
 from advrec.reports.page import Pictures, Shown
@@ -39,15 +39,13 @@ def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -
             f"{run.directory}: {missing} of {total} blocks are missing; "
             "run `advrec evaluate` to compute them, or pass --partial to report what is there"
         )
-    made = tables.all_tables(results)
+    made, notes = tables.all_tables(results), []
     if other is not None:
-        made["against"] = against(results, read(other))
+        others = read(other)
+        made["against"], notes = against(results, others), differences(results, others)
     for name, table in made.items():
         write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
         write_text(run.report / "tables" / f"{name}.tex", _latex(table))
-    if other is None:  # of an earlier report
-        for form in ("csv", "tex"):
-            (run.report / "tables" / f"against.{form}").unlink(missing_ok=True)
     drawn = {name: page.Figure(_figure(run, name, chart), chart, as_csv(chart.data)) for name, chart in charts(results, made).items()}
     strongest, kept = tables.strongest(results), gallery.kept_examples(results)
     examples = gallery.example_images(kept, strongest, results.epsilon)
@@ -56,13 +54,23 @@ def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -
         kept=kept,
         examples=examples,
         growing=gallery.growing(kept, strongest),
-        injections=gallery.injections(results, examples),
+        injections=gallery.injections(results, kept, strongest),
         map=_map(run, results),
     )
-    _write_pictures(run, shown)
+    pictures_made = _write_pictures(run, shown)
     index = run.report / "index.html"
-    write_text(index, page.render(results, made, shown, None if other is None else other.directory.name))
+    write_text(index, page.render(results, made, shown, None if other is None else page.Other(other.directory.name, notes)))
+    _remove_others(run.report / "tables", {f"{name}.{form}" for name in made for form in ("csv", "tex")})
+    names = {f"{name}.{form}" for name in drawn for form in ("png", "svg", "csv")} | ({"map.png", "map.csv"} if shown.map else set())
+    _remove_others(run.report / "figures", names | pictures_made)
     return index
+
+
+def _remove_others(directory: Path, names: set[str]) -> None:
+    """Drop what an earlier report had and this one does not have."""
+    for path in directory.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 def as_csv(table: pd.DataFrame) -> str:
@@ -87,7 +95,7 @@ def _map(run: Run, results: Results) -> Image.Image | None:
     if not run.images.exists() or not run.embedding_shard(model, 0).exists():
         return None
     catalog = Catalog(run)
-    if len(catalog) < 4 or not is_embedded(run, model, len(catalog)):
+    if len(catalog) < 4 or gallery.dimension(run, model) < 2 or not is_embedded(run, model, len(catalog)):
         return None
     ids = catalog_pictures.mapped(catalog, results.study.seed)
     places = catalog_pictures.layout(read_embeddings(run, model, gallery.dimension(run, model), ids), results.study.seed)
@@ -98,7 +106,9 @@ def _map(run: Run, results: Results) -> Image.Image | None:
     return made
 
 
-def _write_pictures(run: Run, shown: Shown) -> None:
+def _write_pictures(run: Run, shown: Shown) -> set[str]:
+    """Returns the names of the files."""
+    names = set()
     for model, examples in shown.growing.items():
         first = examples[0]
         tiles = [
@@ -107,9 +117,12 @@ def _write_pictures(run: Run, shown: Shown) -> None:
         ]
         query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
         pictures.row_picture(run.report / "figures" / f"growing-{model}.png", query, tiles)
+        names.add(f"growing-{model}.png")
     for model, injection in shown.injections.items():
         for name in ("before", "after"):
             _write_list(run.report / "figures" / f"{name}-{model}.png", injection, name)
+            names.add(f"{name}-{model}.png")
+    return names
 
 
 def _write_list(path: Path, injection: Injection, name: str) -> None:

@@ -1,5 +1,4 @@
-"""Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % interval: Wilson's, of tuples clustered by
-target."""
+"""Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % interval."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ import pandas as pd
 
 from advrec import schema
 from advrec.evaluation.rates import CELL, wilson
-from advrec.reports import exposure, trust
+from advrec.reports import distances, exposure, trust
 from advrec.reports.results import Results, read
 from advrec.spec import SPLITS
 from advrec.store import Run
@@ -58,6 +57,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "categories": exposure.categories(results, strongest(results)),
         "convergence": exposure.convergence(results),
         "defects": exposure.defects(results),
+        "quantile_lines": distances.quantile_lines(distances.pairs(results, strongest(results))),
         "classifiers": classifiers(results),
         "training": training(results),
         "defense_comparison": defense_comparison(results),
@@ -78,7 +78,7 @@ def success(results: Results) -> pd.DataFrame:
 
 
 def headline(results: Results) -> pd.DataFrame:
-    """The rows of `success` at the headline's rank and the largest budget: one a (model, attack)."""
+    """The rows of `success` at the headline's rank and budget: one a (model, attack)."""
     rows = success(results)
     chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.epsilon)
     return rows[chosen].reset_index(drop=True)
@@ -97,7 +97,7 @@ def quantities(results: Results) -> pd.DataFrame:
     """What defenses are compared by, tidy: one row a (model, quantity), with n and interval; what is unknown is absent.
 
     A quantity is a fraction of metrics.json, one of `recommendations`, `unattacked` (attack articles that stand at the rank before any
-    attack) or an attack's name (success at the headline's rank and the largest budget).
+    attack) or an attack's name (success at the headline's rank and budget).
     """
     attacked = headline(results).rename(columns={"attack": "quantity", "success_percent": "percent"})
     parts = [_quality(results), _unattacked(results), attacked, results.recommendations]

@@ -1,12 +1,13 @@
 """Intervals against the equation that defines them and against published values; rates against a naive loop."""
 
 import itertools
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from advrec.evaluation.rates import clustered, mcnemar, success_table, wilson
+from advrec.evaluation.rates import clustered, clustered_sign, mcnemar, success_table, wilson
 
 Z95 = 1.959963984540054
 
@@ -130,19 +131,39 @@ def test_more_agreement_within_targets_widens_and_less_never_narrows():
     assert np.ptp(together) > 1.5 * np.ptp(alone)
 
 
-def test_the_clustered_interval_covers_where_wilsons_does_not():
-    """Shares that differ from target to target (beta), eight tuples each: coverage over many draws."""
+@pytest.mark.parametrize(("a", "b", "least"), [(0.6, 1.4, 0.92), (0.03, 0.97, 0.88), (0.97, 0.03, 0.88)])
+def test_the_clustered_interval_covers_where_wilsons_does_not(a, b, least):
+    """Shares that differ from target to target (beta), eight tuples each: coverage over many draws, in the middle and near both ends, where
+    few targets are hit and tell of the others."""
     rng = np.random.default_rng(3)
-    clusters = np.repeat(np.arange(60), 8)
+    clusters, share = np.repeat(np.arange(60), 8), a / (a + b)
     covered, plain = 0, 0
     for _ in range(400):
-        hits = rng.random(480) < np.repeat(rng.beta(0.6, 1.4, 60), 8)
+        hits = rng.random(480) < np.repeat(rng.beta(a, b, 60), 8)
         low, high = clustered(hits, clusters)
-        covered += low <= 0.3 <= high
+        covered += low <= share <= high
         low, high = wilson(hits.sum(), 480)
-        plain += low <= 0.3 <= high
-    assert covered / 400 > 0.92
+        plain += low <= share <= high
+    assert covered / 400 > least
     assert plain / 400 < 0.85
+
+
+def test_where_all_agree_each_target_counts_once():
+    clusters = np.repeat(np.arange(10), 10)
+    np.testing.assert_allclose(clustered(np.zeros(100), clusters), wilson(0, 10))
+    np.testing.assert_allclose(clustered(np.ones(100), clusters), wilson(10, 10))
+    np.testing.assert_allclose(clustered([1, 0, 1], [5, 5, 5]), wilson(2 / 3, 1))
+
+
+def test_paired_outcomes_by_target():
+    """Alone in its cluster each, the statistic is McNemar's without correction: (won - lost) / sqrt(won + lost)."""
+    differences = np.array([1] * 12 + [-1] * 4 + [0] * 30)
+    z = 8 / 16**0.5
+    assert clustered_sign(differences, np.arange(46)) == pytest.approx(math.erfc(z / 2**0.5))
+    assert clustered_sign(np.zeros(9), np.arange(9)) == 1.0
+    # Copies of one target say nothing new.
+    copied = clustered_sign(np.repeat(differences, 5), np.repeat(np.arange(46), 5))
+    assert copied == pytest.approx(clustered_sign(differences, np.arange(46)))
 
 
 def test_mcnemar_is_twice_the_binomial_tail():
