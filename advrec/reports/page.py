@@ -39,6 +39,11 @@ class Figure(NamedTuple):
     csv: str
 
 
+class Map(NamedTuple):
+    image: Image.Image
+    csv: str
+
+
 class Shown(NamedTuple):
     """Pictures of the page."""
 
@@ -49,7 +54,7 @@ class Shown(NamedTuple):
     """By model."""
     injections: Mapping[str, Injection]
     """By model."""
-    map: Image.Image | None
+    map: Map | None
 
 
 class Other(NamedTuple):
@@ -98,7 +103,8 @@ def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, oth
         injections=[_injected(injection) for injection in shown.injections.values()],
         gallery=[_group(list(group)) for _, group in groupby(shown.kept, key=lambda example: example.tuple_id)],
         filters=_filters(shown.kept),
-        map=_jpeg_uri(shown.map) if shown.map else None,
+        map=_jpeg_uri(shown.map.image) if shown.map else None,
+        map_csv=_uri(shown.map.csv.encode(), "text/csv") if shown.map else None,
         checks=page_tables.checks_table(results),
         checks_summary=trust.summary(results) if evaluation.checks else trust.OFF,
         checks_tuples=min(evaluation.checks, results.tuples),

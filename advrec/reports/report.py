@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
@@ -89,7 +88,7 @@ def _figure(run: Run, name: str, chart: Chart) -> Pictures:
     return variants | dark
 
 
-def _map(run: Run, results: Results) -> Image.Image | None:
+def _map(run: Run, results: Results) -> page.Map | None:
     """The articles as the model without a defense sees them; none before they are embedded."""
     model = results.baseline
     if not run.images.exists() or not run.embedding_shard(model, 0).exists():
@@ -100,10 +99,11 @@ def _map(run: Run, results: Results) -> Image.Image | None:
     ids = catalog_pictures.mapped(catalog, results.study.seed)
     places = catalog_pictures.layout(read_embeddings(run, model, gallery.dimension(run, model), ids), results.study.seed)
     names = {"article_id": ids, "name": [catalog.names[article] for article in ids]}
-    write_text(run.report / "figures" / "map.csv", as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]})))
+    csv = as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]}))
+    write_text(run.report / "figures" / "map.csv", csv)
     made = catalog_pictures.map_image(catalog, ids, places, results.study.seed)
     pictures.save(run.report / "figures" / "map.png", made)
-    return made
+    return page.Map(made, csv)
 
 
 def _write_pictures(run: Run, shown: Shown) -> set[str]:

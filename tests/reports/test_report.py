@@ -112,7 +112,7 @@ def test_a_broken_budget_is_seen(make_run):
 
 def test_the_page_loads_nothing_from_anywhere(finished):
     page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
-    assert len(page.loads) == 5 * (4 + 1) + len(page.images) - 5  # a figure has four pictures and its CSV
+    assert len(page.loads) == 5 * (4 + 1) + len(page.images) - 5 + 1  # a chart has four pictures and its CSV, the map one and its CSV
     assert all(re.match(r"data:(image/(png|jpeg|svg\+xml)|text/csv);base64,[A-Za-z0-9+/=]+$", load) for load in page.loads)
     assert not {"link", "iframe", "object", "embed"} & set(page.tags)
     style = re.search(r"<style>(.*?)</style>", (finished.report / "index.html").read_text(encoding="utf-8"), re.S)
