@@ -99,7 +99,7 @@ def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, oth
         published=bool(made["success"]["published_percent"].notna().any()),
         worst_case=page_tables.worst_case_table(results, made["worst_case"]),
         categories=[page_tables.categories_table(results, made["categories"], side) for side in ("attack", "target")],
-        growing=[_growing(model, examples) for model, examples in shown.growing.items() if len(examples) > 1],
+        growing=[_growing(results, model, examples) for model, examples in shown.growing.items() if len(examples) > 1],
         injections=[_injected(injection) for injection in shown.injections.values()],
         gallery=[_group(list(group)) for _, group in groupby(shown.kept, key=lambda example: example.tuple_id)],
         filters=_filters(shown.kept),
@@ -223,12 +223,13 @@ def _place(place: Place) -> tuple[str, str, str, str]:
     return _thumb(place.image), f"{place.distance:.4f}", alt, "attacked" if place.attacked else "plain"
 
 
-def _growing(model: str, examples: Sequence[Example]) -> ShownList:
+def _growing(results: Results, model: str, examples: Sequence[Example]) -> ShownList:
     first = examples[0]
     tiles = [(_thumb(first.clean), "ε = 0", f"Article {first.attack_name}, unchanged", "plain")]
     for each in examples:
         caption = f"ε = {each.epsilon:g}, rank {each.adversarial_rank:,}"
-        tiles.append((_thumb(each.adversarial), caption, f"The same at epsilon {each.epsilon:g}", "attacked"))
+        kind = "attacked" if each.adversarial_rank <= results.rank else "plain"
+        tiles.append((_thumb(each.adversarial), caption, f"The same at epsilon {each.epsilon:g}", kind))
     tiles.append((_thumb(first.target), "target", f"Target article {first.target_name} ({first.target_category})", "query"))
     return ShownList(f"{model}: {first.attack}, tuple {first.tuple_id}", [("", tiles)])
 

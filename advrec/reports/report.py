@@ -111,10 +111,7 @@ def _write_pictures(run: Run, shown: Shown) -> set[str]:
     names = set()
     for model, examples in shown.growing.items():
         first = examples[0]
-        tiles = [
-            pictures.Tile(each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"], pictures.ATTACKED_FRAME)
-            for each in examples
-        ]
+        tiles = [pictures.Tile(each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"]) for each in examples]
         query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
         pictures.row_picture(run.report / "figures" / f"growing-{model}.png", query, tiles)
         names.add(f"growing-{model}.png")

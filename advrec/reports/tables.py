@@ -85,10 +85,11 @@ def headline(results: Results) -> pd.DataFrame:
 
 
 def strongest(results: Results) -> dict[str, dict[str, Any]]:
-    """By model, the row of `headline` with the highest success; a model without outcomes is absent."""
+    """By model, the row of `headline` with the highest success, of equal ones the last that the study lists; a model without outcomes is
+    absent."""
     best: dict[str, dict[str, Any]] = {}
     for row in records(headline(results)):
-        if row["model"] not in best or row["success_percent"] > best[row["model"]]["success_percent"]:
+        if row["model"] not in best or row["success_percent"] >= best[row["model"]]["success_percent"]:
             best[row["model"]] = row
     return best
 
