@@ -282,11 +282,11 @@ def _drop_set_aside(run: Run, study: Study, tuples: int) -> None:
 
 def report(run: Run, *, partial: bool = False, other: Run | None = None) -> None:
     """Stage 4: tables, figures and the page, from the run directory alone, beside another run if there is one to compare with."""
-    from advrec.reports import tables
+    from advrec.reports import terminal
     from advrec.reports.report import write_report
 
     page = write_report(run, partial=partial, other=other)
-    say(tables.comparison_text(run))
+    say(terminal.comparison_text(run))
     say(f"report: {page}")
 
 

@@ -1,6 +1,7 @@
 """Results -> tables: one row a thing; percentages are 0..100 and stand beside their n and 95 % interval."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -8,9 +9,8 @@ import pandas as pd
 from advrec import schema
 from advrec.evaluation.rates import CELL, wilson
 from advrec.reports import distances, exposure, trust
-from advrec.reports.results import Results, read
+from advrec.reports.results import Results
 from advrec.spec import SPLITS
-from advrec.store import Run
 
 DASH = "–"  # noqa: RUF001 - what stands where a value is not known
 QUALITY = {
@@ -25,20 +25,6 @@ QUALITY = {
 """The fractions of metrics.json and the key of the number of articles behind each."""
 LIST_QUALITY = ("same_category", "same_texture", "overlap")
 """The quantities of `recommendations`."""
-LABELS = {
-    "clean_accuracy": "clean accuracy",
-    "adversarial_accuracy": "accuracy under PGD-8, 0.03",
-    "strong_adversarial_accuracy": "under APGD-50, 0.03",
-    "top5_accuracy": "top-5 accuracy",
-    "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
-    "texture_top1_precision": "texture precision",
-    "adversarial_texture_top1_precision": "texture under PGD-8, 0.03",
-    "same_category": "top 10 of its category",
-    "same_texture": "top 10 with its texture",
-    "overlap": "top 10 as without defense",
-    "unattacked": "success without attack",
-}
-"""How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
 QUANTITY_COLUMNS = ["model", "defense", "quantity", "n", "percent", "low_percent", "high_percent"]
 DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "n", "successes", "percent", "low_percent", "high_percent"]
 WINNER_COLUMNS = [*CELL, "winner", "n", "won", "share_percent", "low_percent", "high_percent"]
@@ -94,6 +80,7 @@ def strongest(results: Results) -> dict[str, dict[str, Any]]:
     return best
 
 
+@lru_cache(maxsize=1)  # asked for by most of the page
 def quantities(results: Results) -> pd.DataFrame:
     """What defenses are compared by, tidy: one row a (model, quantity), with n and interval; what is unknown is absent.
 
@@ -267,21 +254,6 @@ def splits(results: Results) -> pd.DataFrame:
     return made.assign(percent=100.0 * made["articles"] / total if total else pd.Series(dtype="float64"))
 
 
-def comparison_text(run: Run) -> str:
-    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block; then what the checks say."""
-    results = read(run)
-    models = list(results.study.models)
-    known = {(row["model"], row["quantity"]): row for row in records(quantities(results))}
-    title = (
-        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.epsilon:g}; "
-        "percent with 95 % interval"
-    )
-    parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
-    transfers = [f"{name}: {made_on(results, name)}" for name in results.attacks if made_on(results, name)]
-    parts += ["\n".join(lines) for lines in (transfers, trust.text(results)) if lines]
-    return "\n\n".join([title, *parts]) + "\n"
-
-
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as mappings by column."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
@@ -291,30 +263,6 @@ def made_on(results: Results, attack: str) -> str:
     """Where an attack's perturbations come from, if not from the model that it is measured on."""
     source = results.attack(attack).source
     return f"made on {source}" if source else ""
-
-
-def label(quantity: str) -> str:
-    """How a quantity of the comparison is called."""
-    return LABELS.get(quantity, f"success of {quantity}")
-
-
-def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, str], Any]) -> str:
-    lines = [["model", "n", *models], ["defense", "", *(results.study.models[model].defense for model in models)]]
-    for quantity in quantity_names(results):
-        rows = [known.get((model, quantity)) for model in models]
-        counts = [row["n"] for row in rows if row]
-        lines.append([label(quantity), span(counts), *(DASH if row is None else _text_cell(row) for row in rows)])
-    seconds = [results.training_seconds.get(model) for model in models]
-    lines.append(["seconds of training", "", *(DASH if value is None else f"{value:,.0f}" for value in seconds)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    )
-
-
-def _text_cell(row: dict[str, Any]) -> str:
-    return f"{row['percent']:.1f} ({row['low_percent']:.1f} to {row['high_percent']:.1f})"
 
 
 def span(counts: Sequence[int]) -> str:

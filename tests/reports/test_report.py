@@ -13,7 +13,7 @@ from PIL import Image
 
 from advrec import schema
 from advrec.errors import ConfigError
-from advrec.reports import results, tables
+from advrec.reports import results, tables, terminal
 from advrec.reports.report import write_report
 from advrec.store import read_outcomes, read_table, write_json, write_table
 
@@ -225,7 +225,7 @@ def test_missing_metrics_become_a_dash(make_run):
     made = csv(run, "defense_comparison").set_index("model")
     assert np.isnan(made.loc["at", "clean_accuracy_percent"])
     assert made.loc["cat", "clean_accuracy_percent"] == pytest.approx(62.0)
-    line = next(line for line in tables.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
+    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
     assert re.search(rf"68\.0 \(.*\)\s+{tables.DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
 
 
@@ -271,7 +271,7 @@ def test_the_headline_takes_the_rank_nearest_to_3(make_run, ranks, chosen):
 
 def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
     run = make_run(attacks=["fgsm", "pgd-8", "pgd-32", "pgd-128", "cw-50"], tuples=100, block=50)
-    text = tables.comparison_text(run)
+    text = terminal.comparison_text(run)
     assert max(map(len, text.splitlines())) <= 100
     made = tables.headline(results.read(run)).set_index(["model", "attack"])
     line = next(line for line in text.splitlines() if line.startswith("success of pgd-128"))
@@ -284,8 +284,8 @@ def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
 
 def test_a_report_needs_neither_torch_nor_ray(finished):
     code = (
-        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report as report; "
-        f"print(report.tables.comparison_text(Run(Path({str(finished.directory)!r})))); "
+        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report; from advrec.reports import terminal; "
+        f"print(terminal.comparison_text(Run(Path({str(finished.directory)!r})))); "
         "sys.exit(' '.join({'torch', 'ray', 'torchvision'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -302,5 +302,5 @@ def test_the_comparison_says_what_training_took(make_run):
     made = tables.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
     assert made["training_seconds"].isna().sum() == 2
-    line = next(line for line in tables.comparison_text(run).splitlines() if line.startswith("seconds of training"))
+    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("seconds of training"))
     assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]

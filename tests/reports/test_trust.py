@@ -10,7 +10,7 @@ import pytest
 from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered, wilson
-from advrec.reports import results, tables, trust
+from advrec.reports import results, tables, terminal, trust
 from advrec.store import read_outcomes, read_table, write_json, write_table
 from tests.reports.conftest import HEALTH
 from tests.reports.test_report import Page, csv, page_of
@@ -98,7 +98,7 @@ def test_a_transfer_says_what_it_was_made_on(make_run):
     assert "moved (made on at)" in page
     assert "pgd-8, made on at" in page
     assert "the strongest attack of this study, moved (made on at), brings" in page
-    assert "moved: made on at" in tables.comparison_text(run)
+    assert "moved: made on at" in terminal.comparison_text(run)
     assert not csv(run, "winners").size
 
 
@@ -110,8 +110,8 @@ def test_a_healthy_run_shows_its_checks_between_comparison_and_success(finished)
     made = csv(finished, "checks")
     assert made["model"].tolist() == ["unsecured"] * 14 + ["at"] * 14 + ["cat"] * 14
     assert set(made["verdict"]) == {"passed", "information"}
-    assert "FAILED" not in tables.comparison_text(finished)
-    assert "Checks: 39 passed, 0 failed" in tables.comparison_text(finished)
+    assert "FAILED" not in terminal.comparison_text(finished)
+    assert "Checks: 39 passed, 0 failed" in terminal.comparison_text(finished)
 
 
 @pytest.mark.usefixtures("quick")
@@ -131,7 +131,7 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
     assert warning in banner
     assert html.unescape(Page(raw[raw.index("<main>") :]).text).count(warning) == 1
     assert raw.count('<td class="alarm">FAILED') == 3
-    lines = tables.comparison_text(run).splitlines()
+    lines = terminal.comparison_text(run).splitlines()
     assert max(map(len, lines)) <= 100
     said = " ".join(line.strip() for line in lines)
     assert "Checks: 36 passed, 3 failed" in said
@@ -185,7 +185,7 @@ def test_a_study_without_checks_and_deliveries_says_so(make_run):
     assert "Which attack made the image" not in text
     assert "end at the threshold" not in text
     assert not any(csv(run, name).size for name in ("checks", "delivered", "winners"))
-    said = " ".join(tables.comparison_text(run).split())
+    said = " ".join(terminal.comparison_text(run).split())
     assert "The checks are switched off (evaluation.checks is 0)" in said
 
 
@@ -234,7 +234,7 @@ def test_a_model_of_ones_own_has_dashes_for_its_quality(make_run):
     assert "defense: none; not trained here" in text
     assert "cat: not known, its accuracy was not measured." in text
     assert np.isnan(csv(run, "defense_comparison").set_index("model").loc["cat", "clean_accuracy_percent"])
-    line = next(line for line in tables.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
+    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
     assert line.rstrip().endswith(tables.DASH)
 
 

@@ -1,0 +1,62 @@
+"""Results -> the comparison of defenses for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from advrec.reports import tables, trust
+from advrec.reports.results import Results, read
+from advrec.store import Run
+
+LABELS = {
+    "clean_accuracy": "clean accuracy",
+    "adversarial_accuracy": "accuracy under PGD-8, 0.03",
+    "strong_adversarial_accuracy": "under APGD-50, 0.03",
+    "top5_accuracy": "top-5 accuracy",
+    "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
+    "texture_top1_precision": "texture precision",
+    "adversarial_texture_top1_precision": "texture under PGD-8, 0.03",
+    "same_category": "top 10 of its category",
+    "same_texture": "top 10 with its texture",
+    "overlap": "top 10 as without defense",
+    "unattacked": "success without attack",
+}
+"""How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
+
+
+def comparison_text(run: Run) -> str:
+    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block; then what the checks say."""
+    results = read(run)
+    models = list(results.study.models)
+    known = {(row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))}
+    title = (
+        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.epsilon:g}; "
+        "percent with 95 % interval"
+    )
+    parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
+    transfers = [f"{name}: {tables.made_on(results, name)}" for name in results.attacks if tables.made_on(results, name)]
+    parts += ["\n".join(lines) for lines in (transfers, trust.text(results)) if lines]
+    return "\n\n".join([title, *parts]) + "\n"
+
+
+def label(quantity: str) -> str:
+    """How a quantity of the comparison is called."""
+    return LABELS.get(quantity, f"success of {quantity}")
+
+
+def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, str], Any]) -> str:
+    lines = [["model", "n", *models], ["defense", "", *(results.study.models[model].defense for model in models)]]
+    for quantity in tables.quantity_names(results):
+        rows = [known.get((model, quantity)) for model in models]
+        counts = [row["n"] for row in rows if row]
+        lines.append([label(quantity), tables.span(counts), *(tables.DASH if row is None else _text_cell(row) for row in rows)])
+    seconds = [results.training_seconds.get(model) for model in models]
+    lines.append(["seconds of training", "", *(tables.DASH if value is None else f"{value:,.0f}" for value in seconds)])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
+def _text_cell(row: dict[str, Any]) -> str:
+    return f"{row['percent']:.1f} ({row['low_percent']:.1f} to {row['high_percent']:.1f})"
