@@ -24,7 +24,7 @@ Pictures = Mapping[str, bytes]
 """SVG by variant: wide-light, wide-dark, narrow-light, narrow-dark."""
 
 MOST_REASONS = 20
-"""Entries of what was set aside that the page names one by one."""
+"""Reasons why something was set aside that the page names."""
 LOSSLESS_UP_TO = 128
 """Side in pixels above which the page shows examples as JPEG; the lossless images stay in examples/."""
 
@@ -148,9 +148,12 @@ def banners(results: Results) -> list[Banner]:
         others = len(results.set_aside) - blocks
         also = f" and {others:,} other {'entry' if others == 1 else 'entries'}" if others else ""
         text = f"Set aside: {blocks:,} of {total:,} blocks{also} were given up on and are in no number below."
-        reasons = [f"{key}: {reason}" for key, reason in sorted(results.set_aside.items())[:MOST_REASONS]]
-        if len(results.set_aside) > MOST_REASONS:
-            reasons.append(f"and {len(results.set_aside) - MOST_REASONS:,} more in set_aside.json")
+        keys: dict[str, list[str]] = {}
+        for key, reason in sorted(results.set_aside.items()):
+            keys.setdefault(reason, []).append(key)
+        reasons = [f"{of[0]}{f' and {len(of) - 1:,} more' if len(of) > 1 else ''}: {reason}" for reason, of in keys.items()]
+        if len(reasons) > MOST_REASONS:
+            reasons = [*reasons[:MOST_REASONS], f"and {len(reasons) - MOST_REASONS:,} other reasons in set_aside.json"]
         made.append(Banner(text, reasons if missing else [*reasons, *_gaps(results)]))
     return made
 
