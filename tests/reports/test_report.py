@@ -2,9 +2,11 @@
 
 import html
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from advrec import schema
 from advrec.errors import ConfigError
 from advrec.reports import results, tables, terminal
 from advrec.reports.report import write_report
-from advrec.store import read_outcomes, read_table, write_json, write_table
+from advrec.store import Run, read_outcomes, read_table, write_json, write_table
 
 NASTY = "<script>alert(1)</script>&\"'.jpg"
 
@@ -304,3 +306,14 @@ def test_the_comparison_says_what_training_took(make_run):
     assert made["training_seconds"].isna().sum() == 2
     line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("seconds of training"))
     assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
+    """Rows of an earlier commit are read as they were, and their numbers have not moved."""
+    shipped = Path(__file__).parents[2] / "results" / "reference"
+    shutil.copytree(shipped, tmp_path / "reference", ignore=shutil.ignore_patterns("report"))
+    write_report(Run(tmp_path / "reference"))
+    for table in ("success", "defense_comparison", "checks", "cost", "categories"):
+        made = (tmp_path / "reference" / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
+        assert made == (shipped / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
