@@ -286,7 +286,8 @@ def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
 
 def test_a_report_needs_neither_torch_nor_ray(finished):
     code = (
-        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report; from advrec.reports import terminal; "
+        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report; "
+        "from advrec.reports import terminal; "
         f"print(terminal.comparison_text(Run(Path({str(finished.directory)!r})))); "
         "sys.exit(' '.join({'torch', 'ray', 'torchvision'} & set(sys.modules)) or 0)"
     )
@@ -308,7 +309,6 @@ def test_the_comparison_says_what_training_took(make_run):
     assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
     """Rows of an earlier commit are read as they were, and their numbers have not moved."""
     shipped = Path(__file__).parents[2] / "results" / "reference"
