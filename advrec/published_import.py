@@ -20,6 +20,7 @@ MODELS = {"normal-24-epochs": "unsecured", "adversarial-24-epochs": "at", "curri
 COLUMNS = ["target_name", "attack_name", "attack_rank", "attack_dist", "adversarial_rank", "adversarial_dist"]
 PAIR = ["target_name", "attack_name"]
 BLOCK = 1000
+SHOWN = 10  # defects that are told one by one
 ATTACK = re.compile(r"fgsm|(?:pgd|cw)-(\d+)")
 METRICS: dict[str, dict[str, float]] = {
     "unsecured": {"clean_accuracy": 0.6825, "adversarial_accuracy": 0.0002, "top5_accuracy": 0.9314,
@@ -76,7 +77,8 @@ def run_import(directory: Path, out: Path) -> list[str]:
     run.check_directory()
     if run.study.exists():
         raise ConfigError(f"{out} holds a run already; name another --out")
-    files, stale = _without_stale(_read_all(_root(directory)))
+    root = _root(directory)
+    files, stale = _without_stale(_read_all(root))
     compared = _compared(files)
     tuples = max((file.rows for file in files), key=len)[PAIR]
     study = _study(files, len(tuples))
@@ -111,12 +113,14 @@ def run_import(directory: Path, out: Path) -> list[str]:
     return [
         f"{len(files)} files, {len(outcomes):,} rows of {len(tuples):,} tuples",
         *(f"left out {file.path}: {len(file.rows)} rows, where the other files of {file.attack} have more" for file in stale),
+        *_ignored(root),
         *compared,
         *(
             f"defect: {row['attack']} on {row['model']} at epsilon {row['epsilon']:g}, tuple {row['tuple_id']}: published as rank "
             f"{row['adversarial_rank']} although its distance grew from {row['clean_distance']:.4f} to {row['adversarial_distance']:.4f}"
-            for row in defects.to_dict("records")
+            for row in defects.head(SHOWN).to_dict("records")
         ),
+        *([f"and {len(defects) - SHOWN:,} more defects"] if len(defects) > SHOWN else []),
         f"advrec report {out}",
     ]
 
@@ -126,6 +130,12 @@ def _root(directory: Path) -> Path:
         if any((root / model).is_dir() for model in MODELS):
             return root
     raise ConfigError(f"{directory}: holds none of {', '.join(MODELS)}; name the repository, or its results/evaluation")
+
+
+def _ignored(root: Path) -> list[str]:
+    """Directories that hold such files and are none of the study's models."""
+    counts = {path.name: sum(1 for _ in path.glob("test/*/*-knn.csv")) for path in sorted(root.iterdir()) if path.name not in MODELS}
+    return [f"ignored {name}: {count} files of a model that is none of {', '.join(MODELS)}" for name, count in counts.items() if count]
 
 
 def _read_all(root: Path) -> list[PublishedFile]:

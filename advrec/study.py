@@ -286,7 +286,7 @@ def report(run: Run, *, partial: bool = False, other: Run | None = None) -> None
     from advrec.reports.report import write_report
 
     page = write_report(run, partial=partial, other=other)
-    say(terminal.comparison_text(run))
+    say(terminal.comparison_text(run, other))
     say(f"report: {page}")
 
 

@@ -29,9 +29,11 @@ def charts(results: Results, made: Mapping[str, pd.DataFrame]) -> dict[str, Char
     where, first = (f"at rank {rank}, ε = {results.epsilon:g}" for rank in (results.rank, 1))
     strongest, trained = tables.strongest(results), list(results.history)
     pairs, lines, success = distances.pairs(results, strongest), made["quantile_lines"], made["success"]
+    known = made["defense_comparison"]
+    accuracy = known[["model", *(f"clean_accuracy_{column}" for column in ("percent", "low_percent", "high_percent", "n"))]]
     drawn = {
         "comparison": Chart(
-            tables.headline(results),
+            tables.headline(results).merge(accuracy, on="model", how="left"),
             f"Bars of the success of each attack on each model {where}. Points: success of the strongest attack against clean accuracy, "
             "one point a model. The numbers stand in the tables below.",
             f"Success {where}. The points show the strongest attack on each model. Bars and points carry 95\u00a0% intervals; a point at "

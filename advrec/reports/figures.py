@@ -146,7 +146,8 @@ def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figur
         rows = epochs[epochs["model"] == model]
         axes.plot(rows["epoch"], 100 * rows["validation_clean_accuracy"], "-", color=clean, label="clean")
         percent = 100 * rows["validation_adversarial_accuracy"]
-        axes.plot(rows["epoch"], percent, "--", color=attacked, label="under the training's own attack")
+        if rows["attack_steps"].any():
+            axes.plot(rows["epoch"], percent, "--", color=attacked, label="under the training's own attack")
         changes = rows[rows["attack_steps"].ne(rows["attack_steps"].shift())]
         for epoch, k in zip(changes["epoch"], changes["attack_steps"], strict=True) if len(changes) > 1 else ():
             axes.axvline(epoch, color=GRID, lw=1)
@@ -271,9 +272,8 @@ def _legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=min(len(entries), 3 if columns == 1 else 6) or 1
-    )
+    room = (2 if max(map(len, entries), default=0) < 15 else 1) if columns == 1 else 6
+    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=min(len(entries), room) or 1)
 
 
 @contextmanager

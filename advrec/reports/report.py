@@ -58,7 +58,7 @@ def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -
     )
     pictures_made = _write_pictures(run, shown)
     index = run.report / "index.html"
-    write_text(index, page.render(results, made, shown, None if other is None else page.Other(other.directory.name, notes)))
+    write_text(index, page.render(results, made, shown, None if other is None else page.Other(str(other.directory), notes)))
     _remove_others(run.report / "tables", {f"{name}.{form}" for name in made for form in ("csv", "tex")})
     names = {f"{name}.{form}" for name in drawn for form in ("png", "svg", "csv")} | ({"map.png", "map.csv"} if shown.map else set())
     _remove_others(run.report / "figures", names | pictures_made)

@@ -24,6 +24,11 @@ def failed(results: Results) -> list[tuple[str, Check]]:
     return [(model, check) for model, check in results.checks if check.verdict == "failed"]
 
 
+def undecided(results: Results) -> list[tuple[str, Check]]:
+    """The model and the check."""
+    return [(model, check) for model, check in results.checks if check.verdict == "undecided"]
+
+
 def summary(results: Results) -> str:
     """How many checks have which verdict, as a sentence."""
     counts = Counter(check.verdict for _, check in results.checks)

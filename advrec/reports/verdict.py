@@ -62,11 +62,22 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
     ).format(
         _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
         results.rank, measured(best[model]), results.epsilon,
-    )  # fmt: skip
+    ) + _already(results, model)  # fmt: skip
     before = _quantity(results, model, "unattacked")
     if before is None:
         return [sentence]
     return [sentence, Markup("Without the attack {} of the same articles stand there.").format(measured(before))]
+
+
+def _already(results: Results, model: str) -> Markup:
+    """What the smallest budget does, and what a budget is in grey levels."""
+    rows = results.success[(results.success["model"] == model) & (results.success["rank"] == results.rank)]
+    smallest = rows[rows["epsilon"] == rows["epsilon"].min()].sort_values("success_percent", kind="stable")
+    levels = Markup(" No value of a pixel moves by more than {:.0f} of its 255 levels.").format(255 * results.epsilon)
+    if not len(smallest) or smallest["epsilon"].iloc[-1] == results.epsilon:
+        return levels
+    row = records(smallest)[-1]
+    return levels + Markup(" At {:g} it is {} already.").format(row["epsilon"], measured(row))
 
 
 def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
@@ -83,7 +94,7 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     base = best[results.baseline]
     against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(results.baseline))
     if own["high_percent"] < base["low_percent"]:
-        return against + "."
+        return against + Markup(": {:.1f} points less.").format(base["success_percent"] - own["success_percent"])
     if own["low_percent"] > base["high_percent"]:
         return against + ": it is more exposed."
     return against + ": the intervals overlap, so this study does not show a saving."
@@ -98,9 +109,25 @@ def _price(results: Results, model: str) -> Markup:
     if base is None:
         return sentence + "."
     against = Markup("{}, against {} for {}").format(sentence, measured(base, "articles"), _name(results.baseline))
-    if own["high_percent"] < base["low_percent"] or own["low_percent"] > base["high_percent"]:
-        return against + "."
-    return against + ": the intervals overlap, so this study does not show a difference."
+    if own["high_percent"] < base["low_percent"]:
+        return against + "." + _lists(results, model)
+    if own["low_percent"] > base["high_percent"]:
+        return against + ": no cost in accuracy, a gain." + _lists(results, model)
+    return against + ": the intervals overlap, so this study does not show a difference." + _lists(results, model)
+
+
+def _lists(results: Results, model: str) -> Markup:
+    """What changes of the recommendations themselves."""
+    own, base, kept = (
+        _quantity(results, model, "same_category"),
+        _quantity(results, results.baseline, "same_category"),
+        _quantity(results, model, "overlap"),
+    )
+    if own is None or base is None or kept is None:
+        return Markup("")
+    return Markup(" Of the ten articles beside each, {} are of its category, against {}; {} of them are those of {}.").format(
+        measured(own, "articles"), measured(base, "articles"), measured(kept, "articles"), _name(results.baseline)
+    )
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:

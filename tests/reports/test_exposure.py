@@ -9,7 +9,7 @@ import pytest
 from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered
-from advrec.reports import distances, exposure, figures, gallery, results, tables
+from advrec.reports import distances, exposure, figures, gallery, results, tables, terminal
 from advrec.reports.against import against, differences
 from advrec.reports.report import write_report
 from advrec.store import read_outcomes, read_table, write_table
@@ -203,10 +203,22 @@ def test_what_else_differs_between_two_runs_is_said(make_run):
 @pytest.mark.usefixtures("quick")
 def test_the_page_shows_the_comparison_only_when_asked(make_run):
     run, other = make_run("one"), make_run("two")
-    assert "Compared with two" in write_report(run, other=other).read_text(encoding="utf-8")
+    assert f"Compared with {other.directory}" in write_report(run, other=other).read_text(encoding="utf-8")
     assert (run.report / "tables" / "against.csv").exists()
     assert "Compared with" not in write_report(run).read_text(encoding="utf-8")
     assert not (run.report / "tables" / "against.csv").exists()
+
+
+def test_the_terminal_names_the_cells_in_which_two_runs_differ(make_run):
+    run, other = make_run("one", tuples=40), make_run("two", tuples=40)
+    for block in range(5):  # the other one never fails
+        path = other.block("at", "pgd-8", block)
+        rows = read_table(path, schema.OUTCOMES).to_pydict()
+        write_table(path, schema.table(schema.OUTCOMES, rows | {"adversarial_rank": [1] * len(rows["tuple_id"])}))
+    text = terminal.comparison_text(run, other)
+    made = against(results.read(run), results.read(other)).set_index(["model", "attack", "epsilon"])
+    assert f"against {other.directory}, on the tuples of both: 2 of 12 cells differ" in text
+    assert f"pgd-8 on at at 0.05: {made.loc[('at', 'pgd-8', 0.05), 'percent']:.1f} here, 100.0 there" in text
 
 
 def test_runs_that_share_nothing_are_refused(make_run):

@@ -1,5 +1,7 @@
 """The published files: an import of files in their layout whose rows give every published rate, and what is wrong with some."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,7 +151,9 @@ def test_a_stale_file_is_left_out(tmp_path):
     stale = root / DIRECTORIES["none"] / "test" / "0.001"
     stale.mkdir()
     pd.read_csv(root / DIRECTORIES["none"] / "test" / "0.05" / "fgsm-knn.csv").head(3).to_csv(stale / "fgsm-knn.csv", index=False)
+    shutil.copytree(root / DIRECTORIES["none"], root / "of-ones-own")
     lines = run_import(root, tmp_path / "run")
+    assert any(line.startswith("ignored of-ones-own: 3 files") for line in lines)
     assert any("left out" in line and "0.001" in line for line in lines)
     assert set(results.read(Run(tmp_path / "run")).outcomes["epsilon"]) == {0.05}
 
@@ -200,7 +204,7 @@ def test_the_commands_end_with_the_codes_of_the_contract(tmp_path, capsys):
     assert main(["import-published", str(root), "--out", out]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "6 files, 120 rows of 20 tuples"
     assert main(["report", out, "--against", out]) == 0
-    assert "Compared with run" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"Compared with {out}" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["import-published", str(tmp_path / "other"), "--out", str(tmp_path / "new")]) == 2
     assert main(["report", out, "--against", str(tmp_path)]) == 2
     assert "is not a run directory" in capsys.readouterr().err.splitlines()[-1]

@@ -135,6 +135,8 @@ def test_the_verdict_comes_first_with_n_and_interval(finished):
     interval = f"{best['low_percent']:.1f} to {best['high_percent']:.1f}"
     sentence = f"in {best['success_percent']:.1f} % (95 % interval {interval}, n = 20"
     assert sentence in text
+    assert "No value of a pixel moves by more than 13 of its 255 levels. At 0.01 it is" in text
+    assert text.count("Of the ten articles beside each") == 2
     assert text.index("What each defense saves") < text.index("What it costs") < text.index("Defenses compared")
     assert text.index("Success against budget") < text.index("Examples") < text.index("Catalog and preparation")
     assert text.index("Catalog and preparation") < text.index("Provenance")
@@ -193,6 +195,7 @@ def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     text = Page(page_of(run, partial=True)).text
     assert "Partial: 2 of 18 blocks are missing" in text
+    assert "PARTIAL: 2 of 18 blocks are missing" in terminal.comparison_text(run)
     assert "fgsm on at: 12 of 20 tuples" in text
     assert "pgd-8 on cat: 16 of 20 tuples" in text
     counts = csv(run, "success").groupby(["model", "attack"])["n"].unique().map(list)
