@@ -28,12 +28,15 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.loads, self.images, self.heads, self.text = [], [], [], [], ""
+        self.links, self.ids = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.tags.append(tag)
-        self.loads += [given[key] for key in ("src", "srcset", "href", "data", "action") if key in given]
+        self.loads += [given[key] for key in ("src", "srcset", "href", "data", "action") if key in given and given[key][0] != "#"]
+        self.links += [given["href"]] if given.get("href", "").startswith("#") else []
+        self.ids += [given["id"]] if "id" in given else []
         self.images += [given] if tag == "img" else []
         self.heads += [given] if tag == "th" else []
 
@@ -127,6 +130,9 @@ def test_the_page_is_accessible(finished):
     assert len(page.images) == 6 + 4 * 6 + 3 * 2 * 6 + 3 * 4 + 2 * (2 + 12)
     assert all(image.get("alt") for image in page.images)
     assert {head.get("scope") for head in page.heads} == {"col", "row"}
+    assert len(page.links) > 10
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
 
 
 def test_the_verdict_comes_first_with_n_and_interval(finished):
@@ -320,3 +326,12 @@ def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
     for table in ("success", "defense_comparison", "checks", "cost", "categories"):
         made = (tmp_path / "reference" / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
         assert made == (shipped / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
+
+
+def test_every_column_is_explained(finished):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([a-z0-9_]+)`", readme[readme.index("## The report") : readme.index("## A run directory")]))
+    patterns = re.compile(r".+_(percent|low_percent|high_percent|n)$")  # of defense_comparison: <quantity>_percent, ...
+    for name, table in tables.all_tables(results.read(finished)).items():
+        columns = {str(column) for column in table if name != "defense_comparison" or not patterns.match(str(column))}
+        assert columns <= explained, (name, columns - explained)
