@@ -91,7 +91,7 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
     which = f"{placement.actors} {plural} of {placement.each} each, on {on}"
     slower = "side by side they may be slower than the one timed"
     time = duration(whole / placement.actors)
-    return [*lines, f"estimate  attacks and checks up to about {time} in {which}; {slower}; preparation and training come on top"]
+    return [*lines, f"estimate  evaluation: up to about {time} in {which}; {slower}; preparation and training come on top"]
 
 
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
