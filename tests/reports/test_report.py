@@ -16,6 +16,7 @@ from PIL import Image
 from advrec import schema
 from advrec.errors import ConfigError
 from advrec.reports import results, tables, terminal
+from advrec.reports.against import against
 from advrec.reports.report import write_report
 from advrec.store import Run, read_outcomes, read_table, write_json, write_table
 
@@ -334,6 +335,7 @@ def test_every_column_is_explained(finished):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"`([a-z0-9_]+)`", readme[readme.index("## The report") : readme.index("## A run directory")]))
     patterns = re.compile(r".+_(percent|low_percent|high_percent|n)$")  # of defense_comparison: <quantity>_percent, ...
-    for name, table in tables.all_tables(results.read(finished)).items():
+    read = results.read(finished)
+    for name, table in (tables.all_tables(read) | {"against": against(read, read)}).items():
         columns = {str(column) for column in table if name != "defense_comparison" or not patterns.match(str(column))}
         assert columns <= explained, (name, columns - explained)
