@@ -145,9 +145,11 @@ def _report(parsed: argparse.Namespace) -> int:
     other = parsed.against and _open_run(parsed.against)[0]
     if parsed.study.is_dir():
         run, loaded = _open_run(parsed.study)
-    else:
+    elif parsed.study.exists():
         loaded, out = _load(parsed)
         return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
+    else:
+        raise ConfigError(f"{parsed.study}: is not there; name a run directory, or the file of a study that was run")
     study.report(run, partial=parsed.partial, other=other)
     return study.exit_code(run, loaded)
 

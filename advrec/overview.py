@@ -58,9 +58,17 @@ def overview(run: Run, study: Study, preparation: list[str] | None = None) -> st
     if tuples is not None and study.evaluation.checks:
         left = sum(1 for cell in checks.cells(study) for _ in cells.missing_blocks(run, study, cell, tuples))
         lines.append(f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}")
-    lines.append(f"report    {'to do again: there are newer results' if is_stale(run) else done[(run.report / 'index.html').exists()]}")
+    lines.append(f"report    {_reported(run, study)}")
     lines += [f"set aside {key}: {reason}" for key, reason in sorted(run.set_aside().items())]
     return "\n".join(lines)
+
+
+def _reported(run: Run, study: Study) -> str:
+    if not (run.report / "index.html").exists():
+        return "to do"
+    if is_stale(run):
+        return "to do again: there are newer results"
+    return "done" if is_finished(run, study) else "of an unfinished run (--partial)"
 
 
 def last_line(run: Run) -> str:

@@ -20,7 +20,7 @@ def read(path: Path, keys: Iterable[str]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason}); name an existing study file") from None
+        raise ConfigError(f"{path}: cannot be read ({reason}); name a file that is there") from None
     try:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -282,11 +282,14 @@ def _drop_set_aside(run: Run, study: Study, tuples: int) -> None:
 
 def report(run: Run, *, partial: bool = False, other: Run | None = None) -> None:
     """Stage 4: tables, figures and the page, from the run directory alone, beside another run if there is one to compare with."""
-    from advrec.reports import terminal
+    from advrec.reports import results, terminal
+    from advrec.reports.against import compare
     from advrec.reports.report import write_report
 
-    page = write_report(run, partial=partial, other=other)
-    say(terminal.comparison_text(run, other))
+    read = results.read(run)
+    compared = compare(read, results.read(other)) if other else None
+    page = write_report(read, partial=partial, compared=compared)
+    say(terminal.comparison_text(read, compared))
     say(f"report: {page}")
 
 

@@ -74,12 +74,13 @@ def judge(study: Study, model: str, rank: int, probes: pd.DataFrame, outcomes: p
     known = _Probes(probes[probes["model"] == model], rank)
     middle, largest = _budgets(study)
     masked = "gradients masked? Trust no white-box number of this model; look for rounding, saturation or randomness in it"
-    weak = "not converged: give the study's attacks more steps or restarts, or use auto"
+    or_auto = "" if any(attack.attack == "auto" for attack in study.evaluation.attacks) else ", or use auto"
+    weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
     other = _transfer(_other(study, model) or "")
     return [
         _budget_kept(own, known.rows),
         _no_budget(known),
-        _monotone(study, known),
+        _monotone(study, known, or_auto),
         _strong_enough(study, known, own, middle, weak),
         known.gain("more steps are never worse", (WHITE_BOX, middle), (LONGER, middle), at_least=0.0, remedy=weak),
         known.gain("twice the steps gain nothing to speak of", (WHITE_BOX, middle), (LONGER, middle), at_most=GAIN, remedy=weak),
@@ -178,7 +179,7 @@ def _no_budget(known: _Probes) -> Check:
     return _check("no budget, no change", difference < SAME, len(rows), text, remedy)
 
 
-def _monotone(study: Study, known: _Probes) -> Check:
+def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
     epsilons = [epsilon for epsilon in study.evaluation.epsilons if epsilon > 0]
     steps = [
         known.gain("", (WHITE_BOX, smaller), (WHITE_BOX, larger), at_least=0.0)
@@ -187,7 +188,7 @@ def _monotone(study: Study, known: _Probes) -> Check:
     measured = [step for step in steps if step.verdict != "not measured"]
     worst: Verdict = next((v for v in ("failed", "undecided") if any(step.verdict == v for step in steps)), "passed")
     share = ", ".join(f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {e:g}" for e in epsilons if len(known.ranks(WHITE_BOX, e)))
-    remedy = "a larger budget contains the smaller one: the attack gets lost on this model; use nested: true, or auto"
+    remedy = f"a larger budget contains the smaller one: the attack gets lost on this model; use nested: true{or_auto}"
     n = min((len(known.ranks(WHITE_BOX, epsilon)) for epsilon in epsilons), default=0)
     if not measured:
         return Check("success rises with the budget", "not measured", "", "needs two budgets above 0")

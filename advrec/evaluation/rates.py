@@ -11,17 +11,15 @@ import pandas as pd
 Floats = npt.NDArray[np.float64]
 
 CELL = ["model", "attack", "epsilon"]
-SUCCESS_TYPES = {
-    "model": "str",
-    "attack": "str",
-    "epsilon": "float64",
-    "rank": "int64",
+SHARE = {
     "n": "int64",
     "successes": "int64",
-    "success_percent": "float64",
+    "effective_n": "float64",
+    "percent": "float64",
     "low_percent": "float64",
     "high_percent": "float64",
 }
+"""The columns of `shares`, with their types."""
 
 
 def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
@@ -73,19 +71,41 @@ def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 
     Returns:
         Low and high bound as fractions 0..1; nan without trials.
     """
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
-    return _clustered_bounds(np.asarray(hits, dtype=np.float64), codes, confidence)
-
-
-def _clustered_bounds(won: Floats, codes: npt.NDArray[np.intp], confidence: float) -> tuple[float, float]:
-    n, share = len(won), float(won.mean()) if len(won) else 0.0
-    sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
-    effective = float(len(sizes))
-    if 0.0 < share < 1.0 and 1 < len(sizes) < n:
-        between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
-        effective = n / max(1.0, between / (share * (1.0 - share) / n))
+    won = np.asarray(hits, dtype=np.float64)
+    effective = effective_trials(won, clusters)
+    share = float(won.mean()) if len(won) else 0.0
     low, high = wilson(share * effective, effective, confidence)
     return float(low), float(high)
+
+
+def effective_trials(hits: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
+    """How many independent trials say as much of a share as these do: see `clustered`."""
+    won, (codes, _) = np.asarray(hits, dtype=np.float64), pd.factorize(np.asarray(clusters))
+    n, share = len(won), float(won.mean()) if len(won) else 0.0
+    sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
+    if not 0.0 < share < 1.0 or not 1 < len(sizes) < n:
+        return float(len(sizes))
+    between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
+    return n / max(1.0, between / (share * (1.0 - share) / n))
+
+
+def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Of each group of trials the share that succeeded, with its 95 % interval, `clustered` by target.
+
+    Args:
+        hits: the columns `keys`, target_id, and won (bool).
+        keys: what makes a group.
+
+    Returns:
+        Tidy, one row a group, in the order of their values: n (trials), successes, effective_n (effective_trials), percent and its interval
+        low_percent..high_percent, all three 0..100.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for key, group in hits.groupby(list(keys), observed=True):
+        n, won, effective = len(group), int(group["won"].sum()), effective_trials(group["won"], group["target_id"])
+        low, high = wilson(won / n * effective, effective)
+        rows.append((*key, n, won, effective, 100.0 * won / n, 100.0 * float(low), 100.0 * float(high)))
+    return pd.DataFrame(rows, columns=[*keys, *SHARE]).astype(SHARE)
 
 
 def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
@@ -96,19 +116,13 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
         ranks: success at r means adversarial_rank <= r; ranks are 1-based.
 
     Returns:
-        Tidy, one row a (model, attack, epsilon, rank), sorted by them: n (tuples), successes (tuples), success_percent
-        and its 95 % interval (`clustered` by target) low_percent..high_percent, all three 0..100.
+        `shares` of tuples, one row a (model, attack, epsilon, rank), sorted by them.
     """
-    rows: list[tuple[Any, ...]] = []
-    for key, cell in outcomes.groupby(CELL, observed=True)[["adversarial_rank", "target_id"]]:
-        reached, n = cell["adversarial_rank"].to_numpy(), len(cell)
-        codes, _ = pd.factorize(cell["target_id"])
-        for rank in sorted(ranks):
-            won = (reached <= rank).astype(np.float64)
-            hits = int(won.sum())
-            low, high = _clustered_bounds(won, codes, 0.95)
-            rows.append((*key, rank, n, hits, 100.0 * hits / n, 100.0 * low, 100.0 * high))
-    return pd.DataFrame(rows, columns=list(SUCCESS_TYPES)).astype(SUCCESS_TYPES)
+    reached = outcomes[[*CELL, "target_id"]]
+    parts = [shares(reached.assign(won=outcomes["adversarial_rank"] <= rank), CELL).assign(rank=rank) for rank in sorted(ranks)]
+    made = pd.concat(parts, ignore_index=True).sort_values([*CELL, "rank"], ignore_index=True)
+    types = {"model": "str", "attack": "str", "epsilon": "float64", "rank": "int64"}  # of no rows too
+    return made.astype(types)[[*CELL, "rank", *SHARE]]
 
 
 def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -1,5 +1,7 @@
 """Two runs -> what differs between them, by paired tests: their tuples are the same articles."""
 
+from typing import NamedTuple
+
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -12,6 +14,22 @@ from advrec.store import read_table
 CELL = ["model", "attack", "epsilon"]
 COLUMNS = [*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other", "difference_points", "low_points", "high_points",
            "p_value", "clustered_p_value"]  # fmt: skip
+
+
+class Comparison(NamedTuple):
+    """One run beside another one."""
+
+    other: str
+    """Its directory."""
+    rows: pd.DataFrame
+    """against."""
+    notes: list[str]
+    """differences."""
+
+
+def compare(results: Results, other: Results) -> Comparison:
+    """Raises ConfigError as `against`."""
+    return Comparison(str(other.run.directory), against(results, other), differences(results, other))
 
 
 def against(results: Results, other: Results) -> pd.DataFrame:

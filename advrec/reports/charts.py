@@ -78,11 +78,11 @@ def tradeoffs(results: Results) -> list[Tradeoff]:
     accuracy = {row["model"]: row for row in rows if row["quantity"] == "clean_accuracy"}
     best = tables.strongest(results)
     return [
-        Tradeoff(model, _value_and_interval(accuracy[model], "percent"), _value_and_interval(best[model], "success_percent"))
+        Tradeoff(model, _value_and_interval(accuracy[model]), _value_and_interval(best[model]))
         for model in results.study.models
         if model in accuracy and model in best
     ]
 
 
-def _value_and_interval(row: Mapping[str, Any], value: str) -> tuple[float, float, float]:
-    return row[value], row["low_percent"], row["high_percent"]
+def _value_and_interval(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    return row["percent"], row["low_percent"], row["high_percent"]

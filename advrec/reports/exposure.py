@@ -1,17 +1,16 @@
 """Results -> who is exposed, to what, and how fast: over all attacks together, by category, and by gradient steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from advrec import schema
-from advrec.evaluation.rates import clustered
+from advrec.evaluation.rates import SHARE, shares
 from advrec.reports.results import Results
 from advrec.store import read_table
 
-SHARE = ["n", "successes", "percent", "low_percent", "high_percent"]
 WORST_COLUMNS = ["model", "epsilon", "rank", "attacks", *SHARE]
 CATEGORY_COLUMNS = ["model", "attack", "epsilon", "rank", "side", "category", *SHARE]
 CONVERGENCE_COLUMNS = ["model", "attack", "epsilon", "rank", "gradient_steps", *SHARE]
@@ -21,35 +20,17 @@ POINTS = 40
 """Steps at which the convergence of an attack that stops is told."""
 
 
-def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Of each group n, successes and their share in percent, with its 95 % interval, clustered by target.
-
-    Args:
-        hits: the columns `keys`, target_id, and won.
-        keys: what makes a group; groups come in the order of their values.
-    """
-    rows = []
-    for key, group in hits.groupby(list(keys), observed=True):
-        low, high = clustered(group["won"], group["target_id"])
-        n, won = len(group), int(group["won"].sum())
-        rows.append((*key, n, won, 100.0 * won / n, 100.0 * low, 100.0 * high))
-    return pd.DataFrame(rows, columns=[*keys, *SHARE])
-
-
 def worst_case(results: Results) -> pd.DataFrame:
     """One row a (model, epsilon): the share of tuples that at least one attack of the study brings to the headline's rank, of the tuples on
     which all attacks that were made on this model at this budget were tried."""
-    rows = results.outcomes
-    made = []
-    for (model, epsilon), cell in rows.groupby(["model", "epsilon"], observed=True):
-        attacks = cell["attack"].nunique()
-        each = cell.assign(won=cell["adversarial_rank"] <= results.rank).groupby("tuple_id")
-        tried = each.agg(target_id=("target_id", "first"), won=("won", "any"), attacks=("attack", "nunique"))
-        tried = tried[tried["attacks"] == attacks].assign(model=str(model), epsilon=float(str(epsilon)))
-        made.append(shares(tried, ["model", "epsilon"]).assign(attacks=attacks, rank=results.rank))
-    if not made:
+    if results.outcomes.empty:
         return pd.DataFrame(columns=WORST_COLUMNS)
-    return results.in_model_order(pd.concat(made, ignore_index=True), ["epsilon"])[WORST_COLUMNS]
+    rows = results.outcomes.assign(won=results.outcomes["adversarial_rank"] <= results.rank)
+    each = rows.groupby(["model", "epsilon", "tuple_id"], observed=True)
+    tried = each.agg(target_id=("target_id", "first"), won=("won", "any"), attacks=("attack", "size")).reset_index()
+    attacks = rows.groupby(["model", "epsilon"], observed=True)["attack"].nunique().rename("attacks").reset_index()
+    made = shares(tried.merge(attacks), ["model", "epsilon"]).merge(attacks).assign(rank=results.rank)
+    return results.in_model_order(made, ["epsilon"])[WORST_COLUMNS]
 
 
 def categories(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -186,7 +186,7 @@ def _curves(axes: Axes, rows: pd.DataFrame, attacks: Sequence[str], colours: Map
         curve = rows[rows["attack"] == attack]
         if curve.empty:
             continue
-        percent = curve["success_percent"]
+        percent = curve["percent"]
         errors = _errors(percent, curve["low_percent"], curve["high_percent"])
         axes.errorbar(
             curve["epsilon"], percent, yerr=errors, color=colours[attack], marker=_marker(place), label=attack, capsize=2
@@ -201,15 +201,15 @@ def _curves(axes: Axes, rows: pd.DataFrame, attacks: Sequence[str], colours: Map
 def _bars(axes: Axes, headline: pd.DataFrame, models: Sequence[str], colours: Mapping[str, Any]) -> None:
     attacks = list(headline["attack"].unique())
     sns.barplot(
-        headline, x="attack", y="success_percent", hue="model", order=attacks, hue_order=models,
+        headline, x="attack", y="percent", hue="model", order=attacks, hue_order=models,
         palette=dict(colours), errorbar=None, saturation=1, ax=axes, legend=False,
     )  # fmt: skip
     width = 0.8 / len(models)
     for row in headline.to_dict("records"):
         middle = attacks.index(row["attack"]) - 0.4 + (models.index(row["model"]) + 0.5) * width
-        low, high = row["success_percent"] - row["low_percent"], row["high_percent"] - row["success_percent"]
+        low, high = row["percent"] - row["low_percent"], row["high_percent"] - row["percent"]
         ink = mpl.rcParams["text.color"]
-        axes.errorbar(middle, row["success_percent"], yerr=[[low], [high]], color=ink, capsize=2, lw=1)
+        axes.errorbar(middle, row["percent"], yerr=[[low], [high]], color=ink, capsize=2, lw=1)
     axes.tick_params(axis="x", rotation=30 if len(attacks) > 5 else 0)
     axes.grid(visible=False, axis="x")
 

@@ -12,9 +12,10 @@ import pandas as pd
 from PIL import Image
 
 from advrec.reports import page_tables, tables, trust
+from advrec.reports.against import Comparison
 from advrec.reports.charts import Chart
 from advrec.reports.gallery import SHOWN_NEIGHBOURS, Example, Injection, Place
-from advrec.reports.page_tables import Cell, Table
+from advrec.reports.page_cells import Cell, Table
 from advrec.reports.pictures import perturbation, scaled, to_pixels
 from advrec.reports.results import Results
 from advrec.reports.tables import DASH, made_on
@@ -57,24 +58,16 @@ class Shown(NamedTuple):
     map: Map | None
 
 
-class Other(NamedTuple):
-    """A run that this one is compared with."""
-
-    name: str
-    notes: Sequence[str]
-
-
 class Banner(NamedTuple):
     text: str
     details: Sequence[str]
 
 
-def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, other: Other | None = None) -> str:
+def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, compared: Comparison | None = None) -> str:
     """The page as HTML text.
 
     Args:
         made: tables.all_tables, and `against` where the run is compared with another one.
-        other: that one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("advrec.reports", "."),
@@ -90,12 +83,14 @@ def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, oth
         verdict=verdict(results),
         quality=page_tables.quality_table(results),
         exposure=page_tables.exposure_table(results),
+        chance=None if "imported" in results.provenance else tables.chance(results),  # an import knows the attacked articles alone
         recommendations_known=bool(len(results.recommendations)),
         recommendations=page_tables.recommendations_table(results),
         figures={name: _drawn(name, figure) for name, figure in shown.figures.items()},
-        other=other,
-        against=page_tables.against_table(results, made["against"]) if other else None,
+        compared=compared,
+        against=page_tables.against_table(results, compared.rows) if compared else None,
         defects=page_tables.defects_table(results, made["defects"]) if len(made["defects"]) else None,
+        csvs={name: _uri(as_csv(table).encode(), "text/csv") for name, table in made.items()},
         published=bool(made["success"]["published_percent"].notna().any()),
         worst_case=page_tables.worst_case_table(results, made["worst_case"]),
         categories=[page_tables.categories_table(results, made["categories"], side) for side in ("attack", "target")],
@@ -166,6 +161,12 @@ def _gaps(results: Results) -> list[str]:
         f"{row['attack']} on {row['model']}: {row['tuples_done']:,} of {row['tuples']:,} tuples"
         for row in tables.records(short)
     ]
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """A table as it is written and downloaded."""
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def flat(value: Any, path: str = "") -> list[tuple[str, str]]:

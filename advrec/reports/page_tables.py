@@ -1,7 +1,7 @@
 """Results -> the tables of the page: text in cells, intervals and n in small print."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -10,9 +10,9 @@ from advrec.evaluation.checks import Check
 from advrec.model_spec import OwnModel
 from advrec.progress import duration
 from advrec.reports import tables, trust
+from advrec.reports.page_cells import Cell, Table, interval, measured, number, plain
 from advrec.reports.results import Results
 from advrec.reports.tables import DASH, span
-from advrec.reports.verdict import number
 
 DEFENSES = {
     "none": "none",
@@ -37,25 +37,7 @@ SHORT = {
     "same_texture": "Same texture",
     "overlap": "Overlap",
 }
-
-
 MOST_CATEGORIES = 10
-
-
-class Cell(NamedTuple):
-    text: str
-    below: str = ""
-    """In small print: the interval and n."""
-    alarming: bool = False
-
-
-class Table(NamedTuple):
-    """A table of the page; the first `heads` columns of each row are its headers."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    heads: int = 1
 
 
 def quality_table(results: Results) -> Table:
@@ -90,7 +72,7 @@ def _comparison(results: Results, names: Sequence[str], caption: str, unit: str,
     body = [
         [
             Cell(model, f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}"),
-            *(_measured(known.get((model, name)), unit, base.get(name) if model != results.baseline else None) for name in names),
+            *(measured(known.get((model, name)), unit, base.get(name) if model != results.baseline else None) for name in names),
         ]
         for model, spec in results.study.models.items()
     ]
@@ -99,6 +81,7 @@ def _comparison(results: Results, names: Sequence[str], caption: str, unit: str,
         f"{caption}; 95\u00a0% interval and n ({unit}){than} below each number",
         ["Model", *(SHORT.get(name) or _titled(results, name) for name in names)],
         body,
+        source="defense_comparison",
     )
 
 
@@ -121,7 +104,7 @@ def success_table(results: Results, model: str) -> Table:
             body.append([head, Cell(f"{rank:,}"), Cell(count), *(_beside_published(cell) for cell in cells)])
     columns = ["Attack", "Rank", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
     return Table(
-        f"{model}: success in percent, with 95\u00a0% interval; n is the number of tuples", columns, body, heads=2
+        f"{model}: success in percent, with 95\u00a0% interval; n is the number of tuples", columns, body, heads=2, source="success"
     )
 
 
@@ -137,9 +120,9 @@ def delivered_tables(results: Results) -> list[Table]:
             found = [known.get((attack, epsilon, delivery)) for delivery in deliveries]
             count = span([int(row["n"]) for row in found if row])
             head = _attack(results, attack, body)
-            body.append([head, Cell(f"{epsilon:g}"), Cell(count), *(_interval(row, "percent") for row in found)])
+            body.append([head, Cell(f"{epsilon:g}"), Cell(count), *(interval(row) for row in found)])
         caption = f"{model}: success at rank {results.rank} in percent, with 95\u00a0% interval; n is the number of tuples"
-        made.append(Table(caption, ["Attack", "ε", "n", *deliveries], body, heads=2))
+        made.append(Table(caption, ["Attack", "ε", "n", *deliveries], body, heads=2, source="delivered"))
     return made
 
 
@@ -154,9 +137,10 @@ def winners_table(results: Results) -> Table | None:
     for names in dict.fromkeys(key[:3] for key in known):
         cells = [known.get((*names, epsilon)) for epsilon in epsilons]
         count = span([int(cell["n"]) for cell in cells if cell])
-        body.append([*(Cell(name) for name in names), Cell(count), *(_interval(cell, "share_percent") for cell in cells)])
+        body.append([*(Cell(name) for name in names), Cell(count), *(interval(cell) for cell in cells)])
     caption = "Which attack made the image: share of images in percent, with 95\u00a0% interval; n is the number of images at one budget"
-    return Table(caption, ["Model", "Attack", "Made by", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)], body, heads=3)
+    columns = ["Model", "Attack", "Made by", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    return Table(caption, columns, body, heads=3, source="winners")
 
 
 def checks_table(results: Results) -> Table | None:
@@ -167,7 +151,7 @@ def checks_table(results: Results) -> Table | None:
     known = {(model, check.name): check for model, check in results.checks}
     names = dict.fromkeys(check.name for _, check in results.checks)
     body = [[Cell(name), *(_judged(known.get((model, name))) for model in models)] for name in names]
-    return Table("Checks: verdict, and what was measured below it", ["Check", *models], body)
+    return Table("Checks: verdict, and what was measured below it", ["Check", *models], body, source="checks")
 
 
 def _judged(check: Check | None) -> Cell:
@@ -187,7 +171,7 @@ def cost_table(results: Results) -> Table:
         texts = (row["stop"], nested, f"{row['n']:,}", inherited, steps, passes, seconds, total)
         body.append([Cell(row["model"]), _attack(results, row["attack"]), *(Cell(text) for text in texts)])
     columns = ["Model", "Attack", "Stop", "Nested", "n", "Inherited", "Gradient steps", "Forward passes", "Seconds", "Seconds in all"]
-    return Table("Mean cost of a row (one tuple at one budget); n is the number of rows", columns, body, heads=2)
+    return Table("Mean cost of a row (one tuple at one budget); n is the number of rows", columns, body, heads=2, source="cost")
 
 
 def _attack(results: Results, name: str, above: Sequence[Sequence[Cell]] = ()) -> Cell:
@@ -207,7 +191,7 @@ def budget_table(results: Results) -> Table:
         texts = (f"{cell['n'].sum():,}", excess, overshoot)
         body.append([Cell(str(model)), _attack(results, str(attack)), *(Cell(text) for text in texts), kept])
     columns = ["Model", "Attack", "n", "Largest l∞ - ε", "Largest overshoot before projection", "Kept"]
-    return Table("Is the budget kept? Worst of all rows and budgets, in pixels of [0, 1]", columns, body, heads=2)
+    return Table("Is the budget kept? Worst of all rows and budgets, in pixels of [0, 1]", columns, body, heads=2, source="budget")
 
 
 def catalog_tables(results: Results) -> list[Table]:
@@ -220,8 +204,8 @@ def catalog_tables(results: Results) -> list[Table]:
         for row in tables.records(tables.splits(results))
     ]
     made = [
-        Table("Preparation, step by step", ["Step", "Articles left", "Removed"], steps),
-        Table("Splits", ["Split", "Articles", "Share"], splits),
+        Table("Preparation, step by step", ["Step", "Articles left", "Removed"], steps, source="preparation"),
+        Table("Splits", ["Split", "Articles", "Share"], splits, source="splits"),
     ]
     return [table for table in made if table.rows]
 
@@ -248,9 +232,9 @@ def recall_table(results: Results) -> Table:
     """Without an interval: the ten neighbours of a query are not independent, a binomial one would be too narrow."""
     columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
     rows = tables.records(tables.index_recall(results))
-    body = [[Cell(str(row["model"])), *(Cell(_value(row[column])) for column in columns)] for row in rows]
+    body = [[Cell(str(row["model"])), *(Cell(plain(row[column])) for column in columns)] for row in rows]
     names = ["Model", "Recall at 10", "n (queries)", "Build (s)", "M", "efConstruction", "efSearch"]
-    return Table("Index (HNSW): share of the exact ten nearest neighbours that it finds", names, body)
+    return Table("Index (HNSW): share of the exact ten nearest neighbours that it finds", names, body, source="index_recall")
 
 
 def worst_case_table(results: Results, made: pd.DataFrame) -> Table:
@@ -261,10 +245,10 @@ def worst_case_table(results: Results, made: pd.DataFrame) -> Table:
     for model in results.study.models:
         cells = [known.get((model, epsilon)) for epsilon in epsilons]
         counts = [span([int(cell[key]) for cell in cells if cell]) for key in ("attacks", "n")]
-        body.append([Cell(model), *(Cell(count) for count in counts), *(_interval(cell, "percent") for cell in cells)])
+        body.append([Cell(model), *(Cell(count) for count in counts), *(interval(cell) for cell in cells)])
     caption = f"All attacks together: share of tuples that at least one of them brings to rank {results.rank}, in percent"
     columns = ["Model", "Attacks", "n (tuples)", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
-    return Table(f"{caption}, with 95\u00a0% interval", columns, body)
+    return Table(f"{caption}, with 95\u00a0% interval", columns, body, source="worst_case")
 
 
 def categories_table(results: Results, made: pd.DataFrame, side: str) -> Table:
@@ -276,12 +260,13 @@ def categories_table(results: Results, made: pd.DataFrame, side: str) -> Table:
     models = list(results.study.models)
     body = [
         [Cell(name), Cell(span([int(known[model, name]["n"]) for model in models if (model, name) in known]))]
-        + [_interval(known.get((model, name)), "percent") for model in models]
+        + [interval(known.get((model, name))) for model in models]
         for name in names
     ]
     whose = "attacked article" if side == "attack" else "target"
     caption = f"By category of the {whose}: success of the strongest attack on each model at rank {results.rank}"
-    return Table(f"{caption}, ε = {results.epsilon:g}, in percent, with 95\u00a0% interval", ["Category", "n (tuples)", *models], body)
+    caption = f"{caption}, ε = {results.epsilon:g}, in percent, with 95\u00a0% interval"
+    return Table(caption, ["Category", "n (tuples)", *models], body, source="categories")
 
 
 def against_table(results: Results, made: pd.DataFrame) -> Table:
@@ -297,7 +282,7 @@ def against_table(results: Results, made: pd.DataFrame) -> Table:
         body.append([Cell(row["model"]), _attack(results, row["attack"]), *cells])
     columns = ["ε", "n (tuples)", "Here (%)", "There (%)", "Only here", "Only there", "Difference (points)", "p (McNemar)", "p (by target)"]
     caption = f"Success at rank {results.rank} on the tuples that both runs have; 95\u00a0% interval below the difference"
-    return Table(caption, ["Model", "Attack", *columns], body, heads=2)
+    return Table(caption, ["Model", "Attack", *columns], body, heads=2, source="against")
 
 
 def defects_table(results: Results, made: pd.DataFrame) -> Table:
@@ -310,35 +295,12 @@ def defects_table(results: Results, made: pd.DataFrame) -> Table:
         texts += [f"{n:,}", number(row["percent"], n), number(row["corrected_percent"], n)]
         body.append([Cell(row["model"]), _attack(results, row["attack"]), *(Cell(text) for text in texts)])
     columns = ["Model", "Attack", "ε", "Tuple", "Distance", "Rank", "n", "Success (%)", "Corrected (%)"]
-    return Table(f"Successes that are none, and success at rank {results.rank} with and without them", columns, body, heads=2)
+    caption = f"Successes that are none, and success at rank {results.rank} with and without them"
+    return Table(caption, columns, body, heads=2, source="defects")
 
 
 def _beside_published(row: Mapping[str, Any] | None) -> Cell:
-    cell = _interval(row, "success_percent")
+    cell = interval(row)
     if row is None or pd.isna(row["published_percent"]):
         return cell
     return cell._replace(below=f"{cell.below}; published {number(row['published_percent'], int(row['published_n']))}")
-
-
-def _measured(row: Mapping[str, Any] | None, unit: str, base: Mapping[str, Any] | None = None) -> Cell:
-    if row is None:
-        return Cell(DASH)
-    n = int(row["n"])
-    low, high = number(row["low_percent"], n), number(row["high_percent"], n)
-    delta = f"; {row['percent'] - base['percent']:+.1f}" if base else ""
-    return Cell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}{delta}")
-
-
-def _interval(row: Mapping[str, Any] | None, percent: str) -> Cell:
-    if row is None:
-        return Cell(DASH)
-    n = int(row["n"])
-    return Cell(number(row[percent], n), f"{number(row['low_percent'], n)} to {number(row['high_percent'], n)}")
-
-
-def _value(value: Any) -> str:
-    if value is None or pd.isna(value):
-        return DASH
-    return f"{value:,}" if float(value).is_integer() else f"{value:.4g}"
-
-

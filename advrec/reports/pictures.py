@@ -1,5 +1,6 @@
 """Pictures of articles as PNG files: a query and its neighbours, one attack. Needs no torch."""
 
+import base64
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -145,6 +146,12 @@ def fitted(caption: str, width: int = TILE) -> str:
 def font() -> ImageFont.FreeTypeFont:
     # DejaVu comes with matplotlib and knows the letters and arrows that Pillow's own font lacks.
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 13)
+
+
+def as_svg(png: bytes, size: tuple[int, int]) -> bytes:
+    """An SVG that shows one picture and nothing else; `size` is its width and height in pixels."""
+    picture = f'<image width="{size[0]}" height="{size[1]}" href="data:image/png;base64,{base64.b64encode(png).decode()}"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}">{picture}</svg>\n'.encode()
 
 
 def save(path: Path, canvas: Image.Image) -> None:

@@ -3,49 +3,46 @@
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.reports import catalog as catalog_pictures
 from advrec.reports import figures, gallery, page, pictures, tables
-from advrec.reports.against import against, differences
+from advrec.reports.against import Comparison
 from advrec.reports.charts import Chart, charts
 from advrec.reports.gallery import Injection
 from advrec.reports.page import Pictures, Shown
-from advrec.reports.results import Results, read
+from advrec.reports.results import Results
 from advrec.store import Run, is_embedded, read_embeddings, write_atomically, write_text
 
 LONG_TABLE = 40
 """Rows above which a LaTeX table may break across pages."""
 
 
-def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -> Path:
+def write_report(results: Results, *, partial: bool = False, compared: Comparison | None = None) -> Path:
     """Write report/ of a run directory and return report/index.html, which is written last.
 
     Args:
-        run: what `advrec evaluate` has left; blocks that were set aside may be absent.
+        results: what `advrec evaluate` has left, from `results.read`; blocks that were set aside may be absent.
         partial: also accept a run with missing blocks; the page then says so and every n is the true one.
-        other: a run that this one is compared with, tuple by tuple.
+        compared: this run beside another one.
 
     Raises:
-        ConfigError: the run holds no study or no tuples, or blocks are missing and `partial` is false; or the other run shares nothing.
+        ConfigError: blocks are missing and `partial` is false.
         AdvrecError: the report cannot be written.
     """
-    results = read(run)
-    missing, total = results.count("missing"), len(results.blocks)
+    run, missing, total = results.run, results.count("missing"), len(results.blocks)
     if missing and not partial:
         raise ConfigError(
             f"{run.directory}: {missing} of {total} blocks are missing; "
             "run `advrec evaluate` to compute them, or pass --partial to report what is there"
         )
-    made, notes = tables.all_tables(results), []
-    if other is not None:
-        others = read(other)
-        made["against"], notes = against(results, others), differences(results, others)
+    made = tables.all_tables(results) | ({"against": compared.rows} if compared else {})
     for name, table in made.items():
-        write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
+        write_text(run.report / "tables" / f"{name}.csv", page.as_csv(table))
         write_text(run.report / "tables" / f"{name}.tex", _latex(table))
-    drawn = {name: page.Figure(_figure(run, name, chart), chart, as_csv(chart.data)) for name, chart in charts(results, made).items()}
+    drawn = {name: page.Figure(_figure(run, name, chart), chart, page.as_csv(chart.data)) for name, chart in charts(results, made).items()}
     strongest, kept = tables.strongest(results), gallery.kept_examples(results)
     examples = gallery.example_images(kept, strongest, results.epsilon)
     shown = Shown(
@@ -57,11 +54,14 @@ def write_report(run: Run, *, partial: bool = False, other: Run | None = None) -
         map=_map(run, results),
     )
     pictures_made = _write_pictures(run, shown)
+    for name in pictures_made:
+        _write_svg(run.report / "figures" / f"{name}.png")
     index = run.report / "index.html"
-    write_text(index, page.render(results, made, shown, None if other is None else page.Other(str(other.directory), notes)))
+    write_text(index, page.render(results, made, shown, compared))
     _remove_others(run.report / "tables", {f"{name}.{form}" for name in made for form in ("csv", "tex")})
-    names = {f"{name}.{form}" for name in drawn for form in ("png", "svg", "csv")} | ({"map.png", "map.csv"} if shown.map else set())
-    _remove_others(run.report / "figures", names | pictures_made)
+    names = {f"{name}.csv" for name in (*drawn, *(["map"] if shown.map else []))}
+    names |= {f"{name}.{form}" for name in (*drawn, *pictures_made) for form in ("png", "svg")}
+    _remove_others(run.report / "figures", names)
     return index
 
 
@@ -72,18 +72,13 @@ def _remove_others(directory: Path, names: set[str]) -> None:
             path.unlink()
 
 
-def as_csv(table: pd.DataFrame) -> str:
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text
-
-
 def _figure(run: Run, name: str, chart: Chart) -> Pictures:
     """Save one figure and return the SVG of every variant that the page chooses from."""
     wide = chart.draw("wide")
     variants = {"wide-light": figures.rendered(wide, "svg"), "narrow-light": figures.rendered(chart.draw("narrow"), "svg")}
     _write(run.report / "figures" / f"{name}.png", figures.rendered(wide, "png"))
     _write(run.report / "figures" / f"{name}.svg", variants["wide-light"])
-    write_text(run.report / "figures" / f"{name}.csv", as_csv(chart.data))
+    write_text(run.report / "figures" / f"{name}.csv", page.as_csv(chart.data))
     dark = {variant.replace("light", "dark"): figures.darkened(svg) for variant, svg in variants.items()}
     return variants | dark
 
@@ -99,7 +94,7 @@ def _map(run: Run, results: Results) -> page.Map | None:
     ids = catalog_pictures.mapped(catalog, results.study.seed)
     places = catalog_pictures.layout(read_embeddings(run, model, gallery.dimension(run, model), ids), results.study.seed)
     names = {"article_id": ids, "name": [catalog.names[article] for article in ids]}
-    csv = as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]}))
+    csv = page.as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]}))
     write_text(run.report / "figures" / "map.csv", csv)
     made = catalog_pictures.map_image(catalog, ids, places, results.study.seed)
     pictures.save(run.report / "figures" / "map.png", made)
@@ -107,19 +102,24 @@ def _map(run: Run, results: Results) -> page.Map | None:
 
 
 def _write_pictures(run: Run, shown: Shown) -> set[str]:
-    """Returns the names of the files."""
-    names = set()
+    """PNG files of articles; returns their names, without .png."""
+    names = {"map"} if shown.map else set()
     for model, examples in shown.growing.items():
         first = examples[0]
         tiles = [pictures.Tile(each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"]) for each in examples]
         query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
         pictures.row_picture(run.report / "figures" / f"growing-{model}.png", query, tiles)
-        names.add(f"growing-{model}.png")
+        names.add(f"growing-{model}")
     for model, injection in shown.injections.items():
         for name in ("before", "after"):
             _write_list(run.report / "figures" / f"{name}-{model}.png", injection, name)
-            names.add(f"{name}-{model}.png")
+            names.add(f"{name}-{model}")
     return names
+
+
+def _write_svg(png: Path) -> None:
+    with Image.open(png) as picture:
+        _write(png.with_suffix(".svg"), pictures.as_svg(png.read_bytes(), picture.size))
 
 
 def _write_list(path: Path, injection: Injection, name: str) -> None:

@@ -109,12 +109,13 @@ class Results:
 
     @cached_property
     def labels(self) -> pd.DataFrame:
-        """Category and textures of every article, as sets."""
-        catalog = read_table(self.run.catalog, schema.CATALOG).select(["category", "textures"]).to_pandas()
+        """Category and textures of every article, as sets, and its split."""
+        catalog = read_table(self.run.catalog, schema.CATALOG).select(["category", "textures", "split"]).to_pandas()
         return pd.DataFrame(
             {
                 "category": [frozenset([category]) for category in catalog["category"]],
                 "texture": [frozenset(textures) for textures in catalog["textures"]],
+                "split": catalog["split"],
             }
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from advrec import schema
-from advrec.evaluation.rates import CELL, wilson
+from advrec.evaluation.rates import CELL, SHARE, shares, wilson
 from advrec.reports import distances, exposure, trust
 from advrec.reports.results import Results
 from advrec.spec import SPLITS
@@ -26,8 +26,8 @@ QUALITY = {
 LIST_QUALITY = ("same_category", "same_texture", "overlap")
 """The quantities of `recommendations`."""
 QUANTITY_COLUMNS = ["model", "defense", "quantity", "n", "percent", "low_percent", "high_percent"]
-DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "n", "successes", "percent", "low_percent", "high_percent"]
-WINNER_COLUMNS = [*CELL, "winner", "n", "won", "share_percent", "low_percent", "high_percent"]
+DELIVERED_COLUMNS = [*CELL, "rank", "delivery", *SHARE]
+WINNER_COLUMNS = [*CELL, "winner", *SHARE]
 BUDGET_TOLERANCE = 1e-6
 """float32 pixels: an excess below this is rounding, not a broken budget."""
 
@@ -75,7 +75,7 @@ def strongest(results: Results) -> dict[str, dict[str, Any]]:
     absent."""
     best: dict[str, dict[str, Any]] = {}
     for row in records(headline(results)):
-        if row["model"] not in best or row["success_percent"] >= best[row["model"]]["success_percent"]:
+        if row["model"] not in best or row["percent"] >= best[row["model"]]["percent"]:
             best[row["model"]] = row
     return best
 
@@ -87,7 +87,7 @@ def quantities(results: Results) -> pd.DataFrame:
     A quantity is a fraction of metrics.json, one of `recommendations`, `unattacked` (attack articles that stand at the rank before any
     attack) or an attack's name (success at the headline's rank and budget).
     """
-    attacked = headline(results).rename(columns={"attack": "quantity", "success_percent": "percent"})
+    attacked = headline(results).rename(columns={"attack": "quantity"})
     parts = [_quality(results), _unattacked(results), attacked, results.recommendations]
     measured = [part for part in parts if len(part)]
     if not measured:
@@ -162,14 +162,14 @@ def delivered(results: Results) -> pd.DataFrame:
     for delivery, column in columns.items():
         known = results.outcomes[results.outcomes[column].notna()]
         hits = known[[*CELL, "target_id"]].assign(won=known[column] <= results.rank)
-        parts.append(exposure.shares(hits, CELL).assign(delivery=delivery))
+        parts.append(shares(hits, CELL).assign(delivery=delivery))
     made = pd.concat(parts).assign(rank=results.rank)
     return results.in_study_order(made, ["epsilon"])[DELIVERED_COLUMNS]
 
 
 def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
-    """One row a (model, attack, epsilon, winner) of the attacks that are made of several: n images, those that this winner made, and
-    their share; the winner of most images first.
+    """One row a (model, attack, epsilon, winner) of the attacks that are made of several: n images, those that this winner made
+    (successes), and their share; the winner of most images first.
 
     Args:
         restarts_as_one: count all restarts of an attack as one winner.
@@ -177,13 +177,13 @@ def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
     several = [spec.name for spec in results.study.evaluation.attacks if spec.attack == "auto" or spec.restarts]
     rows = results.outcomes[results.outcomes["attack"].isin(several)]
     names = rows["winner"].str.replace(r" restart \d+$", ", restarted", regex=True) if restarts_as_one else rows["winner"]
-    counted = rows.assign(winner=names).groupby(["attack", "winner"], observed=True).size().rename("_all")
-    won = rows.assign(winner=names).groupby([*CELL, "winner"], observed=True).size().rename("won")
-    cells = rows.groupby(CELL, observed=True).size().rename("n").reset_index()
-    made = cells.merge(counted.reset_index(), on="attack").merge(won.reset_index(), on=[*CELL, "winner"], how="left")
-    made = _with_interval(made.fillna({"won": 0}).astype({"won": "int64"}), "won", "share_percent")
-    made = results.in_study_order(made.sort_values(["_all", "winner"], ascending=[False, True]), ["epsilon"])
-    return made[WINNER_COLUMNS]
+    images = rows[[*CELL, "target_id"]].assign(winner=names)
+    counted = images.groupby(["attack", "winner"], observed=True).size().sort_values(ascending=False, kind="stable").reset_index()
+    parts = [
+        shares(images[images["attack"] == row["attack"]].assign(won=images["winner"] == row["winner"]), CELL).assign(winner=row["winner"])
+        for row in records(counted)
+    ]
+    return results.in_study_order(pd.concat(parts), ["epsilon"])[WINNER_COLUMNS] if parts else pd.DataFrame(columns=WINNER_COLUMNS)
 
 
 def cost(results: Results) -> pd.DataFrame:
@@ -219,6 +219,17 @@ def budget(results: Results) -> pd.DataFrame:
     ).reset_index()
     made["within_budget"] = made["max_excess"] <= BUDGET_TOLERANCE
     return results.in_study_order(made, ["epsilon"])
+
+
+def chance(results: Results) -> tuple[float, float] | None:
+    """What knows nothing reaches, in percent: always naming the largest category of the test split, and ten articles drawn at random, of
+    which so many have the article's category; None without test articles."""
+    catalog = results.labels
+    test = catalog.loc[catalog["split"] == "test", "category"].value_counts()
+    if len(catalog) < 2 or not len(test):
+        return None
+    sizes = catalog["category"].value_counts().to_numpy()
+    return 100.0 * test.iloc[0] / test.sum(), 100.0 * float((sizes * (sizes - 1)).sum()) / (len(catalog) * (len(catalog) - 1))
 
 
 def index_recall(results: Results) -> pd.DataFrame:
@@ -287,12 +298,4 @@ def _quality(results: Results) -> pd.DataFrame:
 def _unattacked(results: Results) -> pd.DataFrame:
     each = results.outcomes.drop_duplicates(["model", "tuple_id"])
     hits = each[["model", "target_id"]].assign(won=each["clean_rank"] <= results.rank)
-    return exposure.shares(hits, ["model"]).assign(quantity="unattacked")
-
-
-def _with_interval(counts: pd.DataFrame, hits: str, percent: str) -> pd.DataFrame:
-    """`counts` and, of the column `hits` among n, the percentage and its interval."""
-    of, n = counts[hits].to_numpy("float64"), counts["n"].to_numpy("float64")
-    low, high = wilson(of, n)
-    return counts.assign(**{percent: 100.0 * of / n, "low_percent": 100.0 * low, "high_percent": 100.0 * high})
-
+    return shares(hits, ["model"]).assign(quantity="unattacked")

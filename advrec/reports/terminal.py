@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports import tables, trust
-from advrec.reports.against import against, differences
-from advrec.reports.results import Results, read
-from advrec.store import Run
+from advrec.reports.against import Comparison
+from advrec.reports.results import Results
 
 LABELS = {
     "clean_accuracy": "clean accuracy",
@@ -27,10 +26,9 @@ LABELS = {
 SHOWN = 10  # differences of two runs
 
 
-def comparison_text(run: Run, other: Run | None = None) -> str:
+def comparison_text(results: Results, compared: Comparison | None = None) -> str:
     """The defense comparison as plain text for a terminal: quantities down, models across, three in a block; then what the checks say, and
     where another run differs."""
-    results = read(run)
     models = list(results.study.models)
     known = {(row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))}
     title = (
@@ -41,22 +39,22 @@ def comparison_text(run: Run, other: Run | None = None) -> str:
     transfers = [f"{name}: {tables.made_on(results, name)}" for name in results.attacks if tables.made_on(results, name)]
     missing = results.count("missing")
     partial = [f"PARTIAL: {missing} of {len(results.blocks)} blocks are missing; every n counts what is there"] if missing else []
-    compared = _differences(results, read(other)) if other else []
-    parts += ["\n".join(lines) for lines in (transfers, trust.text(results), compared, partial) if lines]
+    differing = _differences(compared) if compared else []
+    parts += ["\n".join(lines) for lines in (transfers, trust.text(results), differing, partial) if lines]
     return "\n\n".join([title, *parts]) + "\n"
 
 
-def _differences(results: Results, other: Results) -> list[str]:
+def _differences(compared: Comparison) -> list[str]:
     """The cells in which two runs differ, the most certain first."""
-    rows = against(results, other)
+    rows = compared.rows
     sure = rows[rows["clustered_p_value"] < 0.05].sort_values("clustered_p_value")
-    lines = [f"against {other.run.directory}, on the tuples of both: {len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"]
+    lines = [f"against {compared.other}, on the tuples of both: {len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"]
     for row in tables.records(sure.head(SHOWN)):
         lines.append(
             f"  {row['attack']} on {row['model']} at {row['epsilon']:g}: {row['percent']:.1f} here, {row['other_percent']:.1f} there "
             f"({row['low_points']:+.1f} to {row['high_points']:+.1f} points, n = {row['n']:,})"
         )
-    return lines + differences(results, other)
+    return lines + compared.notes
 
 
 def label(quantity: str) -> str:

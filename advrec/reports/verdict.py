@@ -2,8 +2,11 @@
 
 from typing import Any, NamedTuple
 
+import pandas as pd
 from markupsafe import Markup
 
+from advrec.reports import pareto, trust
+from advrec.reports.page_cells import number
 from advrec.reports.results import Results
 from advrec.reports.tables import made_on, quantities, records, strongest
 
@@ -30,21 +33,17 @@ def verdict(results: Results) -> list[Point]:
     if others:
         points.append(Point("What each defense saves", [_saving(results, model, best) for model in others]))
         points.append(Point("What it costs in recommendation quality", [_price(results, model) for model in others]))
+    if choice := _choice(results, best):
+        points.append(Point("Which models to choose from", choice))
     return points
 
 
 def measured(row: Row, unit: str = "tuples") -> Markup:
     """A percentage with its interval and n, from a row of `quantities` or of `success`."""
     n = int(row["n"])
-    value = row["percent"] if "percent" in row else row["success_percent"]
     return Markup("<strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, n\u00a0=\u00a0{}\u00a0{})").format(
-        number(value, n), number(row["low_percent"], n), number(row["high_percent"], n), f"{n:,}", unit
+        number(row["percent"], n), number(row["low_percent"], n), number(row["high_percent"], n), f"{n:,}", unit
     )
-
-
-def number(percent: float, n: int) -> str:
-    """A percentage without its sign, with as many digits as n supports."""
-    return f"{percent:.{1 if n <= 1000 else 2}f}"
 
 
 def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
@@ -72,7 +71,7 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
 def _already(results: Results, model: str) -> Markup:
     """What the smallest budget does, and what a budget is in grey levels."""
     rows = results.success[(results.success["model"] == model) & (results.success["rank"] == results.rank)]
-    smallest = rows[rows["epsilon"] == rows["epsilon"].min()].sort_values("success_percent", kind="stable")
+    smallest = rows[rows["epsilon"] == rows["epsilon"].min()].sort_values("percent", kind="stable")
     levels = Markup(" No value of a pixel moves by more than {:.0f} of its 255 levels.").format(255 * results.epsilon)
     if not len(smallest) or smallest["epsilon"].iloc[-1] == results.epsilon:
         return levels
@@ -94,7 +93,7 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     base = best[results.baseline]
     against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(results.baseline))
     if own["high_percent"] < base["low_percent"]:
-        return against + Markup(": {:.1f} points less.").format(base["success_percent"] - own["success_percent"])
+        return against + Markup(": {:.1f} points less.").format(base["percent"] - own["percent"])
     if own["low_percent"] > base["high_percent"]:
         return against + ": it is more exposed."
     return against + ": the intervals overlap, so this study does not show a saving."
@@ -128,6 +127,30 @@ def _lists(results: Results, model: str) -> Markup:
     return Markup(" Of the ten articles beside each, {} are of its category, against {}; {} of them are those of {}.").format(
         measured(own, "articles"), measured(base, "articles"), measured(kept, "articles"), _name(results.baseline)
     )
+
+
+def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
+    """The models that no other one beats in both accuracy and exposure, of those whose checks did not fail; none where there is nothing to
+    choose from."""
+    doubted = {model for model, _ in trust.failed(results)}
+    accuracy = {model: _quantity(results, model, "clean_accuracy") for model in best}
+    known = {model: row["percent"] for model, row in accuracy.items() if row and model not in doubted}
+    if len(known) < 2:
+        return []
+    models = pd.DataFrame({"accuracy": known, "success": {model: best[model]["percent"] for model in known}})
+    front = list(models.index[pareto.front(models, {"accuracy": "max", "success": "min"})])
+    if len(front) == 1:
+        said = [Markup("{}: no other is more accurate, and none is harder to attack.").format(_name(front[0]))]
+    else:
+        rest = "" if len(front) == len(models) else " Every other model is no better than one of these in either, and worse in one."
+        said = [Markup("{}: each more accurate, or harder to attack, than any of the others.{}").format(_listed(front), rest)]
+    if left_out := [model for model in best if model in doubted]:
+        said.append(Markup("Left out, because a check of it failed: {}.").format(_listed(left_out)))
+    return said
+
+
+def _listed(models: list[str]) -> Markup:
+    return Markup(", ").join(map(_name, models))
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:

@@ -90,7 +90,7 @@ def test_success_table_equals_a_naive_loop():
             ]
             hits = sum(1 for reached in cell if reached <= rank)
             expected.append((model, attack, epsilon, rank, len(cell), hits, 100 * hits / len(cell)))
-    columns = ["model", "attack", "epsilon", "rank", "n", "successes", "success_percent"]
+    columns = ["model", "attack", "epsilon", "rank", "n", "successes", "percent"]
     assert list(made[columns].itertuples(index=False, name=None)) == expected
     low, high = wilson(made["successes"].to_numpy(), made["n"].to_numpy())
     np.testing.assert_array_equal(made["low_percent"], 100 * low)

@@ -12,6 +12,7 @@ from advrec import config, schema
 from advrec.catalog.pixels import encode_png
 from advrec.evaluation import checks as examination
 from advrec.evaluation.cells import Cell
+from advrec.reports import results
 from advrec.reports.report import write_report
 from advrec.store import Run, write_json, write_table, write_text
 
@@ -114,7 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A reported run of 3 models x 2 attacks x 2 budgets x 20 tuples, to read only; its articles have hostile names."""
     make = Maker(tmp_path_factory.mktemp("finished"))
     run = make(names=dict.fromkeys(range(30), NASTY), delivery=("float", "png", "jpeg-90"), checks=12, trained=True)
-    write_report(run)
+    write_report(results.read(run))
     return run
 
 

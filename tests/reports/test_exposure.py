@@ -10,7 +10,7 @@ from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered
 from advrec.reports import distances, exposure, figures, gallery, results, tables, terminal
-from advrec.reports.against import against, differences
+from advrec.reports.against import against, compare, differences
 from advrec.reports.report import write_report
 from advrec.store import read_outcomes, read_table, write_table
 
@@ -203,9 +203,10 @@ def test_what_else_differs_between_two_runs_is_said(make_run):
 @pytest.mark.usefixtures("quick")
 def test_the_page_shows_the_comparison_only_when_asked(make_run):
     run, other = make_run("one"), make_run("two")
-    assert f"Compared with {other.directory}" in write_report(run, other=other).read_text(encoding="utf-8")
+    compared = compare(results.read(run), results.read(other))
+    assert f"Compared with {other.directory}" in write_report(results.read(run), compared=compared).read_text(encoding="utf-8")
     assert (run.report / "tables" / "against.csv").exists()
-    assert "Compared with" not in write_report(run).read_text(encoding="utf-8")
+    assert "Compared with" not in write_report(results.read(run)).read_text(encoding="utf-8")
     assert not (run.report / "tables" / "against.csv").exists()
 
 
@@ -215,7 +216,7 @@ def test_the_terminal_names_the_cells_in_which_two_runs_differ(make_run):
         path = other.block("at", "pgd-8", block)
         rows = read_table(path, schema.OUTCOMES).to_pydict()
         write_table(path, schema.table(schema.OUTCOMES, rows | {"adversarial_rank": [1] * len(rows["tuple_id"])}))
-    text = terminal.comparison_text(run, other)
+    text = terminal.comparison_text(results.read(run), compare(results.read(run), results.read(other)))
     made = against(results.read(run), results.read(other)).set_index(["model", "attack", "epsilon"])
     assert f"against {other.directory}, on the tuples of both: 2 of 12 cells differ" in text
     assert f"pgd-8 on at at 0.05: {made.loc[('at', 'pgd-8', 0.05), 'percent']:.1f} here, 100.0 there" in text
@@ -224,13 +225,13 @@ def test_the_terminal_names_the_cells_in_which_two_runs_differ(make_run):
 def test_runs_that_share_nothing_are_refused(make_run):
     run, other = make_run("one"), make_run("two", epsilons=(0.02,))
     with pytest.raises(ConfigError, match="shares no model, attack, budget and tuple"):
-        write_report(run, other=other)
+        compare(results.read(run), results.read(other))
 
 
 @pytest.mark.usefixtures("quick")
 def test_classifiers_are_shown_with_their_difference(make_run):
     run = make_run()
-    write_report(run)
+    write_report(results.read(run))
     made = pd.read_csv(run.report / "tables" / "classifiers.csv").set_index(["model", "quantity"])
     assert made.loc[("at", "clean_accuracy"), "delta_points"] == pytest.approx(-12.0)
     assert np.isnan(made.loc[("unsecured", "clean_accuracy"), "delta_points"])

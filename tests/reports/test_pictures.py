@@ -58,7 +58,7 @@ def test_figures_leave_no_global_state(finished):
     assert [axes.get_title() for axes in panels] == ["unsecured", "at", "cat"]
     row = tables.success(read).query("model == 'at' and attack == 'pgd-8' and rank == 3")
     drawn = panels[1].get_lines()
-    assert any(np.allclose(line.get_ydata(), row["success_percent"]) for line in drawn if len(line.get_ydata()) == 2)
+    assert any(np.allclose(line.get_ydata(), row["percent"]) for line in drawn if len(line.get_ydata()) == 2)
 
 
 def test_examples_show_the_stored_images(finished):

@@ -68,8 +68,8 @@ def test_every_published_rate_comes_out_of_rows_made_of_it(whole):
     made = results.read(run).success
     assert len(made) == 1155
     assert set(made["published_n"]) == {10_000, 1_000}
-    np.testing.assert_allclose(made["success_percent"], made["published_percent"], rtol=0, atol=1e-9)
-    summary = made.set_index(["model", "attack", "epsilon", "rank"])["success_percent"]
+    np.testing.assert_allclose(made["percent"], made["published_percent"], rtol=0, atol=1e-9)
+    summary = made.set_index(["model", "attack", "epsilon", "rank"])["percent"]
     assert summary["cat", "pgd-128", 0.05, 3] == pytest.approx(14.86)  # where the thesis prints 14.89
     assert summary["unsecured", "cw-1000", 0.05, 3] == pytest.approx(99.7)
 
@@ -96,7 +96,7 @@ def test_the_shipped_rates_are_those_of_the_thesis():
 
 def test_the_published_run_has_a_report(whole):
     run, _ = whole
-    page = write_report(run).read_text(encoding="utf-8")
+    page = write_report(results.read(run)).read_text(encoding="utf-8")
     assert len(page) < 10e6
     assert results.read(run).epsilon == 0.05  # the largest at which all three were attacked
     assert "Is the budget kept?" not in page
@@ -206,6 +206,8 @@ def test_the_commands_end_with_the_codes_of_the_contract(tmp_path, capsys):
     assert main(["report", out, "--against", out]) == 0
     assert f"Compared with {out}" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["import-published", str(tmp_path / "other"), "--out", str(tmp_path / "new")]) == 2
+    assert main(["report", str(tmp_path / "gone")]) == 2
+    assert "gone: is not there; name a run directory, or the file of a study" in capsys.readouterr().err
     assert main(["report", out, "--against", str(tmp_path)]) == 2
     assert "is not a run directory" in capsys.readouterr().err.splitlines()[-1]
     assert main(["catalog", f"{out}/study.yaml", "--out", out]) == 1

@@ -1,5 +1,6 @@
 """A small run with invented outcomes: its tables, its page, and what happens when something is missing."""
 
+import base64
 import html
 import re
 import shutil
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from advrec import schema
+from advrec import overview, schema
 from advrec.errors import ConfigError
 from advrec.reports import results, tables, terminal
 from advrec.reports.against import against
@@ -29,7 +30,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.loads, self.images, self.heads, self.text = [], [], [], [], ""
-        self.links, self.ids = [], []
+        self.links, self.ids, self.downloads = [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -38,6 +39,7 @@ class Page(HTMLParser):
         self.loads += [given[key] for key in ("src", "srcset", "href", "data", "action") if key in given and given[key][0] != "#"]
         self.links += [given["href"]] if given.get("href", "").startswith("#") else []
         self.ids += [given["id"]] if "id" in given else []
+        self.downloads += [(given["download"], given["href"])] if "download" in given else []
         self.images += [given] if tag == "img" else []
         self.heads += [given] if tag == "th" else []
 
@@ -46,7 +48,7 @@ class Page(HTMLParser):
 
 
 def page_of(run, **options):
-    return write_report(run, **options).read_text(encoding="utf-8")
+    return write_report(results.read(run), **options).read_text(encoding="utf-8")
 
 
 def csv(run, name):
@@ -69,8 +71,8 @@ def test_success_equals_a_naive_recomputation(finished):
             n = min(20, 20**2 * share * (1 - share) / between)
         roots = sorted(np.roots([1 + z**2 / n, -(2 * share + z**2 / n), share**2]).real)
         assert (row["n"], row["successes"]) == (20, hits)
-        shown = [row["success_percent"], row["low_percent"], row["high_percent"]]
-        np.testing.assert_allclose(shown, [100 * share, 100 * roots[0], 100 * roots[1]], atol=1e-6)
+        shown = [row["effective_n"], row["percent"], row["low_percent"], row["high_percent"]]
+        np.testing.assert_allclose(shown, [n, 100 * share, 100 * roots[0], 100 * roots[1]], atol=1e-6)
 
 
 def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget(finished):
@@ -81,7 +83,7 @@ def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget
     for model in made.index:
         chosen = success[(success["model"] == model) & (success["attack"] == "pgd-8")]
         chosen = chosen[(chosen["rank"] == 3) & (chosen["epsilon"] == 0.05)].iloc[0]
-        assert made.loc[model, "pgd-8_percent"] == chosen["success_percent"]
+        assert made.loc[model, "pgd-8_percent"] == chosen["percent"]
         assert made.loc[model, "pgd-8_high_percent"] == chosen["high_percent"]
         assert made.loc[model, "pgd-8_n"] == 20
     assert made.loc["at", "clean_accuracy_percent"] == pytest.approx(56.0)
@@ -118,11 +120,21 @@ def test_a_broken_budget_is_seen(make_run):
 
 def test_the_page_loads_nothing_from_anywhere(finished):
     page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
-    assert len(page.loads) == 5 * (4 + 1) + len(page.images) - 5 + 1  # a chart has four pictures and its CSV, the map one and its CSV
+    assert len(page.loads) == 5 * 4 + len(page.images) - 5 + len(page.downloads)  # a chart has four pictures
     assert all(re.match(r"data:(image/(png|jpeg|svg\+xml)|text/csv);base64,[A-Za-z0-9+/=]+$", load) for load in page.loads)
     assert not {"link", "iframe", "object", "embed"} & set(page.tags)
     style = re.search(r"<style>(.*?)</style>", (finished.report / "index.html").read_text(encoding="utf-8"), re.S)
     assert not re.search(r"url\(|@import", style[1])
+
+
+def test_every_figure_and_table_of_the_page_can_be_downloaded(finished):
+    page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
+    charts = {"comparison", "success", "convergence", "distances", "training", "map"}
+    shown = {"success", "delivered", "checks", "worst_case", "categories", "defense_comparison", "cost", "budget", "preparation", "splits"}
+    assert {name.removesuffix(".csv") for name, _ in page.downloads} == charts | shown | {"index_recall"}
+    for name, link in page.downloads:
+        content = base64.b64decode(link.removeprefix("data:text/csv;base64,"))
+        assert content in [path.read_bytes() for path in finished.report.rglob(name)]
 
 
 def test_the_page_is_accessible(finished):
@@ -140,7 +152,7 @@ def test_the_verdict_comes_first_with_n_and_interval(finished):
     text = html.unescape(Page((finished.report / "index.html").read_text(encoding="utf-8")).text).replace("\u00a0", " ")
     best = tables.strongest(results.read(finished))["unsecured"]
     interval = f"{best['low_percent']:.1f} to {best['high_percent']:.1f}"
-    sentence = f"in {best['success_percent']:.1f} % (95 % interval {interval}, n = 20"
+    sentence = f"in {best['percent']:.1f} % (95 % interval {interval}, n = 20"
     assert sentence in text
     assert "No value of a pixel moves by more than 13 of its 255 levels. At 0.01 it is" in text
     assert text.count("Of the ten articles beside each") == 2
@@ -173,11 +185,15 @@ def test_every_table_and_figure_is_written(finished):
     assert names == {f"{name}.{form}" for name in made for form in ("csv", "tex")}
     drawn = {path.name for path in (finished.report / "figures").iterdir()}
     charts = ("success", "comparison", "convergence", "distances", "training")
-    pictures = {f"{kind}-{model}.png" for kind in ("before", "after", "growing") for model in ("unsecured", "at", "cat")}
-    assert drawn == {f"{name}.{form}" for name in charts for form in ("png", "svg", "csv")} | pictures | {"map.png", "map.csv"}
+    pictures = {f"{kind}-{model}" for kind in ("before", "after", "growing") for model in ("unsecured", "at", "cat")}
+    pictures, numbers = pictures | {"map"}, {*charts, "map"}
+    assert drawn == {f"{name}.{form}" for name in (*charts, *pictures) for form in ("png", "svg")} | {f"{name}.csv" for name in numbers}
     (finished.report / "figures" / "growing-gone.png").write_bytes(b"of a model that is not in the study any more")
-    write_report(finished)
+    write_report(results.read(finished))
     assert {path.name for path in (finished.report / "figures").iterdir()} == drawn
+    for name in pictures:
+        svg = (finished.report / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        assert base64.b64decode(svg.split("base64,")[1].split('"')[0]) == (finished.report / "figures" / f"{name}.png").read_bytes()
     for name in charts:
         picture = np.asarray(Image.open(finished.report / "figures" / f"{name}.png").convert("RGB"))
         assert len(np.unique(picture @ np.array([65536, 256, 1]))) > 50
@@ -187,14 +203,14 @@ def test_every_table_and_figure_is_written(finished):
 
 def test_the_same_run_gives_the_same_report(finished):
     before = {path: path.read_bytes() for path in finished.report.rglob("*.*")}
-    write_report(finished)
+    write_report(results.read(finished))
     assert {path: path.read_bytes() for path in finished.report.rglob("*.*")} == before
 
 
 def test_missing_blocks_are_refused_with_their_number(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     with pytest.raises(ConfigError, match=r"2 of 18 blocks are missing.*`advrec evaluate`.*--partial") as refused:
-        write_report(run)
+        write_report(results.read(run))
     assert "\n" not in str(refused.value)
     assert not run.report.exists()
 
@@ -204,7 +220,8 @@ def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     text = Page(page_of(run, partial=True)).text
     assert "Partial: 2 of 18 blocks are missing" in text
-    assert "PARTIAL: 2 of 18 blocks are missing" in terminal.comparison_text(run)
+    assert "report    of an unfinished run (--partial)" in overview.overview(run, results.read(run).study)
+    assert "PARTIAL: 2 of 18 blocks are missing" in terminal.comparison_text(results.read(run))
     assert "fgsm on at: 12 of 20 tuples" in text
     assert "pgd-8 on cat: 16 of 20 tuples" in text
     counts = csv(run, "success").groupby(["model", "attack"])["n"].unique().map(list)
@@ -239,7 +256,7 @@ def test_missing_metrics_become_a_dash(make_run):
     made = csv(run, "defense_comparison").set_index("model")
     assert np.isnan(made.loc["at", "clean_accuracy_percent"])
     assert made.loc["cat", "clean_accuracy_percent"] == pytest.approx(62.0)
-    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
+    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("clean accuracy"))
     assert re.search(rf"68\.0 \(.*\)\s+{tables.DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
 
 
@@ -285,22 +302,22 @@ def test_the_headline_takes_the_rank_nearest_to_3(make_run, ranks, chosen):
 
 def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
     run = make_run(attacks=["fgsm", "pgd-8", "pgd-32", "pgd-128", "cw-50"], tuples=100, block=50)
-    text = terminal.comparison_text(run)
+    text = terminal.comparison_text(results.read(run))
     assert max(map(len, text.splitlines())) <= 100
     made = tables.headline(results.read(run)).set_index(["model", "attack"])
     line = next(line for line in text.splitlines() if line.startswith("success of pgd-128"))
     values = re.findall(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", line)
     for model, shown in zip(("unsecured", "at", "cat"), values, strict=True):
         row = made.loc[(model, "pgd-128")]
-        expected = (row["success_percent"], row["low_percent"], row["high_percent"])
+        expected = (row["percent"], row["low_percent"], row["high_percent"])
         np.testing.assert_allclose([float(value) for value in shown], expected, atol=0.051)
 
 
 def test_a_report_needs_neither_torch_nor_ray(finished):
     code = (
         "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report; "
-        "from advrec.reports import terminal; "
-        f"print(terminal.comparison_text(Run(Path({str(finished.directory)!r})))); "
+        "from advrec.reports import results, terminal; "
+        f"print(terminal.comparison_text(results.read(Run(Path({str(finished.directory)!r}))))); "
         "sys.exit(' '.join({'torch', 'ray', 'torchvision'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -317,7 +334,7 @@ def test_the_comparison_says_what_training_took(make_run):
     made = tables.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
     assert made["training_seconds"].isna().sum() == 2
-    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("seconds of training"))
+    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("seconds of training"))
     assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
 
 
@@ -325,7 +342,7 @@ def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
     """Rows of an earlier commit are read as they were, and their numbers have not moved."""
     shipped = Path(__file__).parents[2] / "results" / "reference"
     shutil.copytree(shipped, tmp_path / "reference", ignore=shutil.ignore_patterns("report"))
-    write_report(Run(tmp_path / "reference"))
+    write_report(results.read(Run(tmp_path / "reference")))
     for table in ("success", "defense_comparison", "checks", "cost", "categories"):
         made = (tmp_path / "reference" / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
         assert made == (shipped / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")

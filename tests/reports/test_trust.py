@@ -9,7 +9,7 @@ import pytest
 
 from advrec import schema
 from advrec.errors import ConfigError
-from advrec.evaluation.rates import clustered, wilson
+from advrec.evaluation.rates import clustered
 from advrec.reports import results, tables, terminal, trust
 from advrec.store import read_outcomes, read_table, write_json, write_table
 from tests.reports.conftest import HEALTH
@@ -57,16 +57,17 @@ def test_winners_equal_a_naive_recomputation(make_run):
     made = csv(run, "winners").to_dict("records")
     assert len(made) == 3 * 2 * 2 * 3
     for row in made:
-        cell = [r["winner"] for r in rows if all(r[key] == row[key] for key in ("model", "attack", "epsilon"))]
-        won = sum(winner == row["winner"] for winner in cell)
-        low, high = wilson(won, len(cell))
-        assert (row["n"], row["won"]) == (20, won)
-        np.testing.assert_allclose([row["share_percent"], row["low_percent"]], [5 * won, 100 * low])
+        cell = [r for r in rows if all(r[key] == row[key] for key in ("model", "attack", "epsilon"))]
+        own = [r["winner"] == row["winner"] for r in cell]
+        low, high = clustered(own, [r["target_id"] for r in cell])
+        won = sum(own)
+        assert (row["n"], row["successes"]) == (20, won)
+        np.testing.assert_allclose([row["percent"], row["low_percent"]], [5 * won, 100 * low])
         assert row["high_percent"] == pytest.approx(100 * high)
     assert {row["winner"] for row in made if row["attack"] == "again"} == {"apgd-20", "apgd-20 restart 1", "apgd-20 restart 2"}
     shown = tables.winners(results.read(run), restarts_as_one=True)
-    apart = pd.DataFrame(made).query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["won"]
-    merged = shown.query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["won"]
+    apart = pd.DataFrame(made).query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["successes"]
+    merged = shown.query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["successes"]
     assert merged["apgd-20, restarted"] == apart.drop("apgd-20").sum()
     assert "Which attack made the image" in page
     assert "apgd-20, restarted" in page
@@ -98,7 +99,7 @@ def test_a_transfer_says_what_it_was_made_on(make_run):
     assert "moved (made on at)" in page
     assert "pgd-8, made on at" in page
     assert "the strongest attack of this study, moved (made on at), brings" in page
-    assert "moved: made on at" in terminal.comparison_text(run)
+    assert "moved: made on at" in terminal.comparison_text(results.read(run))
     assert not csv(run, "winners").size
 
 
@@ -110,8 +111,8 @@ def test_a_healthy_run_shows_its_checks_between_comparison_and_success(finished)
     made = csv(finished, "checks")
     assert made["model"].tolist() == ["unsecured"] * 14 + ["at"] * 14 + ["cat"] * 14
     assert set(made["verdict"]) == {"passed", "information"}
-    assert "FAILED" not in terminal.comparison_text(finished)
-    assert "Checks: 39 passed, 0 failed" in terminal.comparison_text(finished)
+    assert "FAILED" not in terminal.comparison_text(results.read(finished))
+    assert "Checks: 39 passed, 0 failed" in terminal.comparison_text(results.read(finished))
 
 
 @pytest.mark.usefixtures("quick")
@@ -131,7 +132,7 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
     assert warning in banner
     assert html.unescape(Page(raw[raw.index("<main>") :]).text).count(warning) == 1
     assert raw.count('<td class="alarm">FAILED') == 3
-    lines = terminal.comparison_text(run).splitlines()
+    lines = terminal.comparison_text(results.read(run)).splitlines()
     assert max(map(len, lines)) <= 100
     said = " ".join(line.strip() for line in lines)
     assert "Checks: 36 passed, 3 failed" in said
@@ -185,7 +186,7 @@ def test_a_study_without_checks_and_deliveries_says_so(make_run):
     assert "Which attack made the image" not in text
     assert "end at the threshold" not in text
     assert not any(csv(run, name).size for name in ("checks", "delivered", "winners"))
-    said = " ".join(terminal.comparison_text(run).split())
+    said = " ".join(terminal.comparison_text(results.read(run)).split())
     assert "The checks are switched off (evaluation.checks is 0)" in said
 
 
@@ -234,7 +235,7 @@ def test_a_model_of_ones_own_has_dashes_for_its_quality(make_run):
     assert "defense: none; not trained here" in text
     assert "cat: not known, its accuracy was not measured." in text
     assert np.isnan(csv(run, "defense_comparison").set_index("model").loc["cat", "clean_accuracy_percent"])
-    line = next(line for line in terminal.comparison_text(run).splitlines() if line.startswith("clean accuracy"))
+    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("clean accuracy"))
     assert line.rstrip().endswith(tables.DASH)
 
 
