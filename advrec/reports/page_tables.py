@@ -46,7 +46,7 @@ def quality_table(results: Results) -> Table:
     made = _comparison(results, [name for name in tables.QUALITY if _is_known(results, name)], caption, "articles", deltas=True)
     seconds = [results.training_seconds.get(model) for model in results.study.models]
     rows = [[*row, Cell(DASH if value is None else duration(value))] for row, value in zip(made.rows, seconds, strict=True)]
-    return made._replace(columns=[*made.columns, "Training"], rows=rows)
+    return made._replace(columns=[*made.columns, "Training"], rows=rows, source="classifiers")
 
 
 def exposure_table(results: Results) -> Table:
@@ -58,7 +58,8 @@ def exposure_table(results: Results) -> Table:
 def recommendations_table(results: Results) -> Table:
     """What the ten nearest articles have in common with each, a row a model."""
     caption = "The ten articles recommended beside each, without an attack: mean share that is of its category, has one of its textures, or"
-    return _comparison(results, list(tables.LIST_QUALITY), f"{caption} {results.baseline} recommends too", "articles")
+    made = _comparison(results, list(tables.LIST_QUALITY), f"{caption} {results.baseline} recommends too", "articles")
+    return made._replace(source="recommendations")
 
 
 def _is_known(results: Results, quantity: str) -> bool:

@@ -131,7 +131,7 @@ def test_every_figure_and_table_of_the_page_can_be_downloaded(finished):
     page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
     charts = {"comparison", "success", "convergence", "distances", "training", "map"}
     shown = {"success", "delivered", "checks", "worst_case", "categories", "defense_comparison", "cost", "budget", "preparation", "splits"}
-    assert {name.removesuffix(".csv") for name, _ in page.downloads} == charts | shown | {"index_recall"}
+    assert {name.removesuffix(".csv") for name, _ in page.downloads} == charts | shown | {"index_recall", "classifiers", "recommendations"}
     for name, link in page.downloads:
         content = base64.b64decode(link.removeprefix("data:text/csv;base64,"))
         assert content in [path.read_bytes() for path in finished.report.rglob(name)]
