@@ -13,7 +13,7 @@ import pandas as pd
 
 from advrec.config import AttackSpec, Stop, Study
 from advrec.evaluation.cells import Cell
-from advrec.evaluation.rates import paired_difference, wilson
+from advrec.evaluation.rates import clustered, paired_difference, wilson
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
 
@@ -102,6 +102,11 @@ class _Probes:
         rows = self.rows[(self.rows["attack"] == attack) & (self.rows["epsilon"] == epsilon)]
         return rows.set_index("tuple_id")["adversarial_rank"].sort_index()
 
+    @property
+    def targets(self) -> "pd.Series[int]":
+        """By tuple."""
+        return self.rows.drop_duplicates("tuple_id").set_index("tuple_id")["target_id"]
+
     def gain(
         self,
         name: str,
@@ -113,14 +118,15 @@ class _Probes:
         remedy: str = "",
     ) -> Check:
         """Success of `after` minus that of `before`, in points; see `_compare`."""
-        sides = ((_side(side), self.ranks(*side) <= self.rank) for side in (before, after))
-        return _compare(name, *sides, at_least=at_least, at_most=at_most, remedy=remedy)
+        first, second = ((_side(side), self.ranks(*side) <= self.rank) for side in (before, after))
+        return _compare(name, first, second, self.targets, at_least=at_least, at_most=at_most, remedy=remedy)
 
 
 def _compare(
     name: str,
     before: tuple[str, "pd.Series[bool]"],
     after: tuple[str, "pd.Series[bool]"],
+    targets: "pd.Series[int]",
     *,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -132,10 +138,9 @@ def _compare(
     tuples = first.index.intersection(second.index)
     if not len(tuples):
         return _unknown(name)
-    lost = int((first[tuples] & ~second[tuples]).sum())
-    won = int((~first[tuples] & second[tuples]).sum())
-    difference = 100.0 * (won - lost) / len(tuples)
-    low, high = (100.0 * bound for bound in paired_difference(won, lost, len(tuples)))
+    differences = second[tuples].astype(int) - first[tuples].astype(int)
+    difference = 100.0 * float(differences.mean())
+    low, high = (100.0 * bound for bound in paired_difference(differences, targets[tuples]))
     text = (
         f"{second_label} {_percent(second[tuples])}, {first_label} {_percent(first[tuples])}: "
         f"{difference:+.1f} points ({low:+.1f} to {high:+.1f}), n = {len(tuples)}"
@@ -158,7 +163,7 @@ def _strong_enough(study: Study, known: _Probes, outcomes: pd.DataFrame, epsilon
     solved = (rows["adversarial_rank"] <= known.rank).groupby(rows["attack"]).mean()
     best = max((str(attack) for attack in solved.index), key=lambda attack: float(solved[attack]))
     own = rows[rows["attack"] == best].set_index("tuple_id")["adversarial_rank"].sort_index() <= known.rank
-    return _compare(name, (_side((LONGER, epsilon)), probe), (f"{best} at {epsilon:g}", own), at_least=0.0, remedy=remedy)
+    return _compare(name, (_side((LONGER, epsilon)), probe), (f"{best} at {epsilon:g}", own), known.targets, at_least=0.0, remedy=remedy)
 
 
 def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
@@ -198,7 +203,7 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
 def _everything(known: _Probes) -> Check:
     solved = known.ranks(UNLIMITED, EVERYTHING) <= known.rank
     n = len(solved)
-    low, high = (100.0 * float(bound) for bound in wilson(int(solved.sum()), n))
+    _, low, high = (100.0 * bound for bound in clustered(solved, known.targets.reindex(solved.index)))
     text = f"{_percent(solved)} at budget {EVERYTHING:g} ({low:.1f} to {high:.1f}), n = {n}"
     remedy = "with every pixel free an attack should succeed: gradients masked? Look for rounding, saturation or randomness in the model"
     return _check("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,37 +56,50 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
-def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+class Interval(NamedTuple):
+    """A confidence interval of a share, and the number of independent trials that would give it."""
+
+    effective_n: float
+    low: float
+    high: float
+
+
+def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """Wilson's interval of a share where trials of one cluster may agree: tuples of one target succeed together more often than not.
 
-    n becomes the effective number of trials, n / max(1, d), with d the variance of the share between clusters over that of independent
-    trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree, nothing
-    says how much those of a cluster do: then each cluster counts once. Where few clusters are hit it covers less than it says: 90 % at a
-    share of 0.03 in 60 clusters of 8 that hardly differ within, where Wilson's own covers 59 %.
+    n becomes `effective_trials`. Where few clusters are hit it covers less than it says: 90 % at a share of 0.03 in 60 clusters of 8 that
+    hardly differ within, where Wilson's own covers 59 %.
 
     Args:
         hits: (n,), whether each trial succeeded.
         clusters: (n,), which trials belong together.
 
     Returns:
-        Low and high bound as fractions 0..1; nan without trials.
+        Bounds as fractions 0..1; nan without trials.
     """
     won = np.asarray(hits, dtype=np.float64)
-    effective = effective_trials(won, clusters)
-    share = float(won.mean()) if len(won) else 0.0
+    effective, share = effective_trials(won, clusters), float(won.mean()) if len(won) else 0.0
     low, high = wilson(share * effective, effective, confidence)
-    return float(low), float(high)
+    return Interval(effective, float(low), float(high))
 
 
-def effective_trials(hits: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
-    """How many independent trials say as much of a share as these do: see `clustered`."""
-    won, (codes, _) = np.asarray(hits, dtype=np.float64), pd.factorize(np.asarray(clusters))
-    n, share = len(won), float(won.mean()) if len(won) else 0.0
-    sizes, of = np.bincount(codes), np.bincount(codes, weights=won)
-    if not 0.0 < share < 1.0 or not 1 < len(sizes) < n:
+def effective_trials(values: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
+    """How many independent trials say as much of a mean as these do: n / max(1, d), with d the variance of the mean between clusters over
+    that of independent trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all
+    trials agree, or there is one cluster, nothing says how much those of a cluster do: then each cluster counts once.
+
+    Args:
+        values: (n,), 0 or 1, or differences of two such.
+        clusters: (n,), which trials belong together.
+    """
+    known, (codes, _) = np.asarray(values, dtype=np.float64), pd.factorize(np.asarray(clusters))
+    n, sizes, sums = len(known), np.bincount(codes), np.bincount(codes, weights=known)
+    mean = float(known.mean()) if n else 0.0
+    variance = float((known**2).mean()) - mean**2 if n else 0.0
+    if variance <= 0.0 or not 1 < len(sizes) < n:
         return float(len(sizes))
-    between = len(sizes) / (len(sizes) - 1) * float(((of - share * sizes) ** 2).sum()) / n**2
-    return n / max(1.0, between / (share * (1.0 - share) / n))
+    between = len(sizes) / (len(sizes) - 1) * float(((sums - mean * sizes) ** 2).sum()) / n**2
+    return n / max(1.0, between / (variance / n))
 
 
 def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -102,9 +115,9 @@ def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """
     rows: list[tuple[Any, ...]] = []
     for key, group in hits.groupby(list(keys), observed=True):
-        n, won, effective = len(group), int(group["won"].sum()), effective_trials(group["won"], group["target_id"])
-        low, high = wilson(won / n * effective, effective)
-        rows.append((*key, n, won, effective, 100.0 * won / n, 100.0 * float(low), 100.0 * float(high)))
+        n, won = len(group), int(group["won"].sum())
+        effective, low, high = clustered(group["won"], group["target_id"])
+        rows.append((*key, n, won, effective, 100.0 * won / n, 100.0 * low, 100.0 * high))
     return pd.DataFrame(rows, columns=[*keys, *SHARE]).astype(SHARE)
 
 
@@ -125,23 +138,39 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
     return made.astype(types)[[*CELL, "rank", *SHARE]]
 
 
-def paired_difference(won: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference of two success rates on the same n tuples: Wald's, after one is added to both discordant counts
+def paired_difference(differences: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference of two success rates on the same tuples: Wald's, after one is added to both discordant counts
     (D. G. Bonett and R. M. Price, Adjusted Wald confidence interval for a difference of binomial proportions based on paired data,
-    Journal of Educational and Behavioral Statistics 37, 2012).
+    Journal of Educational and Behavioral Statistics 37, 2012), of `effective_trials` tuples.
 
     Args:
-        won: tuples on which only the second succeeds; `lost`: only the first.
+        differences: (n,), second minus first outcome of each tuple: -1, 0 or 1; n at least 1.
+        clusters: (n,), which tuples belong together.
 
     Returns:
         Low and high bound of second minus first, -1..1.
     """
-    if won < 0 or lost < 0 or won + lost > n:
-        raise ValueError("won and lost are disjoint counts among n")
+    known = np.asarray(differences, dtype=np.float64)
+    n = effective_trials(known, clusters)
     z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
-    up, down = (won + 1) / (n + 2), (lost + 1) / (n + 2)
-    half = z * float(np.sqrt((up + down - (up - down) ** 2) / (n + 2)))
+    up, down = ((float((sign * known > 0).mean()) * n + 1.0) / (n + 2.0) for sign in (1.0, -1.0))
+    half = z * float(np.sqrt((up + down - (up - down) ** 2) / (n + 2.0)))
     return max(-1.0, up - down - half), min(1.0, up - down + half)
+
+
+def difference(second: tuple[float, float, float], first: tuple[float, float, float]) -> tuple[float, float]:
+    """Interval of the difference of two shares that are taken as independent, which is too wide where their trials are the same (method 10
+    of R. G. Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 17, 1998).
+
+    Args:
+        second, first: a share, and the bounds of its interval by Wilson.
+
+    Returns:
+        Low and high bound of second minus first, in the same units.
+    """
+    (share, low, high), (other, other_low, other_high) = second, first
+    below, above = np.hypot(share - low, other_high - other), np.hypot(high - share, other - other_low)
+    return share - other - float(below), share - other + float(above)
 
 
 def clustered_sign(differences: npt.ArrayLike, clusters: npt.ArrayLike) -> float:

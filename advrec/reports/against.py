@@ -7,11 +7,10 @@ import pyarrow.parquet as pq
 
 from advrec import schema
 from advrec.errors import ConfigError
-from advrec.evaluation.rates import clustered_sign, mcnemar, paired_difference
+from advrec.evaluation.rates import CELL, clustered_sign, mcnemar, paired_difference
 from advrec.reports.results import Results
 from advrec.store import read_table
 
-CELL = ["model", "attack", "epsilon"]
 COLUMNS = [*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other", "difference_points", "low_points", "high_points",
            "p_value", "clustered_p_value"]  # fmt: skip
 
@@ -35,7 +34,8 @@ def compare(results: Results, other: Results) -> Comparison:
 def against(results: Results, other: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon) of both runs, at the headline's rank: success on the n tuples that both have (the same target and
     attack article, by name), the tuples that succeed in one of them alone, the difference in points with its 95 % interval
-    (rates.paired_difference), McNemar's exact p-value, which takes tuples as independent, and that of sums by target, which does not.
+    (rates.paired_difference, by target), McNemar's exact p-value, which takes tuples as independent, and that of sums by target, which
+    does not.
 
     Raises:
         ConfigError: the runs have nothing in common.
@@ -50,10 +50,11 @@ def against(results: Results, other: Results) -> pd.DataFrame:
     for key, cell in both.groupby(CELL, observed=True, sort=False):
         here, there, n = cell["rank"] <= results.rank, cell["rank_other"] <= results.rank, len(cell)
         only_here, only_other = int((here & ~there).sum()), int((there & ~here).sum())
-        low, high = paired_difference(only_here, only_other, n)
-        difference = 100.0 * (only_here - only_other) / n
+        differences = here.astype(int) - there.astype(int)
+        low, high = paired_difference(differences, cell["target"])
+        difference = 100.0 * float(differences.mean())
         shares = (100.0 * here.mean(), 100.0 * there.mean(), only_here, only_other)
-        p_values = mcnemar(only_here, only_other), clustered_sign(here.astype(int) - there.astype(int), cell["target"])
+        p_values = mcnemar(only_here, only_other), clustered_sign(differences, cell["target"])
         rows.append((*key, results.rank, n, *shares, difference, 100.0 * low, 100.0 * high, *p_values))
     return results.in_study_order(pd.DataFrame(rows, columns=COLUMNS), ["epsilon"])
 

@@ -23,7 +23,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Cell]]
     heads: int = 1
     source: str = ""
-    """The name of the table on disk that holds its numbers."""
+    """The name of the table on disk that it was made from."""
 
 
 def number(percent: float, n: int) -> str:
@@ -31,7 +31,7 @@ def number(percent: float, n: int) -> str:
     return f"{percent:.{1 if n <= 1000 else 2}f}"
 
 
-def measured(row: Mapping[str, Any] | None, unit: str, base: Mapping[str, Any] | None = None) -> Cell:
+def measured(row: Mapping[str, Any] | None, base: Mapping[str, Any] | None = None) -> Cell:
     """With its sign, n and, where `base` is known, the difference from it; a row of `tables.quantities`."""
     if row is None:
         return Cell(DASH)

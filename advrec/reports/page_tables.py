@@ -73,7 +73,7 @@ def _comparison(results: Results, names: Sequence[str], caption: str, unit: str,
     body = [
         [
             Cell(model, f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}"),
-            *(measured(known.get((model, name)), unit, base.get(name) if model != results.baseline else None) for name in names),
+            *(measured(known.get((model, name)), base.get(name) if model != results.baseline else None) for name in names),
         ]
         for model, spec in results.study.models.items()
     ]

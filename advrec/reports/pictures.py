@@ -151,7 +151,7 @@ def font() -> ImageFont.FreeTypeFont:
 def as_svg(png: bytes, size: tuple[int, int]) -> bytes:
     """An SVG that shows one picture and nothing else; `size` is its width and height in pixels."""
     picture = f'<image width="{size[0]}" height="{size[1]}" href="data:image/png;base64,{base64.b64encode(png).decode()}"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}">{picture}</svg>\n'.encode()
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}">{picture}</svg>\n'.encode()
 
 
 def save(path: Path, canvas: Image.Image) -> None:

@@ -48,7 +48,7 @@ def alarm(results: Results) -> str:
 
 
 def warning(model: str, check: Check) -> str:
-    """What was measured and what to do, for a check that failed."""
+    """What was measured and what to do, for a check that failed or is undecided."""
     return f"{model}: {check.name}: {check.measured}. {_sentence(check.remedy)}"
 
 

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from advrec.evaluation.rates import difference, paired_difference, shares
 from advrec.reports import pareto, trust
+from advrec.reports.exposure import worst_case
 from advrec.reports.page_cells import number
 from advrec.reports.results import Results
 from advrec.reports.tables import made_on, quantities, records, strongest
@@ -62,21 +64,36 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
         _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
         results.rank, measured(best[model]), results.epsilon,
     ) + _already(results, model)  # fmt: skip
-    before = _quantity(results, model, "unattacked")
-    if before is None:
-        return [sentence]
-    return [sentence, Markup("Without the attack {} of the same articles stand there.").format(measured(before))]
+    rows = _cell(results, best[model])
+    before = shares(rows.assign(won=rows["clean_rank"] <= results.rank), ["model"])
+    return [
+        sentence,
+        *_all_together(results, best[model]),
+        Markup("Without the attack {} of the same articles stand there.").format(measured(records(before)[0])),
+    ]
 
 
 def _already(results: Results, model: str) -> Markup:
     """What the smallest budget does, and what a budget is in grey levels."""
     rows = results.success[(results.success["model"] == model) & (results.success["rank"] == results.rank)]
-    smallest = rows[rows["epsilon"] == rows["epsilon"].min()].sort_values("percent", kind="stable")
-    levels = Markup(" No value of a pixel moves by more than {:.0f} of its 255 levels.").format(255 * results.epsilon)
-    if not len(smallest) or smallest["epsilon"].iloc[-1] == results.epsilon:
+    smaller = rows[(rows["epsilon"] > 0) & (rows["epsilon"] < results.epsilon)]
+    smallest = smaller.sort_values(["epsilon", "percent"], ascending=[False, True], kind="stable")
+    levels = Markup(" That is {:.3g} of a pixel's 255 levels at most.").format(255 * results.epsilon)
+    if not len(smallest):
         return levels
     row = records(smallest)[-1]
-    return levels + Markup(" At {:g} it is {} already.").format(row["epsilon"], measured(row))
+    return levels + Markup(" At budget {:g} the strongest, {}, succeeds in {}.").format(
+        row["epsilon"], _attack(results, row), measured(row)
+    )
+
+
+def _all_together(results: Results, strongest_row: Row) -> list[Markup]:
+    """What a seller has who tries every attack and keeps what works, where that is more than the strongest alone."""
+    rows = worst_case(results)
+    found = records(rows[(rows["model"] == strongest_row["model"]) & (rows["epsilon"] == results.epsilon)])
+    if not found or found[0]["percent"] <= strongest_row["percent"]:
+        return []
+    return [Markup("At least one of the {} attacks succeeds in {}.").format(found[0]["attacks"], measured(found[0]))]
 
 
 def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
@@ -85,18 +102,20 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
             _name(model), results.epsilon
         )
     own = best[model]
-    sentence = Markup("{}: the strongest attack on it, {}, succeeds in {}").format(
-        _name(model), _attack(results, own), measured(own)
+    doubt = " (a check of it failed: see below)" if model in _doubted(results) else ""
+    sentence = Markup("{}{}: the strongest attack on it, {}, succeeds in {}").format(
+        _name(model), doubt, _attack(results, own), measured(own)
     )
     if results.baseline not in best:
         return sentence + "."
     base = best[results.baseline]
     against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(results.baseline))
-    if own["high_percent"] < base["low_percent"]:
-        return against + Markup(": {:.1f} points less.").format(base["percent"] - own["percent"])
-    if own["low_percent"] > base["high_percent"]:
-        return against + ": it is more exposed."
-    return against + ": the intervals overlap, so this study does not show a saving."
+    both = _cell(results, own).merge(_cell(results, base), on="tuple_id", suffixes=("", "_base"))
+    if both.empty:
+        return against + ", on other tuples."
+    differences = (both["adversarial_rank"] <= results.rank).astype(int) - (both["adversarial_rank_base"] <= results.rank).astype(int)
+    change = 100.0 * float(differences.mean()), *(100.0 * bound for bound in paired_difference(differences, both["target_id"]))
+    return against + _change(*change)
 
 
 def _price(results: Results, model: str) -> Markup:
@@ -107,12 +126,21 @@ def _price(results: Results, model: str) -> Markup:
     sentence = Markup("{}: clean accuracy {}").format(_name(model), measured(own, "articles"))
     if base is None:
         return sentence + "."
-    against = Markup("{}, against {} for {}").format(sentence, measured(base, "articles"), _name(results.baseline))
-    if own["high_percent"] < base["low_percent"]:
-        return against + "." + _lists(results, model)
-    if own["low_percent"] > base["high_percent"]:
-        return against + ": no cost in accuracy, a gain." + _lists(results, model)
-    return against + ": the intervals overlap, so this study does not show a difference." + _lists(results, model)
+    sides = [(row["percent"], row["low_percent"], row["high_percent"]) for row in (own, base)]
+    change = _change(own["percent"] - base["percent"], *difference(*sides))
+    return Markup("{}, against {} for {}{}{}").format(
+        sentence, measured(base, "articles"), _name(results.baseline), change, _lists(results, model)
+    )
+
+
+def _change(points: float, low: float, high: float) -> Markup:
+    """A difference in points with its interval, in words."""
+    interval = "95\u00a0% interval {:.1f} to {:.1f}"
+    if high < 0:
+        return Markup(f": {{:.1f}} points less ({interval}).").format(-points, -high, -low)
+    if low > 0:
+        return Markup(f": {{:.1f}} points more ({interval}).").format(points, low, high)
+    return Markup(": {:+.1f} points (95\u00a0% interval {:+.1f} to {:+.1f}), which may be chance.").format(points, low, high)
 
 
 def _lists(results: Results, model: str) -> Markup:
@@ -130,27 +158,43 @@ def _lists(results: Results, model: str) -> Markup:
 
 
 def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
-    """The models that no other one beats in both accuracy and exposure, of those whose checks did not fail; none where there is nothing to
-    choose from."""
-    doubted = {model for model, _ in trust.failed(results)}
-    accuracy = {model: _quantity(results, model, "clean_accuracy") for model in best}
-    known = {model: row["percent"] for model, row in accuracy.items() if row and model not in doubted}
+    """The models that no other one beats in both accuracy and exposure, of those that both are known of and whose checks did not fail; none
+    where there is nothing to choose from."""
+    doubted = _doubted(results)
+    known, left_out = {}, []
+    for model in results.study.models:
+        accuracy = _quantity(results, model, "clean_accuracy")
+        if model in doubted:
+            left_out.append(Markup("{} (a check of it failed)").format(_name(model)))
+        elif accuracy is None or model not in best:
+            left_out.append(Markup("{} ({} not known)").format(_name(model), "success" if accuracy else "accuracy"))
+        else:
+            known[model] = {"accuracy": accuracy["percent"], "success": best[model]["percent"]}
     if len(known) < 2:
         return []
-    models = pd.DataFrame({"accuracy": known, "success": {model: best[model]["percent"] for model in known}})
-    front = list(models.index[pareto.front(models, {"accuracy": "max", "success": "min"})])
+    models = pd.DataFrame.from_dict(known, orient="index")
+    front = models.index[pareto.front(models, {"accuracy": "max", "success": "min"})]
     if len(front) == 1:
-        said = [Markup("{}: no other is more accurate, and none is harder to attack.").format(_name(front[0]))]
+        said = Markup("{}: by the measured values no other model is as accurate and as hard to attack.")
+    elif len(front) == len(known):
+        said = Markup("{}: by the measured values none of these is both more accurate and harder to attack than another.")
     else:
-        rest = "" if len(front) == len(models) else " Every other model is no better than one of these in either, and worse in one."
-        said = [Markup("{}: each more accurate, or harder to attack, than any of the others.{}").format(_listed(front), rest)]
-    if left_out := [model for model in best if model in doubted]:
-        said.append(Markup("Left out, because a check of it failed: {}.").format(_listed(left_out)))
-    return said
+        said = Markup("{}: by the measured values each other model is neither more accurate nor harder to attack than one of these.")
+    said = said.format(Markup(", ").join(map(_name, front))) + " Differences smaller than their intervals may be chance."
+    return [said, Markup("Left out: {}.").format(Markup(", ").join(left_out))] if left_out else [said]
 
 
-def _listed(models: list[str]) -> Markup:
-    return Markup(", ").join(map(_name, models))
+def _doubted(results: Results) -> set[str]:
+    """Models of which a check failed."""
+    return {model for model, _ in trust.failed(results)}
+
+
+def _cell(results: Results, row: Row) -> pd.DataFrame:
+    """The outcomes behind a row of `success`."""
+    rows = results.outcomes
+    chosen = (rows["model"] == row["model"]) & (rows["attack"] == row["attack"]) & (rows["epsilon"] == row["epsilon"])
+    made: pd.DataFrame = rows.loc[chosen]
+    return made
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:

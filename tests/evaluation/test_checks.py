@@ -10,7 +10,6 @@ import torch
 from advrec.attacks import registry
 from advrec.evaluation import checks, health, tuples
 from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.evaluation.rates import paired_difference
 from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
 from tests.conftest import small_network, study
@@ -113,7 +112,7 @@ def test_collapsed_embeddings_are_flagged(catalog, network):
     assert "embeddings are spread out" in failed(judged)
 
 
-def fabricated(solved):
+def fabricated(solved, of_each_target=1):
     """Rows of 64 tuples at budgets 0.05 and 0.1, of which the first so many are solved; every probe solves 30 unless said otherwise."""
     asked = study(models={"model": {"defense": "none"}, "other": {"defense": "none"}}, evaluation=EVALUATION | {"checks": 64})
     rows = []
@@ -123,10 +122,18 @@ def fabricated(solved):
                 first, last = solved.get((cell.attack.name, epsilon), (0, 64 if epsilon == 1.0 else 30))
                 rows += [(cell.attack.name, epsilon, t, 1 if first <= t < last else 50) for t in range(64)]
     probes = pd.DataFrame(rows, columns=["attack", "epsilon", "tuple_id", "adversarial_rank"])
+    probes = probes.assign(target_id=probes["tuple_id"] // of_each_target)
     probes = probes.assign(model="model", linf=np.float32(0), clean_rank=50, clean_distance=0.5, adversarial_distance=0.5)
     first, last = solved.get("study", (0, 30))
     own = probes[(probes["attack"] == "apgd-100")].assign(adversarial_rank=[1 if first <= t < last else 50 for t in range(64)])
     return {check.name: check.verdict for check in checks.judge(asked, "model", 3, probes, own, {})}
+
+
+def test_tuples_that_repeat_each_other_do_not_decide():
+    """A difference of 15 tuples of one target, as of one tuple."""
+    worse, name = {("apgd-100", 0.05): (0, 15)}, "more steps are never worse"
+    assert fabricated(worse)[name] == "failed"
+    assert fabricated(worse, of_each_target=15)[name] == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -179,21 +186,3 @@ def test_effective_rank_and_mean_cosine_of_known_embeddings(catalog):
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [float(a @ b) for a, b in itertools.combinations(units, 2)]
     assert health._spread(vectors)["mean_cosine"] == pytest.approx(np.mean(pairs), abs=1e-6)
-
-
-def test_the_interval_of_a_paired_difference_covers_as_often_as_it_says():
-    """Against the multinomial it is made for: simulated, 95 % within the simulation's own error and the method's."""
-    random = np.random.default_rng(1)
-    for up, down, n in ((0.10, 0.05, 64), (0.30, 0.10, 64), (0.02, 0.02, 128)):
-        counts = random.multinomial(n, [up, down, 1 - up - down], size=4000)
-        bounds = [paired_difference(won, lost, n) for won, lost, _ in counts.tolist()]
-        covered = np.mean([low <= up - down <= high for low, high in bounds])
-        assert 0.93 < covered < 0.995, (up, down, n)
-
-
-def test_a_paired_difference_turns_its_sign_and_narrows_with_n():
-    low, high = paired_difference(7, 2, 50)
-    assert paired_difference(2, 7, 50) == pytest.approx((-high, -low))
-    assert np.diff(paired_difference(70, 20, 500))[0] < high - low
-    with pytest.raises(ValueError, match="disjoint"):
-        paired_difference(40, 20, 50)

@@ -87,7 +87,7 @@ def test_filters_are_reached_by_keyboard(page):
 def test_a_figure_gives_its_numbers(page, finished):
     with page.expect_download() as download:
         page.locator("figure a").first.click()
-    assert download.value.suggested_filename == "comparison.csv"
+    assert download.value.suggested_filename == "figure-comparison.csv"
     assert download.value.path().read_text() == (finished.report / "figures" / "comparison.csv").read_text()
 
 

@@ -43,7 +43,7 @@ def test_delivered_equals_a_naive_recomputation(finished):
         cell = [r for r in rows if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)]
         won = [r[columns[delivery]] <= 3 for r in cell]
         hits = sum(won)
-        low, high = clustered(won, [r["target_id"] for r in cell])
+        _, low, high = clustered(won, [r["target_id"] for r in cell])
         assert (row["n"], row["successes"]) == (20, hits)
         np.testing.assert_allclose([row["percent"], row["low_percent"], row["high_percent"]], [5 * hits, 100 * low, 100 * high])
     assert made.groupby("delivery")["successes"].sum().nunique() == 3
@@ -59,7 +59,7 @@ def test_winners_equal_a_naive_recomputation(make_run):
     for row in made:
         cell = [r for r in rows if all(r[key] == row[key] for key in ("model", "attack", "epsilon"))]
         own = [r["winner"] == row["winner"] for r in cell]
-        low, high = clustered(own, [r["target_id"] for r in cell])
+        _, low, high = clustered(own, [r["target_id"] for r in cell])
         won = sum(own)
         assert (row["n"], row["successes"]) == (20, won)
         np.testing.assert_allclose([row["percent"], row["low_percent"]], [5 * won, 100 * low])

@@ -1,4 +1,4 @@
-"""What the page says first: which models are worth choosing from, and what knows nothing reaches."""
+"""What the page says first: what defenses save and cost, which models are worth choosing from, and what knows nothing reaches."""
 
 import shutil
 from collections import Counter
@@ -7,42 +7,116 @@ import numpy as np
 import pytest
 
 from advrec import schema
-from advrec.reports import results, tables
+from advrec.evaluation.rates import paired_difference
+from advrec.reports import exposure, results, tables
 from advrec.reports.report import write_report
 from advrec.reports.verdict import verdict
 from advrec.store import read_json, read_table, write_json, write_table
 
 
+def said(run, heading):
+    points = {point.heading: [str(sentence).replace("\u00a0", " ") for sentence in point.sentences] for point in verdict(results.read(run))}
+    return points.get(heading)
+
+
 def choice(run):
-    points = {point.heading: [str(sentence) for sentence in point.sentences] for point in verdict(results.read(run))}
-    return points.get("Which models to choose from")
+    return said(run, "Which models to choose from")
+
+
+def set_accuracy(run, model, accuracy):
+    path = run.model(model) / "metrics.json"
+    write_json(path, read_json(path) | {"clean_accuracy": accuracy})
+
+
+def set_ranks(run, model, attack, reached):
+    """`reached`: by tuple."""
+    for block in range(-(-len(reached) // 8)):
+        path = run.block(model, attack, block)
+        rows = read_table(path, schema.OUTCOMES).to_pydict()
+        rows["adversarial_rank"] = [1 if reached[each] else 20 for each in rows["tuple_id"]]
+        write_table(path, schema.table(schema.OUTCOMES, rows))
+
+
+@pytest.mark.parametrize(
+    ("of_base", "of_own", "words"),
+    [
+        (14, 8, "{:.1f} points less (95 % interval {:.1f} to {:.1f})."),
+        (19, 18, "{:+.1f} points (95 % interval {:+.1f} to {:+.1f}), which may be chance."),
+        (6, 20, "{:.1f} points more (95 % interval {:.1f} to {:.1f})."),
+    ],
+)
+def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base, of_own, words):
+    base, own = ([each < count for each in range(20)] for count in (of_base, of_own))
+    run = make_run(attacks=["pgd-8"])
+    set_ranks(run, "unsecured", "pgd-8", base)
+    set_ranks(run, "cat", "pgd-8", own)
+    targets = read_table(run.tuples, schema.TUPLES)["target_id"].to_pylist()
+    changes = np.array(own).astype(int) - np.array(base).astype(int)
+    difference, bounds = 100 * changes.mean(), sorted(100 * np.array(paired_difference(changes, targets)))
+    shown = (-difference, -bounds[1], -bounds[0]) if "less" in words else (difference, *bounds)
+    sentence = said(run, "What each defense saves")[1]
+    assert sentence.startswith(f"<b>cat</b>: the strongest attack on it, <b>pgd-8</b>, succeeds in <strong>{100 * np.mean(own):.1f} %</strong>")
+    assert sentence.endswith(f"on <b>unsecured</b>: {words.format(*shown)}")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [
+        (0.56, "12.0 points less (95 % interval 4.2 to 19.6)."),  # of 300 articles each, 68 % without a defense
+        (0.66, "-2.0 points (95 % interval -9.5 to +5.5), which may be chance."),
+        (0.90, "22.0 points more (95 % interval 15.6 to 28.2)."),
+    ],
+)
+def test_a_price_is_the_difference_of_accuracies_with_its_interval(make_run, accuracy, words):
+    run = make_run()
+    set_accuracy(run, "at", accuracy)
+    assert said(run, "What it costs in recommendation quality")[0].endswith(f"for <b>unsecured</b>: {words}")
+
+
+def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
+    run = make_run(attacks=["fgsm", "pgd-8"])
+    set_ranks(run, "unsecured", "pgd-8", [True] * 12 + [False] * 8)
+    set_ranks(run, "unsecured", "fgsm", [False] * 15 + [True] * 5)
+    row = exposure.worst_case(results.read(run)).query("model == 'unsecured' and epsilon == 0.05").iloc[0]
+    assert row["percent"] == 85.0
+    assert "At least one of the 2 attacks succeeds in <strong>85.0 %</strong>" in said(run, "Exposure")[1]
+    set_ranks(run, "unsecured", "fgsm", [True] * 5 + [False] * 15)
+    assert "At least one" not in " ".join(said(run, "Exposure"))
 
 
 def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     run = make_run(checks=12)
     success = {model: row["percent"] for model, row in tables.strongest(results.read(run)).items()}
     assert success["at"] < success["cat"] < success["unsecured"]  # and accuracies fall likewise: 56, 62, 68 %
-    everyone = "<b>unsecured</b>, <b>at</b>, <b>cat</b>: each more accurate, or harder to attack, than any of the others."
-    assert choice(run) == [everyone]
-    path = run.model("at") / "metrics.json"
-    write_json(path, read_json(path) | {"clean_accuracy": 0.65})
-    assert choice(run) == [
-        "<b>unsecured</b>, <b>at</b>: each more accurate, or harder to attack, than any of the others. "
-        "Every other model is no better than one of these in either, and worse in one."
-    ]
-    write_json(path, read_json(path) | {"clean_accuracy": 0.7})
-    assert choice(run) == ["<b>at</b>: no other is more accurate, and none is harder to attack."]
+    chance = " Differences smaller than their intervals may be chance."
+    none = f": by the measured values none of these is both more accurate and harder to attack than another.{chance}"
+    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>, <b>cat</b>{none}"]
+    set_accuracy(run, "at", 0.65)
+    rest = f": by the measured values each other model is neither more accurate nor harder to attack than one of these.{chance}"
+    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>{rest}"]
+    set_accuracy(run, "at", 0.7)
+    assert choice(run) == [f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}"]
     # Numbers that a check does not bear out recommend nothing.
     write_json(run.health("at"), read_json(run.health("at")) | {"mean_cosine": 0.991, "effective_rank": 1.4})
-    others = "<b>unsecured</b>, <b>cat</b>: each more accurate, or harder to attack, than any of the others."
-    assert choice(run) == [others, "Left out, because a check of it failed: <b>at</b>."]
+    assert choice(run) == [f"<b>unsecured</b>, <b>cat</b>{none}", "Left out: <b>at</b> (a check of it failed)."]
+    assert "<b>at</b> (a check of it failed: see below): the strongest" in said(run, "What each defense saves")[0]
 
 
-def test_one_model_is_no_choice(make_run):
+def test_two_models_of_equal_numbers_are_both_a_choice(make_run):
     run = make_run()
-    for model in ("at", "cat"):
-        (run.model(model) / "metrics.json").unlink()
-    assert choice(run) is None
+    shutil.rmtree(run.attacks / "model=cat")
+    shutil.copytree(run.attacks / "model=at", run.attacks / "model=cat")
+    set_accuracy(run, "at", 0.9)
+    set_accuracy(run, "cat", 0.9)
+    assert choice(run)[0].startswith("<b>at</b>, <b>cat</b>: by the measured values each other model is neither")
+
+
+def test_what_is_not_known_is_left_out_by_name(make_run):
+    run = make_run()
+    (run.model("at") / "metrics.json").unlink()
+    assert choice(run)[1] == "Left out: <b>at</b> (accuracy not known)."
+    (run.model("cat") / "metrics.json").unlink()
+    assert choice(run) is None  # one model is no choice
 
 
 @pytest.mark.usefixtures("quick")
