@@ -81,6 +81,14 @@ class SteppedSpec(ModelSpec):
 
 class AdversarialTraining(SteppedSpec):
     defense: Literal["at"]
+    ramp: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Share of the training in which the budget grows, step by step, up to epsilon; by default 0.7, of the published recipe 0."""
+
+    def resolved(self, image_size: int, directory: Path) -> "AdversarialTraining":
+        ramp = self.ramp if self.ramp is not None else 0.0 if self.recipe == "published" else 0.7
+        resolved = super().resolved(image_size, directory)
+        assert isinstance(resolved, AdversarialTraining)
+        return resolved.model_copy(update={"ramp": ramp})
 
 
 class CurriculumAdversarialTraining(ModelSpec):

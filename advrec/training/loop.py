@@ -18,7 +18,7 @@ from advrec.attacks.gradient import PGD
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fashionnet import FashionNet
-from advrec.model_spec import CurriculumAdversarialTraining, TrainedModel
+from advrec.model_spec import AdversarialTraining, CurriculumAdversarialTraining, TrainedModel
 from advrec.spec import Split
 from advrec.training import data, defenses, quality, state
 from advrec.training.defense import Outputs, Stage
@@ -117,7 +117,8 @@ class Training:
         """Attack a batch as the defense does and take its steps, of which the first is step `number` of the training; their losses."""
         if self._defense.attacks and self._attacked is not self.network:
             refresh(self._attacked, self.network)
-        crafted = self._defense.craft(self._attacked, batch, self._stage, generator)
+        stage = self._stage._replace(epsilon=self._stage.epsilon * self._grown(number))
+        crafted = self._defense.craft(self._attacked, batch, stage, generator)
         return [self._step(batch, images, number + place) for place, images in enumerate(crafted)]
 
     def measure(self) -> dict[str, Any]:
@@ -180,6 +181,14 @@ class Training:
         if self._average is not None:
             self._average.update_parameters(self.network)
         return loss.detach()
+
+    def _grown(self, number: int) -> float:
+        """The share of the budget that a step defends against; epochs are compared under all of it."""
+        if not isinstance(self._spec, AdversarialTraining) or not self._spec.ramp:
+            return 1.0
+        steps = self._steps()
+        assert steps is not None, "only a curriculum's are not known"
+        return min((number + 1) / (self._spec.ramp * steps), 1.0)
 
     def _steps_an_epoch(self) -> int:
         return data.num_batches(len(self._train_ids), self._spec.batch) * self._defense.steps_a_batch

@@ -11,7 +11,7 @@ from advrec.attacks.budget import linf
 from advrec.attacks.objective import cosine_distance
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Logits
-from advrec.training import data, defenses, recipe
+from advrec.training import data, defenses, loop, recipe
 from advrec.training.curriculum import Curriculum
 from advrec.training.defense import Outputs, Stage, misclassification
 from tests.conftest import small_network, study
@@ -115,6 +115,30 @@ def test_workers_share_out_the_mix_of_the_whole_batch(network, batch):
         (images,) = entry.craft(attacked, half, Stage(3, EPSILON, rank, 2), stream())
         changed = (linf(half.images, images) > 0).tolist()
         assert changed == [k > 0 for k in defenses.shares(12, 3)[rank::2]]
+
+
+@pytest.mark.parametrize(("entry", "ramp"), [({"ramp": 0.5}, 0.5), ({}, 0.7), ({"recipe": "published"}, 0.0)])
+def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_under_all_of_it(catalog, monkeypatch, entry, ramp):
+    spec = study(models={"m": {"defense": "at", "steps": 1, "epochs": 2, "batch": 16, "epsilon": EPSILON, **entry}}).models["m"]
+    trained, compared = [], []
+
+    def craft(self, network, batch, stage, generator):
+        trained.append(stage.epsilon)
+        yield batch.images
+
+    def count(*arguments, attack=None, epsilon=None):
+        compared.append(epsilon)
+        return torch.tensor([1, 1, 1, 1, 1])
+
+    monkeypatch.setattr(defenses.Adversarial, "craft", craft)
+    monkeypatch.setattr(loop.quality, "count", count)
+    training = loop.Training(small_network(catalog), spec, catalog, seed=3)
+    training.epoch()
+    training.epoch()
+    steps = len(trained)
+    assert trained == pytest.approx([EPSILON * min((step + 1) / (ramp * steps), 1.0) if ramp else EPSILON for step in range(steps)])
+    assert trained[-1] == EPSILON
+    assert compared == [None, EPSILON] * 2
 
 
 def test_a_curriculum_may_skip_steps_and_ramp_its_budget():
