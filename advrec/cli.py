@@ -147,6 +147,7 @@ def _report(parsed: argparse.Namespace) -> int:
         run, loaded = _open_run(parsed.study)
     elif parsed.study.exists():
         loaded, out = _load(parsed)
+        _open_run(out)  # which a report does not begin
         return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
     else:
         raise ConfigError(f"{parsed.study}: is not there; name a run directory, or the file of a study that was run")

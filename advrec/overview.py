@@ -68,7 +68,7 @@ def _reported(run: Run, study: Study) -> str:
         return "to do"
     if is_stale(run):
         return "to do again: there are newer results"
-    return "done" if is_finished(run, study) else "of an unfinished run (--partial)"
+    return "done" if is_finished(run, study) else "made, but work is missing"
 
 
 def last_line(run: Run) -> str:

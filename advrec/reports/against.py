@@ -60,10 +60,15 @@ def against(results: Results, other: Results) -> pd.DataFrame:
 
 
 def differences(results: Results, other: Results) -> list[str]:
-    """What beside the models differs between the runs and bears on the comparison, as sentences."""
+    """What differs between the runs and bears on the comparison, as sentences."""
     both = {attack.name for attack in results.study.evaluation.attacks} & {attack.name for attack in other.study.evaluation.attacks}
     changed = sorted(name for name in both if results.attack(name) != other.attack(name))
     said = [f"Of one name but with other settings: {', '.join(changed)}."] if changed else []
+    for model in sorted(results.study.models.keys() & other.study.models.keys()):
+        here, there = (each.study.models[model].model_dump() for each in (results, other))
+        keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+        changes = ", ".join(f"{key} ({here.get(key)} here, {there.get(key)} there)" for key in keys)
+        said += [f"The model {model} differs in {changes}."] if keys else []
     sizes = [pq.read_metadata(each.run.catalog).num_rows for each in (results, other)]
     if sizes[0] != sizes[1]:
         said.append(f"The catalogs hold {sizes[0]:,} and {sizes[1]:,} articles: the same rank is harder to reach among more.")

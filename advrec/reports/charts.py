@@ -50,8 +50,8 @@ def charts(results: Results, made: Mapping[str, pd.DataFrame]) -> dict[str, Char
         "convergence": Chart(
             made["convergence"],
             f"Success {first} against gradient steps on a logarithmic axis, one panel a model and one colour an attack.",
-            f"Success {first} within so many gradient steps on a tuple. A curve: an attack that leaves a tuple as soon as it stands at "
-            "rank 1. A point: any other, at the most steps that it took.",
+            f"Success {first} within so many gradient steps on a tuple, with those at smaller budgets that a nested attack goes on from. "
+            "A curve: an attack that leaves a tuple as soon as it stands at rank 1. A point: any other, at the most steps that it took.",
             lambda shape: figures.convergence(made["convergence"], models, attacks, first, shape),
         ),
         "distances": Chart(

@@ -17,7 +17,7 @@ from advrec.reports.results import Results
 from advrec.store import Run, read_embeddings, read_outcomes, read_table
 
 SHOWN_NEIGHBOURS = 5
-OUTCOME = ["clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank"]
+OUTCOME = ["clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank", "inherited"]
 TILES = 300
 """Adversarial images of the gallery at most."""
 LARGEST = 128 * 2**20
@@ -46,6 +46,8 @@ class Example:
     adversarial_distance: float
     clean_rank: int
     adversarial_rank: int
+    inherited: bool
+    """Taken over from a smaller budget."""
 
 
 class Place(NamedTuple):

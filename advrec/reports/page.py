@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -110,6 +111,8 @@ def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, com
         winners=page_tables.winners_table(results),
         examples=[_shown(results, example) for example in shown.examples],
         stopping=[attack.name for attack in evaluation.attacks if attack.stop != "never"],
+        last_iterate=[attack.name for attack in evaluation.attacks if re.fullmatch(r"pgd-\d+", attack.attack)],
+        categories_cut=page_tables.MOST_CATEGORIES if made["categories"]["category"].nunique() > page_tables.MOST_CATEGORIES else 0,
         nested=[attack.name for attack in evaluation.attacks if attack.nested],
         transfers=[f"{name} is {made_on(results, name)}" for name in results.attacks if made_on(results, name)],
         cost=page_tables.cost_table(results),
@@ -201,9 +204,14 @@ def _shown(results: Results, example: Example) -> ShownExample:
     title = f"{example.attack}{source} on {example.model}, ε = {example.epsilon:g}, tuple {example.tuple_id}"
     caption = (
         f"{attacked} towards {target}: distance {example.clean_distance:.4f} → {example.adversarial_distance:.4f}, "
-        f"rank {example.clean_rank:,} → {example.adversarial_rank:,}"
+        f"rank {example.clean_rank:,} → {example.adversarial_rank:,}{_as_before(example)}"
     )
     return ShownExample(title, tiles, caption)
+
+
+def _as_before(example: Example) -> str:
+    """A nested attack keeps the image of a smaller budget that has solved its tuple."""
+    return "; the image of a smaller budget" if example.inherited else ""
 
 
 class ShownList(NamedTuple):
@@ -232,7 +240,7 @@ def _growing(results: Results, model: str, examples: Sequence[Example]) -> Shown
     first = examples[0]
     tiles = [(_thumb(first.clean), "ε = 0", f"Article {first.attack_name}, unchanged", "plain")]
     for each in examples:
-        caption = f"ε = {each.epsilon:g}, rank {each.adversarial_rank:,}"
+        caption = f"ε = {each.epsilon:g}, rank {each.adversarial_rank:,}{_as_before(each)}"
         kind = "attacked" if each.adversarial_rank <= results.rank else "plain"
         tiles.append((_thumb(each.adversarial), caption, f"The same at epsilon {each.epsilon:g}", kind))
     tiles.append((_thumb(first.target), "target", f"Target article {first.target_name} ({first.target_category})", "query"))

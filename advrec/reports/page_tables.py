@@ -37,7 +37,7 @@ SHORT = {
     "same_texture": "Same texture",
     "overlap": "Overlap",
 }
-MOST_CATEGORIES = 10
+MOST_CATEGORIES = 12
 
 
 def quality_table(results: Results) -> Table:
@@ -253,11 +253,11 @@ def worst_case_table(results: Results, made: pd.DataFrame) -> Table:
 
 
 def categories_table(results: Results, made: pd.DataFrame, side: str) -> Table:
-    """Success of the strongest attack by category: a row a category, a column a model; of MOST_CATEGORIES, those most exposed on the model
-    without a defense."""
+    """Success of the strongest attack by category: a row a category, a column a model; of MOST_CATEGORIES, those most exposed over all
+    models."""
     rows = made[made["side"] == side]
     known = {(row["model"], row["category"]): row for row in tables.records(rows)}
-    names = list(dict.fromkeys([*rows.loc[rows["model"] == results.baseline, "category"], *rows["category"]]))[:MOST_CATEGORIES]
+    names = list(rows.groupby("category")["low_percent"].sum().sort_values(ascending=False, kind="stable").index[:MOST_CATEGORIES])
     models = list(results.study.models)
     body = [
         [Cell(name), Cell(span([int(known[model, name]["n"]) for model in models if (model, name) in known]))]

@@ -1,4 +1,4 @@
-"""What the page says first: how exposed the recommender is, what each defense saves and what it costs."""
+"""What the page says first: how exposed the recommender is, what each defense saves, what it changes, and which to choose."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from advrec.evaluation.rates import difference, paired_difference, shares
+from advrec.model_spec import OwnModel
+from advrec.progress import duration
 from advrec.reports import pareto, trust
 from advrec.reports.exposure import worst_case
 from advrec.reports.page_cells import number
@@ -34,7 +36,7 @@ def verdict(results: Results) -> list[Point]:
     points = [Point("Exposure", [*_exposure(results, best), CAVEAT])]
     if others:
         points.append(Point("What each defense saves", [_saving(results, model, best) for model in others]))
-        points.append(Point("What it costs in recommendation quality", [_price(results, model) for model in others]))
+        points.append(Point("What it changes in recommendation quality", [_price(results, model) for model in others]))
     if choice := _choice(results, best):
         points.append(Point("Which models to choose from", choice))
     return points
@@ -110,12 +112,18 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
         return sentence + "."
     base = best[results.baseline]
     against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(results.baseline))
+    return against + _on_the_same_tuples(results, own, base)
+
+
+def _on_the_same_tuples(results: Results, own: Row, base: Row) -> Markup:
+    """The difference of two rows of `success`, by the tuples that both have."""
     both = _cell(results, own).merge(_cell(results, base), on="tuple_id", suffixes=("", "_base"))
     if both.empty:
-        return against + ", on other tuples."
+        return Markup(", on other tuples.")
     differences = (both["adversarial_rank"] <= results.rank).astype(int) - (both["adversarial_rank_base"] <= results.rank).astype(int)
-    change = 100.0 * float(differences.mean()), *(100.0 * bound for bound in paired_difference(differences, both["target_id"]))
-    return against + _change(*change)
+    low, high = (100.0 * bound for bound in paired_difference(differences, both["target_id"]))
+    where = "" if len(both) == own["n"] == base["n"] else f" on the {len(both):,} tuples of both"
+    return _change(100.0 * float(differences.mean()), low, high, where)
 
 
 def _price(results: Results, model: str) -> Markup:
@@ -129,18 +137,29 @@ def _price(results: Results, model: str) -> Markup:
     sides = [(row["percent"], row["low_percent"], row["high_percent"]) for row in (own, base)]
     change = _change(own["percent"] - base["percent"], *difference(*sides))
     return Markup("{}, against {} for {}{}{}").format(
-        sentence, measured(base, "articles"), _name(results.baseline), change, _lists(results, model)
+        sentence, measured(base, "articles"), _name(results.baseline), change, _lists(results, model) + _training(results, model)
     )
 
 
-def _change(points: float, low: float, high: float) -> Markup:
+def _change(points: float, low: float, high: float, where: str = "") -> Markup:
     """A difference in points with its interval, in words."""
     interval = "95\u00a0% interval {:.1f} to {:.1f}"
     if high < 0:
-        return Markup(f": {{:.1f}} points less ({interval}).").format(-points, -high, -low)
+        return Markup(f": {{:.1f}} points less{where} ({interval}).").format(-points, -high, -low)
     if low > 0:
-        return Markup(f": {{:.1f}} points more ({interval}).").format(points, low, high)
-    return Markup(": {:+.1f} points (95\u00a0% interval {:+.1f} to {:+.1f}), which may be chance.").format(points, low, high)
+        return Markup(f": {{:.1f}} points more{where} ({interval}).").format(points, low, high)
+    shown = f": {{:+.1f}} points{where} (95\u00a0% interval {{:+.1f}} to {{:+.1f}}), which may be chance."
+    return Markup(shown).format(points, low, high)
+
+
+def _training(results: Results, model: str) -> Markup:
+    """How the model was trained; nothing where it was not trained here."""
+    spec = results.study.models[model]
+    if model not in results.history or isinstance(spec, OwnModel):
+        return Markup("")
+    start = Markup(" after those of {}").format(_name(spec.init)) if spec.init != "none" else ""
+    epochs = len(results.history[model])
+    return Markup(" Its training took {} epochs{}, {}.").format(epochs, start, duration(results.training_seconds[model]))
 
 
 def _lists(results: Results, model: str) -> Markup:
@@ -181,7 +200,15 @@ def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
     else:
         said = Markup("{}: by the measured values each other model is neither more accurate nor harder to attack than one of these.")
     said = said.format(Markup(", ").join(map(_name, front))) + " Differences smaller than their intervals may be chance."
-    return [said, Markup("Left out: {}.").format(Markup(", ").join(left_out))] if left_out else [said]
+    sentences = [said]
+    hardest = sorted((model for model in known if model != results.baseline), key=lambda model: known[model]["success"])[:2]
+    if len(hardest) == 2:
+        own, next_one = hardest
+        change = _on_the_same_tuples(results, best[own], best[next_one])
+        sentences.append(Markup("In success, {} against {}, the two hardest to attack{}").format(_name(own), _name(next_one), change))
+    if left_out:
+        sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
+    return sentences
 
 
 def _doubted(results: Results) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered, paired_difference
-from advrec.reports import distances, exposure, figures, gallery, results, tables, terminal
+from advrec.reports import distances, exposure, figures, gallery, page, results, tables, terminal
 from advrec.reports.against import against, compare, differences
 from advrec.reports.report import write_report
 from advrec.store import read_outcomes, read_table, write_table
@@ -165,6 +165,8 @@ def test_kept_images_are_those_of_whole_tuples_within_the_limit(finished):
     assert len(gallery.kept_examples(read, limit=1)) == 12  # of one at least
     grown = gallery.growing(kept, tables.strongest(read))
     assert [(e.tuple_id, e.epsilon) for e in grown["at"]] == [(0, 0.01), (0, 0.05)]
+    taken = page._growing(read, "at", [grown["at"][0], dataclasses.replace(grown["at"][1], inherited=True)]).rows[0][1]
+    assert ["the image of a smaller budget" in caption for _, caption, _, _ in taken] == [False, False, True, False]
 
 
 def test_two_runs_are_compared_on_the_tuples_that_both_have(make_run):
@@ -201,6 +203,8 @@ def test_what_else_differs_between_two_runs_is_said(make_run):
     assert "30 and 40 articles" in said[1]
     assert "1 of its 18 blocks are missing" in said[2]
     assert differences(results.read(run), results.read(run)) == []
+    run.study.write_text(run.study.read_text().replace("at: {defense: at, width: 0.5,", "at: {defense: at, width: 0.5, epsilon: 0.02,", 1))
+    assert "The model at differs in epsilon (0.02 here, 0.03 there)." in differences(results.read(run), results.read(other))
 
 
 @pytest.mark.usefixtures("quick")

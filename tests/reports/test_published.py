@@ -206,6 +206,9 @@ def test_the_commands_end_with_the_codes_of_the_contract(tmp_path, capsys):
     assert main(["report", out, "--against", out]) == 0
     assert f"Compared with {out}" in (tmp_path / "run" / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["import-published", str(tmp_path / "other"), "--out", str(tmp_path / "new")]) == 2
+    assert main(["report", f"{out}/study.yaml", "--out", str(tmp_path / "none")]) == 2
+    assert "is not a run directory" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     assert main(["report", str(tmp_path / "gone")]) == 2
     assert "gone: is not there; name a run directory, or the file of a study" in capsys.readouterr().err
     assert main(["report", out, "--against", str(tmp_path)]) == 2

@@ -160,7 +160,7 @@ def test_the_verdict_comes_first_with_n_and_interval(finished):
     assert "That is 12.8 of a pixel's 255 levels at most." in text
     assert f"At budget 0.01 the strongest, {small['attack']}, succeeds in {small['percent']:.1f} % (95 % interval" in text
     assert text.count("Of the ten articles beside each") == 2
-    assert text.index("What each defense saves") < text.index("What it costs") < text.index("Defenses compared")
+    assert text.index("What each defense saves") < text.index("What it changes") < text.index("Defenses compared")
     titles = ("Defenses compared", "Success against budget", "Examples\n", "Catalog and preparation", "Provenance")
     body = text[text.index(titles[0]) :]  # the links to the sections come before
     places = [body.index(title) for title in titles]
@@ -226,7 +226,7 @@ def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     text = Page(page_of(run, partial=True)).text
     assert "Partial: 2 of 18 blocks are missing" in text
-    assert "report    of an unfinished run (--partial)" in overview.overview(run, results.read(run).study)
+    assert "report    made, but work is missing" in overview.overview(run, results.read(run).study)
     assert "PARTIAL: 2 of 18 blocks are missing" in terminal.comparison_text(results.read(run))
     assert "fgsm on at: 12 of 20 tuples" in text
     assert "pgd-8 on cat: 16 of 20 tuples" in text

@@ -71,7 +71,7 @@ def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base,
 def test_a_price_is_the_difference_of_accuracies_with_its_interval(make_run, accuracy, words):
     run = make_run()
     set_accuracy(run, "at", accuracy)
-    assert said(run, "What it costs in recommendation quality")[0].endswith(f"for <b>unsecured</b>: {words}")
+    assert said(run, "What it changes in recommendation quality")[0].endswith(f"for <b>unsecured</b>: {words}")
 
 
 def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
@@ -90,17 +90,39 @@ def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     success = {model: row["percent"] for model, row in tables.strongest(results.read(run)).items()}
     assert success["at"] < success["cat"] < success["unsecured"]  # and accuracies fall likewise: 56, 62, 68 %
     chance = " Differences smaller than their intervals may be chance."
+    pair = said(run, "Which models to choose from")[1]
+    assert pair.startswith("In success, <b>at</b> against <b>cat</b>, the two hardest to attack: ")
     none = f": by the measured values none of these is both more accurate and harder to attack than another.{chance}"
-    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>, <b>cat</b>{none}"]
+    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>, <b>cat</b>{none}", pair]
     set_accuracy(run, "at", 0.65)
     rest = f": by the measured values each other model is neither more accurate nor harder to attack than one of these.{chance}"
-    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>{rest}"]
+    assert choice(run) == [f"<b>unsecured</b>, <b>at</b>{rest}", pair]
     set_accuracy(run, "at", 0.7)
-    assert choice(run) == [f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}"]
+    assert choice(run) == [f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}", pair]
     # Numbers that a check does not bear out recommend nothing.
     write_json(run.health("at"), read_json(run.health("at")) | {"mean_cosine": 0.991, "effective_rank": 1.4})
     assert choice(run) == [f"<b>unsecured</b>, <b>cat</b>{none}", "Left out: <b>at</b> (a check of it failed)."]
     assert "<b>at</b> (a check of it failed: see below): the strongest" in said(run, "What each defense saves")[0]
+
+
+def test_the_two_hardest_to_attack_are_compared_on_their_tuples(make_run):
+    run = make_run(attacks=["pgd-8"])
+    for model, count in (("unsecured", 20), ("at", 2), ("cat", 14)):
+        set_ranks(run, model, "pgd-8", [each < count for each in range(20)])
+    targets = read_table(run.tuples, schema.TUPLES)["target_id"].to_pylist()
+    low, high = paired_difference([0] * 2 + [-1] * 12 + [0] * 6, targets)
+    expected = f"60.0 points less (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
+    assert choice(run)[1] == f"In success, <b>at</b> against <b>cat</b>, the two hardest to attack: {expected}"
+    run.block("cat", "pgd-8", 2).unlink()
+    assert "points less on the 16 tuples of both (95 %" in choice(run)[1]
+    assert "points on the 16 tuples of both (95 %" in said(run, "What each defense saves")[1]
+
+
+def test_what_a_model_was_trained_after_is_said(make_run):
+    run = make_run(trained=True)
+    epochs = len(read_table(run.history("at"), schema.HISTORY))
+    sentence = said(run, "What it changes in recommendation quality")[0]
+    assert f" Its training took {epochs} epochs after those of <b>unsecured</b>, " in sentence
 
 
 def test_two_models_of_equal_numbers_are_both_a_choice(make_run):
