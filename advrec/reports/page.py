@@ -68,7 +68,7 @@ def render(results: Results, made: Mapping[str, pd.DataFrame], shown: Shown, com
     """The page as HTML text.
 
     Args:
-        made: tables.all_tables, and `against` where the run is compared with another one.
+        made: tables.all_tables, and `against` where there is a comparison.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("advrec.reports", "."),

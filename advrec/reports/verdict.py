@@ -36,7 +36,7 @@ def verdict(results: Results) -> list[Point]:
     points = [Point("Exposure", [*_exposure(results, best), CAVEAT])]
     if others:
         points.append(Point("What each defense saves", [_saving(results, model, best) for model in others]))
-        points.append(Point("What it changes in recommendation quality", [_price(results, model) for model in others]))
+        points.append(Point("What it changes in recommendation quality", [_quality(results, model) for model in others]))
     if choice := _choice(results, best):
         points.append(Point("Which models to choose from", choice))
     return points
@@ -126,7 +126,7 @@ def _on_the_same_tuples(results: Results, own: Row, base: Row) -> Markup:
     return _change(100.0 * float(differences.mean()), low, high, where)
 
 
-def _price(results: Results, model: str) -> Markup:
+def _quality(results: Results, model: str) -> Markup:
     own = _quantity(results, model, "clean_accuracy")
     base = _quantity(results, results.baseline, "clean_accuracy")
     if own is None:
