@@ -11,7 +11,8 @@ test: .venv/installed-dev check
 	$(BIN)/pytest
 
 check: .venv/installed-dev
-	$(BIN)/ruff check advrec jobs tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
@@ -19,9 +20,9 @@ check: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/pip install --quiet foolbox
 	$(BIN)/pip install --quiet --no-deps torchattacks
-	$(BIN)/python tests/bench_attacks.py
-	$(BIN)/python tests/bench_engine.py
-	$(BIN)/python tests/bench_training.py
+	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/training.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

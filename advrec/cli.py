@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from advrec import config, overview, study
 from advrec.errors import AdvrecError, ConfigError, first_line
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.spec import study as study_file
+from advrec.stages import status, study
 
 INTERRUPTED = 130
 
@@ -31,15 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"advrec: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nadvrec: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "\nadvrec: interrupted; what is finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     except pa.ArrowInvalid as error:
-        print(f"advrec: a table of the run cannot be read ({first_line(error)}); restore it, or name another --out", file=sys.stderr)
+        print(
+            f"advrec: a table of the run cannot be read ({first_line(error)}); restore it, or name another --out",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:
         return 1
     except OSError as error:
-        print(f"advrec: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept", file=sys.stderr)
+        print(
+            f"advrec: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept",
+            file=sys.stderr,
+        )
         return 1
 
 
@@ -49,7 +59,8 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="advrec", description="How easily can a seller push an article into your shop's similar-articles lists?"
+        prog="advrec",
+        description="How easily can a seller push an article into your shop's similar-articles lists?",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     texts = {
@@ -60,64 +71,135 @@ def _parser() -> argparse.ArgumentParser:
     }
     for name, text in texts.items():
         command = _study_command(commands, name, text)
-        command.add_argument("--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone")
-        command.add_argument("--dry-run", action="store_true", help="say what is done and what is left, and do nothing")
+        command.add_argument(
+            "--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone"
+        )
+        command.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="say what is done and what is left, and do nothing",
+        )
         command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,))
     demo = commands.add_parser("demo", help="the study on drawn garments that ships with advrec")
     demo.add_argument("--out", type=Path, help="run directory (default results/demo)")
     demo.set_defaults(function=_demo)
-    report = _study_command(commands, "report", "stage 4: tables, figures and page, from Parquet alone", "STUDY.yaml or DIR")
-    report.add_argument("--partial", action="store_true", help="report what there is of an unfinished run")
-    report.add_argument("--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple")
+    report = _study_command(
+        commands,
+        "report",
+        "stage 4: tables, figures and page, from Parquet alone",
+        "STUDY.yaml or DIR",
+    )
+    report.add_argument(
+        "--partial", action="store_true", help="report what there is of an unfinished run"
+    )
+    report.add_argument(
+        "--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple"
+    )
     report.set_defaults(function=_report)
-    published = commands.add_parser("import-published", help="the published per-tuple files of the study, as a run that can be reported")
-    published.add_argument("directory", type=Path, metavar="DIR", help="the original repository, or its results/evaluation")
-    published.add_argument("--out", type=Path, metavar="RUN", required=True, help="run directory, new or empty")
+    published = commands.add_parser(
+        "import-published",
+        help="the published per-tuple files of the study, as a run that can be reported",
+    )
+    published.add_argument(
+        "directory",
+        type=Path,
+        metavar="DIR",
+        help="the original repository, or its results/evaluation",
+    )
+    published.add_argument(
+        "--out", type=Path, metavar="RUN", required=True, help="run directory, new or empty"
+    )
     published.set_defaults(function=_import_published)
-    tune = commands.add_parser("tune", help="search: trials over a space of studies, their Pareto front, and the best as a study file")
+    tune = commands.add_parser(
+        "tune",
+        help="search: trials over a space of studies, their Pareto front, and the best as a study file",
+    )
     tune.add_argument("search", type=Path, metavar="TUNE.yaml")
-    tune.add_argument("--out", type=Path, metavar="DIR", help="directory of the search (default results/tune-<its name>)")
-    tune.add_argument("--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone")
+    tune.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="directory of the search (default results/tune-<its name>)",
+    )
+    tune.add_argument(
+        "--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone"
+    )
     tune.set_defaults(function=_tune)
     status = commands.add_parser("status", help="what is done, what is left, what was set aside")
     status.add_argument("directory", type=Path, metavar="DIR", help="run directory")
     status.set_defaults(function=_status)
-    pushed = commands.add_parser("push", help="copy a finished run to an object store, or any place that has a URL")
+    pushed = commands.add_parser(
+        "push", help="copy a finished run to an object store, or any place that has a URL"
+    )
     pushed.add_argument("directory", type=Path, metavar="RUN", help="run directory")
-    pushed.add_argument("url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory")
+    pushed.add_argument(
+        "url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory"
+    )
     pushed.set_defaults(function=_push)
     attack = _study_command(commands, "attack", "one example, with pictures")
     attack.add_argument("--model", required=True)
-    attack.add_argument("--attack", required=True, help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...")
+    attack.add_argument(
+        "--attack",
+        required=True,
+        help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...",
+    )
     attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
-    attack.add_argument("--target", required=True, metavar="ID", help="article whose list is entered: its number or its name")
-    attack.add_argument("--article", required=True, metavar="ID", help="article whose image is changed: its number or its name")
+    attack.add_argument(
+        "--target",
+        required=True,
+        metavar="ID",
+        help="article whose list is entered: its number or its name",
+    )
+    attack.add_argument(
+        "--article",
+        required=True,
+        metavar="ID",
+        help="article whose image is changed: its number or its name",
+    )
     attack.set_defaults(function=_attack)
-    recommend = _study_command(commands, "recommend", "the nearest articles, as a picture and as a table")
+    recommend = _study_command(
+        commands, "recommend", "the nearest articles, as a picture and as a table"
+    )
     recommend.add_argument("id", metavar="ID", help="article: its number or its name")
     recommend.add_argument("--model", required=True)
     recommend.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
     recommend.set_defaults(function=_recommend)
-    catalog = _study_command(commands, "catalog", "what the catalog holds, with a contact sheet and, of embedded models, a map")
+    catalog = _study_command(
+        commands,
+        "catalog",
+        "what the catalog holds, with a contact sheet and, of embedded models, a map",
+    )
     catalog.set_defaults(function=_catalog)
     return parser
 
 
-def _study_command(commands: Any, name: str, text: str, metavar: str = "STUDY.yaml") -> argparse.ArgumentParser:
+def _study_command(
+    commands: Any, name: str, text: str, metavar: str = "STUDY.yaml"
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.add_argument("study", type=Path, metavar=metavar)
-    command.add_argument("--out", type=Path, metavar="DIR", help="run directory (default results/<study name>)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override a key of the study")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="run directory (default results/<study name>)"
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY.PATH=VALUE",
+        help="override a key of the study",
+    )
     return command
 
 
-def _load(parsed: argparse.Namespace) -> tuple[config.Study, Path]:
-    loaded = config.load(parsed.study, parsed.set)
+def _load(parsed: argparse.Namespace) -> tuple[study_file.Study, Path]:
+    loaded = study_file.load(parsed.study, parsed.set)
     return loaded, _lasting(parsed.out or Path("results") / loaded.name)
 
 
 def _lasting(out: Path) -> Path:
-    """Refuse results inside the copy of a working directory that Ray makes for a job and deletes after it."""
+    """Refuse results inside the copy of a working directory that Ray makes for a job and deletes
+    after it.
+    """
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     if job.get("runtime_env", {}).get("working_dir") and out.resolve().is_relative_to(Path.cwd()):
         raise ConfigError(
@@ -137,7 +219,7 @@ def _stages(parsed: argparse.Namespace) -> int:
 
 def _demo(parsed: argparse.Namespace) -> int:
     with importlib.resources.as_file(importlib.resources.files("advrec") / "demo.yaml") as path:
-        loaded = config.load(path)
+        loaded = study_file.load(path)
     return study.run_study(loaded, _lasting(parsed.out or Path("results") / loaded.name))
 
 
@@ -150,52 +232,60 @@ def _report(parsed: argparse.Namespace) -> int:
         _open_run(out)  # which a report does not begin
         return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
     else:
-        raise ConfigError(f"{parsed.study}: is not there; name a run directory, or the file of a study that was run")
+        raise ConfigError(
+            f"{parsed.study}: is not there; name a run directory, or the file of a study that was run"
+        )
     study.report(run, partial=parsed.partial, other=other)
     return study.exit_code(run, loaded)
 
 
 def _import_published(parsed: argparse.Namespace) -> int:
-    from advrec.published_import import run_import
+    from advrec.tools.import_published import run_import
 
     print("\n".join(run_import(parsed.directory, parsed.out)))
     return 0
 
 
 def _tune(parsed: argparse.Namespace) -> int:
-    from advrec import search
+    from advrec.stages import search
 
     return search.run(parsed.search, parsed.out and _lasting(parsed.out), address=parsed.address)
 
 
 def _status(parsed: argparse.Namespace) -> int:
     run, loaded = _open_run(parsed.directory)
-    print(overview.overview(run, loaded))
+    print(status.overview(run, loaded))
     return study.exit_code(run, loaded)
 
 
 def _push(parsed: argparse.Namespace) -> int:
-    from advrec.push import push
+    from advrec.tools.push import push
 
     run, loaded = _open_run(parsed.directory)
     with run.lock():
-        if not overview.is_finished(run, loaded):
-            raise AdvrecError(f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left")
-        if overview.is_stale(run):
-            raise AdvrecError(f"{run.report} was made before the last results: `advrec report {run.directory}` makes it again, then push")
+        if not status.is_finished(run, loaded):
+            raise AdvrecError(
+                f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left"
+            )
+        if status.is_stale(run):
+            raise AdvrecError(
+                f"{run.report} was made before the last results: `advrec report {run.directory}` makes it again, then push"
+            )
         print(f"{push(run, parsed.url)} files are at {parsed.url}")
     return study.exit_code(run, loaded)
 
 
-def _open_run(directory: Path) -> tuple[Run, config.Study]:
+def _open_run(directory: Path) -> tuple[Run, study_file.Study]:
     run = Run(directory)
     if not run.study.exists():
-        raise ConfigError(f"{directory}: is not a run directory (it holds no study.yaml); name one below results/")
-    return run, config.read(run.study)
+        raise ConfigError(
+            f"{directory}: is not a run directory (it holds no study.yaml); name one below results/"
+        )
+    return run, study_file.read(run.study)
 
 
 def _attack(parsed: argparse.Namespace) -> int:
-    from advrec import lookup
+    from advrec.tools import lookup
 
     loaded, out = _load(parsed)
     lookup.attack_one(
@@ -205,7 +295,7 @@ def _attack(parsed: argparse.Namespace) -> int:
 
 
 def _recommend(parsed: argparse.Namespace) -> int:
-    from advrec import lookup
+    from advrec.tools import lookup
 
     loaded, out = _load(parsed)
     lookup.recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
@@ -213,7 +303,7 @@ def _recommend(parsed: argparse.Namespace) -> int:
 
 
 def _catalog(parsed: argparse.Namespace) -> int:
-    from advrec import lookup
+    from advrec.tools import lookup
 
     loaded, out = _load(parsed)
     lookup.show_catalog(Run(out), loaded)

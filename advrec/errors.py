@@ -8,7 +8,9 @@ class AdvrecError(Exception):
 
 
 class UnreachableError(AdvrecError):
-    """A filesystem that does not answer: nothing is known of the file that was asked for. Exit code 1."""
+    """A filesystem that does not answer: nothing is known of the file that was asked for. Exit code
+    1.
+    """
 
 
 class ConfigError(AdvrecError):

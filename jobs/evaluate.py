@@ -1,4 +1,6 @@
-"""Stage 3, attack and rank: `ray job submit -- python jobs/evaluate.py STUDY.yaml [options]` is `advrec evaluate`."""
+"""Stage 3, attack and rank: `ray job submit -- python jobs/evaluate.py STUDY.yaml [options]` is
+`advrec evaluate`.
+"""
 
 import sys
 

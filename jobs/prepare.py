@@ -1,4 +1,6 @@
-"""Stage 1, images to catalog: `ray job submit -- python jobs/prepare.py STUDY.yaml [options]` is `advrec prepare`."""
+"""Stage 1, images to catalog: `ray job submit -- python jobs/prepare.py STUDY.yaml [options]` is
+`advrec prepare`.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""Stage 4, tables, figures and page: `ray job submit -- python jobs/report.py STUDY.yaml [options]` is `advrec report`."""
+"""Stage 4, tables, figures and page: `ray job submit -- python jobs/report.py STUDY.yaml [options]`
+is `advrec report`.
+"""
 
 import sys
 

@@ -1,4 +1,6 @@
-"""All stages of a study: `ray job submit -- python jobs/study.py STUDY.yaml [options]` is `advrec study`."""
+"""All stages of a study: `ray job submit -- python jobs/study.py STUDY.yaml [options]` is `advrec
+study`.
+"""
 
 import sys
 

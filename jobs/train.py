@@ -1,4 +1,6 @@
-"""Stage 2, the study's models: `ray job submit -- python jobs/train.py STUDY.yaml [options]` is `advrec train`."""
+"""Stage 2, the study's models: `ray job submit -- python jobs/train.py STUDY.yaml [options]` is
+`advrec train`.
+"""
 
 import sys
 

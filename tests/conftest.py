@@ -7,26 +7,35 @@ from pathlib import Path
 import pytest
 import torch
 
-from advrec import config
-from advrec.catalog import deepfashion, files, prepare, synthetic
+from advrec.spec import study as study_file
+from advrec.catalog.sources import deepfashion, synthetic
+from advrec.catalog import files, prepare
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listing
-from advrec.catalog_spec import CatalogSpec
+from advrec.spec.catalog import CatalogSpec
 from advrec.model.fashionnet import Architecture, FashionNet
-from advrec.store import Run, write_table
+from advrec.run.directory import Run
+from advrec.run.files import write_table
 
 STUDY = {
     "name": "tiny",
     "catalog": {"source": "synthetic", "articles": 132, "image_size": 32},
     "models": {"unsecured": {"defense": "none", "epochs": 1}},
-    "evaluation": {"tuples": 12, "block": 4, "epsilons": [0.01, 0.05], "attacks": ["fgsm", "pgd-2"], "examples": 2, "checks": 0},
+    "evaluation": {
+        "tuples": 12,
+        "block": 4,
+        "epsilons": [0.01, 0.05],
+        "attacks": ["fgsm", "pgd-2"],
+        "examples": 2,
+        "checks": 0,
+    },
     "resources": {"actors": 2, "training_workers": 0},
 }
 
 
-def study(**changes: object) -> config.Study:
+def study(**changes: object) -> study_file.Study:
     """STUDY with whole sections replaced."""
-    return config._resolved(config.parse(STUDY | changes, "test"), Path.cwd())
+    return study_file._resolved(study_file.parse(STUDY | changes, "test"), Path.cwd())
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +65,10 @@ def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Deci
     """Prepare a catalog in this process, without Ray."""
     root = files.at(listing.root, listing.base)
     for shard, (start, articles) in enumerate(prepare.shards(listing, spec.image_size)):
-        write_table(run.shard(shard), prepare.prepare_shard(root, start, articles, spec.image_size, spec.square))
+        write_table(
+            run.shard(shard),
+            prepare.prepare_shard(root, start, articles, spec.image_size, spec.square),
+        )
     made = prepare.decide(spec, listing, prepare.read_shards(run))
     prepare.write(run, made)
     return made

@@ -1,14 +1,18 @@
-"""The short form of chaos.py: one evaluation whose driver, an actor and a node are killed. The long one is marked slow."""
+"""The short form of chaos.py: one evaluation whose driver, an actor and a node are killed. The long
+one is marked slow.
+"""
 
 import subprocess
 import sys
 
 import pytest
 
-from tests.chaos import Chaos
+from benchmarks.chaos import Chaos
 
 
-def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_and_node_are_killed(tmp_path):
+def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_and_node_are_killed(
+    tmp_path,
+):
     """And gives the rows of an undisturbed one on one node."""
     chaos = Chaos(tmp_path, seed=1)
     try:
@@ -19,4 +23,4 @@ def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_
 
 @pytest.mark.slow
 def test_twenty_five_disturbances():
-    subprocess.run([sys.executable, "-m", "tests.chaos"], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.chaos"], check=True)

@@ -15,7 +15,9 @@ def test_every_module_imports():
 
 
 def test_no_module_is_longer_than_350_lines():
-    assert [str(path) for path in ROOT.rglob("*.py") if len(path.read_text().splitlines()) > 350] == []
+    assert [
+        str(path) for path in ROOT.rglob("*.py") if len(path.read_text().splitlines()) > 350
+    ] == []
 
 
 def test_init_files_are_empty():
@@ -24,5 +26,9 @@ def test_init_files_are_empty():
 
 def test_architecture_names_every_module():
     text = (ROOT.parent / "ARCHITECTURE.md").read_text()
-    modules = [path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py" and path.parent.name != "reports"]
+    modules = [
+        path.name
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name != "reports"
+    ]
     assert [name for name in modules if name not in text] == []

@@ -1,4 +1,6 @@
-"""`advrec prepare` and `advrec catalog` as a user runs them: odd images, a kill, an image that kills, other filesystems."""
+"""`advrec prepare` and `advrec catalog` as a user runs them: odd images, a kill, an image that
+kills, other filesystems.
+"""
 
 import functools
 import http.server
@@ -15,10 +17,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from advrec import config, stage_prepare
-from advrec.catalog import source
 from advrec.catalog.dataset import Catalog
-from advrec.store import Run, read_json
+from advrec.catalog.sources import registry as source
+from advrec.run.directory import Run
+from advrec.run.files import read_json
+from advrec.spec import study as study_file
+from advrec.stages import prepare as prepare_stage
 from tests.test_study import advrec, kill_when
 
 SPLITS = ("train", "validation", "test")
@@ -44,7 +48,9 @@ def write(path: Path, **catalog) -> Path:
 def photos(directory: Path, each: int = 2) -> Path:
     """Good photographs of two categories in every split."""
     root = directory / "photos"
-    for place, (split, category) in enumerate((split, category) for split in SPLITS for category in ("hat", "shoe")):
+    for place, (split, category) in enumerate(
+        (split, category) for split in SPLITS for category in ("hat", "shoe")
+    ):
         (root / split / category).mkdir(parents=True)
         for n in range(each):
             scene(1000 * place + n).save(root / split / category / f"good{n}.jpg", quality=97)
@@ -82,11 +88,17 @@ READABLE = {  # file -> content and the pixels that it must become
     "alpha.png": (encoded(with_alpha(scene(3)), "PNG"), half_white(scene(3))),
     "alpha.webp": (encoded(with_alpha(scene(4)), "WEBP", lossless=True), half_white(scene(4))),
     "turned.jpg": (rotated(), scene(5)),
-    "frames.gif": (encoded(scene(6).quantize(256), "GIF", save_all=True, append_images=[scene(7)]), scene(6).quantize(256).convert("RGB")),
+    "frames.gif": (
+        encoded(scene(6).quantize(256), "GIF", save_all=True, append_images=[scene(7)]),
+        scene(6).quantize(256).convert("RGB"),
+    ),
     "frames.png": (encoded(scene(9), "PNG", save_all=True, append_images=[scene(10)]), scene(9)),
     "grey16.png": (encoded(Image.fromarray(GREY16), "PNG"), scene(8).convert("L").convert("RGB")),
     "grey16.tif": (encoded(Image.fromarray(GREY16), "TIFF"), scene(8).convert("L").convert("RGB")),
-    "grey.JPEG": (encoded(scene(11).convert("L"), "JPEG", quality=97), scene(11).convert("L").convert("RGB")),
+    "grey.JPEG": (
+        encoded(scene(11).convert("L"), "JPEG", quality=97),
+        scene(11).convert("L").convert("RGB"),
+    ),
     "bits.bmp": (encoded(scene(12).convert("1"), "BMP"), scene(12).convert("1").convert("RGB")),
     "really_a_png.jpg": (encoded(scene(13), "PNG"), scene(13)),
     "strip.png": (encoded(Image.new("RGB", (20_000, 1), "black"), "PNG"), None),
@@ -107,7 +119,10 @@ def odd(tmp_path_factory):
     """Two dozen odd images and links among good ones, prepared."""
     directory = tmp_path_factory.mktemp("odd")
     place = photos(directory) / "train" / "hat"
-    for name, content in {**{name: content for name, (content, _) in READABLE.items()}, **UNREADABLE}.items():
+    for name, content in {
+        **{name: content for name, (content, _) in READABLE.items()},
+        **UNREADABLE,
+    }.items():
         (place / name).write_bytes(content)
     (directory / "secret.jpg").write_bytes(encoded(scene(30), "JPEG"))
     (place / "link.jpg").symlink_to(directory / "secret.jpg")
@@ -144,12 +159,17 @@ def test_images_that_can_be_read_later_are_taken_in_while_nothing_was_made_witho
     place = directory / "photos" / "train" / "hat"
     again = advrec("prepare", "odd.yaml", cwd=directory)
     assert again.returncode == 3
-    assert again.stdout.startswith("prepare: done before; 9 images are set aside, see `advrec status ")
+    assert again.stdout.startswith(
+        "prepare: done before; 9 images are set aside, see `advrec status "
+    )
     scene(40).save(place / "truncated.jpg")
     (place / "page.jpg").unlink()
     done = advrec("prepare", "odd.yaml", cwd=directory)
     assert done.returncode == 3
-    assert "of 9 images that were set aside 1 can be read now, 1 are gone: the catalog is made again" in done.stdout
+    assert (
+        "of 9 images that were set aside 1 can be read now, 1 are gone: the catalog is made again"
+        in done.stdout
+    )
     run = Run(directory / "results" / "odd")
     assert len(run.set_aside()) == 7
     assert "train/hat/truncated.jpg" in Catalog(run).names
@@ -182,7 +202,9 @@ def test_all_that_was_set_aside_may_be_deleted(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """4,002 photographs of 160 pixels, so that there is time to kill; and an undisturbed preparation."""
+    """4,002 photographs of 160 pixels, so that there is time to kill; and an undisturbed
+    preparation.
+    """
     directory = tmp_path_factory.mktemp("large")
     root = photos(directory, each=0)
     random = np.random.default_rng(0)
@@ -222,7 +244,10 @@ def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
     assert read_json(run.preparation) == read_json(undisturbed.preparation)
     assert Catalog(run).sha256 == Catalog(undisturbed).sha256
     for table in ("catalog.parquet", "listing.parquet", "images"):
-        assert ds.dataset(run.directory / table).to_table() == ds.dataset(undisturbed.directory / table).to_table()
+        assert (
+            ds.dataset(run.directory / table).to_table()
+            == ds.dataset(undisturbed.directory / table).to_table()
+        )
     assert not run.prepared.exists()
 
 
@@ -237,10 +262,12 @@ def shards(run: Run) -> dict[str, int]:
 
 
 def test_shards_prepared_otherwise_are_not_used_again(large):
-    """A shard that another study has left is used only if it was made of the same images in the same way."""
-    loaded = config.load(large / "large.yaml")
+    """A shard that another study has left is used only if it was made of the same images in the
+    same way.
+    """
+    loaded = study_file.load(large / "large.yaml")
     listing = source.read(loaded.catalog, loaded.seed)
-    true = stage_prepare._shards(loaded, listing)
+    true = prepare_stage._shards(loaded, listing)
     assert set(true) == {"root", "image_size", "square", "shard", "sha256"}
     run = Run(large / "other")
     for key in [*true, None]:
@@ -252,7 +279,7 @@ def test_shards_prepared_otherwise_are_not_used_again(large):
         left = true if key is None else true | {key: "another"}
         (run.directory / "identities.json").write_text(json.dumps({"prepared": left}))
         with pytest.raises(InterruptedError):
-            stage_prepare.run_stage(run, loaded, stop, print)
+            prepare_stage.run_stage(run, loaded, stop, print)
         assert run.shard(3).exists() == (key is None), key
 
 
@@ -271,7 +298,9 @@ def test_what_a_kill_at_the_very_end_leaves_is_cleared(large):
 
 
 def test_a_changed_manifest_is_another_catalog(large):
-    items = [("path", "category", "split")] + [(f"{s}/{c}/{n:04d}.jpg", c, s) for s in SPLITS for c in ("hat", "shoe") for n in range(3)]
+    items = [("path", "category", "split")] + [
+        (f"{s}/{c}/{n:04d}.jpg", c, s) for s in SPLITS for c in ("hat", "shoe") for n in range(3)
+    ]
     (large / "items.csv").write_text("\n".join(map(",".join, items)))
     write(large / "manifest.yaml", manifest="items.csv")
     done = advrec("prepare", "manifest.yaml", cwd=large)
@@ -303,7 +332,10 @@ def test_the_catalog_command_shows_counts_balance_and_a_contact_sheet(large):
 def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     shown = advrec("prepare", "large.yaml", "--dry-run", cwd=large)
     assert shown.returncode == 0, shown.stderr
-    assert "4,002 images listed of 2 categories: 1,334 train, 1,334 validation, 1,334 test" in shown.stdout
+    assert (
+        "4,002 images listed of 2 categories: 1,334 train, 1,334 validation, 1,334 test"
+        in shown.stdout
+    )
     assert "GB while it works and as much again for what stays" in shown.stdout
     assert not (large / "results").exists()
     refused = advrec("study", "large.yaml", "--dry-run", "--set", "catalog.root=nowhere", cwd=large)
@@ -312,9 +344,12 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
 
 
 def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tmp_path):
-    """It says nothing of the images: none is set aside, and with the server back the same command goes on."""
+    """It says nothing of the images: none is set aside, and with the server back the same command
+    goes on.
+    """
     root = photos(tmp_path, each=100)
-    write(tmp_path / "served.yaml", root="http://127.0.0.1:8765/", image_size=512)  # 16 images a shard
+    # 16 images a shard
+    write(tmp_path / "served.yaml", root="http://127.0.0.1:8765/", image_size=512)
 
     class Server(http.server.SimpleHTTPRequestHandler):
         served = 0
@@ -330,7 +365,9 @@ def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tm
         def log_message(self, *arguments):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 8765), functools.partial(Server, directory=str(root)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 8765), functools.partial(Server, directory=str(root))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     run = Run(tmp_path / "results" / "served")
     try:
@@ -376,7 +413,10 @@ def test_an_image_that_kills_its_process_is_set_aside_alone(tmp_path):
     (root / "train" / "hat" / "deadly.jpg").write_bytes(encoded(scene(1), "JPEG"))
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
     write(tmp_path / "deadly.yaml", root=f"deadly://{root}")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    }
     done = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
     assert done.returncode == 3, done.stderr
     run = Run(tmp_path / "results" / "deadly")

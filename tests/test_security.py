@@ -13,8 +13,13 @@ import pytest
 import torch
 import yaml
 
-from advrec import cli, config, schema, store, strict_yaml
+from advrec import cli
 from advrec.errors import ConfigError
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.tables import read_embeddings, read_outcomes, read_table
+from advrec.spec import study as study_file
+from advrec.spec import yaml as strict_yaml
 from tests.conftest import STUDY
 
 ADVREC = Path(cli.__file__).parent
@@ -43,12 +48,16 @@ def marker(tmp_path):
 @pytest.fixture
 def run(prepared, tmp_path):
     """A run directory with a prepared catalog, to be spoilt."""
-    copied = Path(shutil.copytree(prepared.directory, tmp_path / "run", ignore=shutil.ignore_patterns("synthetic")))
+    copied = Path(
+        shutil.copytree(
+            prepared.directory, tmp_path / "run", ignore=shutil.ignore_patterns("synthetic")
+        )
+    )
     (copied / ".lock").touch()
-    return store.Run(copied)
+    return Run(copied)
 
 
-def study_file(directory, **changes):
+def written(directory, **changes):
     path = directory / "study.yaml"
     path.write_text(yaml.safe_dump(STUDY | changes))
     return str(path)
@@ -66,53 +75,82 @@ def bare(path, thing):
     path.write_bytes(pickle.dumps(thing, protocol=2))
 
 
-@pytest.mark.parametrize("save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"])
+@pytest.mark.parametrize(
+    "save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"]
+)
 @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
 @pytest.mark.parametrize(
-    "model", [{"model": "resnet18", "checkpoint": ...}, {"defense": "none", "weights": ...}], ids=["checkpoint", "weights"]
+    "model",
+    [{"model": "resnet18", "checkpoint": ...}, {"defense": "none", "weights": ...}],
+    ids=["checkpoint", "weights"],
 )
-def test_a_pickle_named_by_a_study_is_not_executed(run, tmp_path, capsys, marker, save, file, model):
+def test_a_pickle_named_by_a_study_is_not_executed(
+    run, tmp_path, capsys, marker, save, file, model
+):
     save(tmp_path / file, {"state_dict": Malicious(marker)})
     spec = {key: file if value is ... else value for key, value in model.items()}
-    code, sentence = refused(capsys, "train", study_file(tmp_path, models={"evil": spec}), "--out", str(run.directory))
+    code, sentence = refused(
+        capsys, "train", written(tmp_path, models={"evil": spec}), "--out", str(run.directory)
+    )
     assert not marker.exists()
     assert code == 2
     assert f"{file} cannot be read as weights" in sentence
 
 
-@pytest.mark.parametrize("save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"])
+@pytest.mark.parametrize(
+    "save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"]
+)
 def test_a_pickle_in_torchs_cache_is_not_executed(run, tmp_path, capsys, marker, monkeypatch, save):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cached = tmp_path / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
     cached.parent.mkdir(parents=True)
     save(cached, Malicious(marker))
     models = {"evil": {"defense": "none", "weights": "imagenet"}}
-    code, sentence = refused(capsys, "train", study_file(tmp_path, models=models), "--out", str(run.directory))
+    code, sentence = refused(
+        capsys, "train", written(tmp_path, models=models), "--out", str(run.directory)
+    )
     assert not marker.exists()
     assert code == 1
     assert "the ImageNet weights of mobilenet_v2 cannot be loaded" in sentence
 
 
-@pytest.mark.parametrize("save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"])
+@pytest.mark.parametrize(
+    "save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"]
+)
 def test_a_pickle_as_a_models_weights_is_not_executed(run, tmp_path, capsys, marker, save):
     run.model("unsecured").mkdir(parents=True)
     save(run.weights("unsecured"), Malicious(marker))
-    code, sentence = refused(capsys, "recommend", study_file(tmp_path), "0", "--model", "unsecured", "--out", str(run.directory))
+    code, sentence = refused(
+        capsys,
+        "recommend",
+        written(tmp_path),
+        "0",
+        "--model",
+        "unsecured",
+        "--out",
+        str(run.directory),
+    )
     assert not marker.exists()
     assert code == 1
     assert "is not a checkpoint of advrec" in sentence
 
 
 READERS = {
-    "embeddings": (lambda run: run.embedding_shard("m", 0), lambda run: store.read_embeddings(run, "m", 8)),
-    "outcomes": (lambda run: run.block("m", "fgsm", 0), lambda run: store.read_outcomes(run.attacks)),
-    "tuples": (lambda run: run.tuples, lambda run: store.read_table(run.tuples, schema.TUPLES)),
+    "embeddings": (
+        lambda run: run.embedding_shard("m", 0),
+        lambda run: read_embeddings(run, "m", 8),
+    ),
+    "outcomes": (
+        lambda run: run.block("m", "fgsm", 0),
+        lambda run: read_outcomes(run.attacks),
+    ),
+    "tuples": (lambda run: run.tuples, lambda run: read_table(run.tuples, schema.TUPLES)),
 }
 
 
 @pytest.mark.parametrize(("place", "read"), READERS.values(), ids=READERS)
 def test_a_pickle_as_a_table_is_not_executed(tmp_path, marker, place, read):
-    run = store.Run(tmp_path)
+    run = Run(tmp_path)
     place(run).parent.mkdir(parents=True, exist_ok=True)
     bare(place(run), Malicious(marker))
     with pytest.raises(pa.ArrowInvalid):
@@ -122,7 +160,16 @@ def test_a_pickle_as_a_table_is_not_executed(tmp_path, marker, place, read):
 
 def test_a_table_that_is_none_is_said_in_one_sentence(run, tmp_path, capsys):
     run.catalog.write_bytes(b"no table")
-    code, sentence = refused(capsys, "recommend", study_file(tmp_path), "0", "--model", "unsecured", "--out", str(run.directory))
+    code, sentence = refused(
+        capsys,
+        "recommend",
+        written(tmp_path),
+        "0",
+        "--model",
+        "unsecured",
+        "--out",
+        str(run.directory),
+    )
     assert code == 1
     assert "a table of the run cannot be read" in sentence
 
@@ -132,7 +179,7 @@ def test_yaml_makes_no_objects(tmp_path, capsys, marker):
     yaml.load(tag, Loader=yaml.UnsafeLoader)
     assert marker.exists(), "the tag does what it should not"
     marker.unlink()
-    good = study_file(tmp_path)
+    good = written(tmp_path)
     evil = tmp_path / "run" / "study.yaml"
     evil.parent.mkdir()
     evil.write_text(Path(good).read_text().replace("name: tiny", f"name: {tag}"))
@@ -150,7 +197,9 @@ def test_yaml_makes_no_objects(tmp_path, capsys, marker):
 PLACES = {
     "study": lambda name: {"name": name},
     "model": lambda name: {"models": {name: {"defense": "none"}}},
-    "attack": lambda name: {"evaluation": STUDY["evaluation"] | {"attacks": [{"name": name, "attack": "fgsm"}]}},
+    "attack": lambda name: {
+        "evaluation": STUDY["evaluation"] | {"attacks": [{"name": name, "attack": "fgsm"}]}
+    },
 }
 
 
@@ -158,7 +207,14 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_a_name_is_no_path(tmp_path, capsys, place, name):
     # A dry run: where a name is taken that should not be, no study starts here.
-    code, sentence = refused(capsys, "study", study_file(tmp_path, **PLACES[place](name)), "--dry-run", "--out", str(tmp_path / "run"))
+    code, sentence = refused(
+        capsys,
+        "study",
+        written(tmp_path, **PLACES[place](name)),
+        "--dry-run",
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert code == 2
     assert place in sentence or "name" in sentence
 
@@ -166,12 +222,23 @@ def test_a_name_is_no_path(tmp_path, capsys, place, name):
 @pytest.mark.parametrize("place", PLACES)
 def test_a_name_holds_no_end_of_line(place):
     with pytest.raises(ConfigError):
-        config.parse(STUDY | PLACES[place]("a\n"), "test")
+        study_file.parse(STUDY | PLACES[place]("a\n"), "test")
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_name_that_is_no_path_is_taken(tmp_path, place):
-    assert cli.main(["study", study_file(tmp_path, **PLACES[place]("a-b_1")), "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert (
+        cli.main(
+            [
+                "study",
+                written(tmp_path, **PLACES[place]("a-b_1")),
+                "--out",
+                str(tmp_path / "run"),
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
 
 
 RUNS_CODE = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -184,18 +251,42 @@ def code_from_data(source):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in RUNS_CODE:
             yield node.lineno, node.module
         if isinstance(node, ast.Import):
-            # pickle may be imported, under its own name, for its errors: what is used of it is looked at below.
+            # pickle may be imported, under its own name, for its errors: what is used of it is
+            # looked at below.
             names = [alias.name for alias in node.names if alias.name != "pickle" or alias.asname]
             yield from ((node.lineno, name) for name in names if name.split(".")[0] in RUNS_CODE)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle" and node.attr not in ("UnpicklingError", "PickleError"):
+        if (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "pickle"
+            and node.attr not in ("UnpicklingError", "PickleError")
+        ):
             yield node.lineno, ast.unparse(node)
         if isinstance(node, ast.Call):
-            called, keys = ast.unparse(node.func), {key.arg: ast.unparse(key.value) for key in node.keywords}
-            loads_torch = called.startswith("torch.") and called.endswith(".load") and not called.startswith(("torch.hub", "torch.ops"))
+            called, keys = (
+                ast.unparse(node.func),
+                {key.arg: ast.unparse(key.value) for key in node.keywords},
+            )
+            loads_torch = (
+                called.startswith("torch.")
+                and called.endswith(".load")
+                and not called.startswith(("torch.hub", "torch.ops"))
+            )
             if (
-                called in ("eval", "exec", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "torch.hub.load", "pd.read_pickle")
+                called
+                in (
+                    "eval",
+                    "exec",
+                    "yaml.unsafe_load",
+                    "yaml.full_load",
+                    "yaml.load_all",
+                    "torch.hub.load",
+                    "pd.read_pickle",
+                )
                 or (loads_torch and keys.get("weights_only") != "True")
-                or (called == "yaml.load" and keys.get("Loader") not in ("_Loader", "yaml.SafeLoader"))
+                or (
+                    called == "yaml.load"
+                    and keys.get("Loader") not in ("_Loader", "yaml.SafeLoader")
+                )
                 or keys.get("allow_pickle", "False") != "False"
             ):
                 yield node.lineno, called
@@ -204,7 +295,9 @@ def code_from_data(source):
 def test_no_module_runs_code_from_a_file():
     modules = sorted(ADVREC.rglob("*.py"))
     assert len(modules) > 40
-    assert {str(path): found for path in modules if (found := list(code_from_data(path.read_text())))} == {}
+    assert {
+        str(path): found for path in modules if (found := list(code_from_data(path.read_text())))
+    } == {}
     assert issubclass(strict_yaml._Loader, yaml.SafeLoader)
 
 
@@ -240,6 +333,12 @@ def test_ray_asks_for_a_token_even_where_nothing_says_so(tmp_path):
         "print(os.environ['RAY_AUTH_MODE'], len(os.environ['RAY_AUTH_TOKEN']))\n"
         "with session(): print(ray._private.worker.global_worker.node.webui_url or 'no dashboard')\n"
     )
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ADVREC.parent)}
-    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ADVREC.parent),
+    }
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert said.stdout.splitlines() == ["token 64", "no dashboard"], said.stderr

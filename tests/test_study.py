@@ -1,4 +1,6 @@
-"""The whole way, as a user goes it: real commands on a small study, killed, resumed, extended and refused."""
+"""The whole way, as a user goes it: real commands on a small study, killed, resumed, extended and
+refused.
+"""
 
 import os
 import shutil
@@ -17,7 +19,7 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
-from advrec.store import Run
+from advrec.run.directory import Run
 from tests.conftest import STUDY
 
 ADVREC = [sys.executable, "-m", "advrec.cli"]
@@ -31,7 +33,11 @@ def advrec(*arguments, cwd, **options):
 def kill_when(ready, *arguments, cwd):
     """Run a command and kill its driver with -9 as soon as `ready()`, or after 200 s."""
     process = subprocess.Popen(
-        [*ADVREC, *map(str, arguments)], cwd=cwd, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*ADVREC, *map(str, arguments)],
+        cwd=cwd,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 200
     while not ready() and time.monotonic() < deadline and process.poll() is None:
@@ -41,17 +47,26 @@ def kill_when(ready, *arguments, cwd):
 
 
 def write(path: Path, **changes) -> Path:
-    path.write_text(yaml.safe_dump({**STUDY, "resources": {"actors": 2, "training_workers": 2}, **changes}))
+    path.write_text(
+        yaml.safe_dump({**STUDY, "resources": {"actors": 2, "training_workers": 2}, **changes})
+    )
     return path
 
 
 def blocks(run: Path) -> dict[str, int]:
-    return {str(p.relative_to(run)): p.stat().st_mtime_ns for p in sorted(run.glob("attacks/*/*/block-*.parquet"))}
+    return {
+        str(p.relative_to(run)): p.stat().st_mtime_ns
+        for p in sorted(run.glob("attacks/*/*/block-*.parquet"))
+    }
 
 
 def rows(run: Path):
     table = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas()
-    return table.drop(columns="seconds").sort_values(["model", "attack", "tuple_id", "epsilon"]).reset_index(drop=True)
+    return (
+        table.drop(columns="seconds")
+        .sort_values(["model", "attack", "tuple_id", "epsilon"])
+        .reset_index(drop=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +81,28 @@ def place(tmp_path_factory):
 
 def test_the_run_directory_is_what_the_contract_says(place):
     run = place / "results" / "tiny"
-    for name in ("study.yaml", "provenance.json", "catalog.parquet", "tuples.parquet", "report/index.html"):
+    for name in (
+        "study.yaml",
+        "provenance.json",
+        "catalog.parquet",
+        "tuples.parquet",
+        "report/index.html",
+    ):
         assert (run / name).exists(), name
     for name in ("model.safetensors", "metrics.json", "history.parquet"):
         assert (run / "models" / "unsecured" / name).exists(), name
     assert list((run / "models" / "unsecured" / "tensorboard").glob("events*"))
     table = rows(run)
     assert len(table) == 2 * 12 * 2
-    assert set(table.columns) >= {"model", "attack", "tuple_id", "epsilon", "adversarial_rank", "linf", "gradient_steps"}
+    assert set(table.columns) >= {
+        "model",
+        "attack",
+        "tuple_id",
+        "epsilon",
+        "adversarial_rank",
+        "linf",
+        "gradient_steps",
+    }
     assert not table.duplicated(["model", "attack", "tuple_id", "epsilon"]).any()
     assert (table.linf <= table.epsilon + 1e-8).all()
     assert (table[table.attack == "pgd-2"].gradient_steps == 2).all()
@@ -92,7 +121,9 @@ def test_a_second_run_computes_nothing_and_status_says_so(place):
 
 def test_another_attack_computes_only_itself(place):
     before = blocks(place / "results" / "tiny")
-    write(place / "more.yaml", evaluation=STUDY["evaluation"] | {"attacks": ["fgsm", "pgd-2", "cw-2"]})
+    write(
+        place / "more.yaml", evaluation=STUDY["evaluation"] | {"attacks": ["fgsm", "pgd-2", "cw-2"]}
+    )
     assert advrec("evaluate", "more.yaml", cwd=place).returncode == 0
     after = blocks(place / "results" / "tiny")
     assert {name: after[name] for name in before} == before
@@ -136,7 +167,9 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, part):
 
 
 def test_an_evaluation_killed_with_9_goes_on_where_it_was(place, tmp_path):
-    """No row missing, none twice, finished blocks not computed again, and the rows are those of the undisturbed run."""
+    """No row missing, none twice, finished blocks not computed again, and the rows are those of the
+    undisturbed run.
+    """
     attacks = ["fgsm", "pgd-2", {"name": "slow", "attack": "pgd-150"}]
     study = write(tmp_path / "tiny.yaml", evaluation=STUDY["evaluation"] | {"attacks": attacks})
     run = tmp_path / "results" / "tiny"
@@ -162,11 +195,24 @@ def test_tuples_of_a_csv_are_what_it_holds(place, tmp_path):
     (run / "tuples.parquet").unlink()
     catalog = Catalog(Run(run))
     first, *others = catalog.ids_of("test").tolist()
-    pairs = [(first, other) for other in others if catalog.category_names[other] != catalog.category_names[first]][:3]
+    pairs = [
+        (first, other)
+        for other in others
+        if catalog.category_names[other] != catalog.category_names[first]
+    ][:3]
     lines = [f"{catalog.names[target]},{catalog.names[attack]}\n" for target, attack in pairs]
     csv = tmp_path / "pairs.csv"
     csv.write_text("target_name,attack_name\n" + "".join(lines))
-    command = ("evaluate", place / "tiny.yaml", "--out", run, "--set", f"evaluation.tuples={csv}", "--set", "evaluation.attacks=[fgsm]")
+    command = (
+        "evaluate",
+        place / "tiny.yaml",
+        "--out",
+        run,
+        "--set",
+        f"evaluation.tuples={csv}",
+        "--set",
+        "evaluation.attacks=[fgsm]",
+    )
     assert advrec(*command, cwd=tmp_path).returncode == 0
     table = rows(run)
     assert list(zip(table.target_id, table.attack_id, strict=True))[::2] == pairs
@@ -184,7 +230,9 @@ def test_one_and_two_actors_give_equal_rows(place, tmp_path):
     run = tmp_path / "one"
     shutil.copytree(place / "results" / "tiny", run)
     shutil.rmtree(run / "attacks")
-    done = advrec("evaluate", place / "tiny.yaml", "--out", run, "--set", "resources.actors=1", cwd=tmp_path)
+    done = advrec(
+        "evaluate", place / "tiny.yaml", "--out", run, "--set", "resources.actors=1", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     fast = rows(place / "results" / "tiny")
     fast = fast[fast.attack.isin(["fgsm", "pgd-2"])].reset_index(drop=True)
@@ -203,11 +251,15 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job, and so these tests in one, ignore SIGINT, and so would what they start.
+        # A shell's background job, and so these tests in one, ignore SIGINT, and so would what they
+        # start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
-    while not (run / "attacks" / "model=unsecured" / "attack=slow").exists() and time.monotonic() < deadline:
+    while (
+        not (run / "attacks" / "model=unsecured" / "attack=slow").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     before = blocks(run)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -223,7 +275,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on(place, tmp_path):
 
 def test_weights_that_cannot_be_had_are_found_before_training(place, tmp_path):
     """Not in a worker of Ray's: one sentence, whose place is the study's."""
-    away = {**os.environ, "TORCH_HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+    away = {
+        **os.environ,
+        "TORCH_HOME": str(tmp_path),
+        "http_proxy": "http://127.0.0.1:1",
+        "https_proxy": "http://127.0.0.1:1",
+    }
     (tmp_path / "wrong.pth").write_text("no weights")
     for weights, code, part in (
         ("imagenet", 1, "models.other: the ImageNet weights of mobilenet_v2 cannot be loaded"),
@@ -257,15 +314,31 @@ def test_recommend_and_attack_print_and_draw(place):
     assert Path(place, lists.stdout.splitlines()[-1]).stat().st_size > 1000
     name = lists.stdout.splitlines()[1].split()[1]
     by_name = advrec("recommend", "tiny.yaml", "--model", "unsecured", name, "-k", "4", cwd=place)
-    assert by_name.stdout.splitlines()[:2] == lists.stdout.splitlines()[:2]  # HNSW, built by several threads, may order equal ones anyhow
-    right = {"--model": "unsecured", "--attack": "pgd-8", "--epsilon": "0.05", "--target": name, "--article": "5"}
-    one = advrec("attack", "tiny.yaml", *[part for pair in right.items() for part in pair], cwd=place)
+    # HNSW, built by several threads, may order equal ones anyhow
+    assert by_name.stdout.splitlines()[:2] == lists.stdout.splitlines()[:2]
+    right = {
+        "--model": "unsecured",
+        "--attack": "pgd-8",
+        "--epsilon": "0.05",
+        "--target": name,
+        "--article": "5",
+    }
+    one = advrec(
+        "attack", "tiny.yaml", *[part for pair in right.items() for part in pair], cwd=place
+    )
     assert one.returncode == 0, one.stderr
     assert "rank" in one.stdout
     assert Path(place, one.stdout.splitlines()[-1]).stat().st_size > 1000
-    for wrong in (["--target", "9999"], ["--epsilon", "2"], ["--model", "nobody"], ["--attack", "pdg-8"]):
+    for wrong in (
+        ["--target", "9999"],
+        ["--epsilon", "2"],
+        ["--model", "nobody"],
+        ["--attack", "pdg-8"],
+    ):
         command = right | dict([wrong])
-        refused = advrec("attack", "tiny.yaml", *[part for pair in command.items() for part in pair], cwd=place)
+        refused = advrec(
+            "attack", "tiny.yaml", *[part for pair in command.items() for part in pair], cwd=place
+        )
         assert refused.returncode == 2, wrong
         assert refused.stderr.count("\n") == 1
 
@@ -273,7 +346,9 @@ def test_recommend_and_attack_print_and_draw(place):
 def test_a_block_that_was_set_aside_is_tried_again_and_forgotten_once_done(place, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(place / "results" / "tiny", run)
-    (run / "set_aside.json").write_text('{"attacks/unsecured/pgd-2/1": "its process died (3 attempts)"}')
+    (run / "set_aside.json").write_text(
+        '{"attacks/unsecured/pgd-2/1": "its process died (3 attempts)"}'
+    )
     (run / "attacks/model=unsecured/attack=pgd-2/block-000001.parquet").unlink()
     status = advrec("status", run, cwd=tmp_path)
     assert status.returncode == 3
@@ -300,7 +375,9 @@ def test_what_is_not_there_yet_is_said_in_one_sentence(tmp_path):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory, prepared):
-    """A shop's directory: JPEG photographs in a folder a category, its own model, and a study of both."""
+    """A shop's directory: JPEG photographs in a folder a category, its own model, and a study of
+    both.
+    """
     directory = tmp_path_factory.mktemp("shop")
     catalog = Catalog(prepared)
     for article, pixels in enumerate(catalog.pixels(range(len(catalog)))):
@@ -314,7 +391,10 @@ def shop(tmp_path_factory, prepared):
         directory / "study.yaml",
         name="shop",
         catalog={"source": "folder", "root": "photos", "image_size": 64},
-        models={"own": {"model": "shop.resnet:resnet18"}, "vision": {"model": "resnet18", "checkpoint": "resnet18.pt"}},
+        models={
+            "own": {"model": "shop.resnet:resnet18"},
+            "vision": {"model": "resnet18", "checkpoint": "resnet18.pt"},
+        },
         evaluation=STUDY["evaluation"]
         | {
             "attacks": ["auto", {"name": "moved", "attack": "pgd-4", "from": "vision"}],
@@ -336,7 +416,10 @@ def test_a_shops_own_model_is_evaluated_on_its_own_photographs_without_training(
     assert (table.linf <= table.epsilon.astype("float32")).all()
     automatic = table[table.attack == "auto"]
     assert set(automatic.winner) <= {"apgd-50", "apgd-l2-100", "apgd-100"}
-    larger, smaller = (automatic[automatic.epsilon == e].set_index(["model", "tuple_id"]).adversarial_rank for e in (0.05, 0.02))
+    larger, smaller = (
+        automatic[automatic.epsilon == e].set_index(["model", "tuple_id"]).adversarial_rank
+        for e in (0.05, 0.02)
+    )
     assert (larger <= smaller).all()
     assert "adversarial_rank_png" in table
     reported = advrec("report", "study.yaml", cwd=shop)
@@ -354,7 +437,9 @@ def test_a_run_does_not_mix_rows_of_a_model_that_has_changed(shop):
     source.write_text(before)
     assert refused.returncode == 2
     assert "models/own made with code_sha256" in refused.stderr
-    assert advrec("evaluate", "study.yaml", cwd=shop).stdout.strip().endswith("evaluate: done before")
+    assert (
+        advrec("evaluate", "study.yaml", cwd=shop).stdout.strip().endswith("evaluate: done before")
+    )
     changed = advrec("evaluate", "study.yaml", "--set", "evaluation.delivery=jpeg-90", cwd=shop)
     assert changed.returncode == 2
     assert "delivery" in changed.stderr
@@ -362,9 +447,15 @@ def test_a_run_does_not_mix_rows_of_a_model_that_has_changed(shop):
 
 def test_a_model_of_ones_own_that_is_not_there_is_refused_before_any_work(shop, tmp_path):
     for models, part in (
-        ("{a: {model: nowhere.at_all:model}}", "models.a: nowhere.at_all:model raised ModuleNotFoundError"),
+        (
+            "{a: {model: nowhere.at_all:model}}",
+            "models.a: nowhere.at_all:model raised ModuleNotFoundError",
+        ),
         ("{a: {model: resnet18, checkpoint: gone.pt}}", "gone.pt cannot be read"),
-        ("{a: {model: resnet81, checkpoint: resnet18.pt}}", "is not a classifier of torchvision; did you mean"),
+        (
+            "{a: {model: resnet81, checkpoint: resnet18.pt}}",
+            "is not a classifier of torchvision; did you mean",
+        ),
         ("{a: {model: resnet18}}", "needs either a checkpoint"),
     ):
         changes = ("--set", f"models={models}", "--set", "evaluation.attacks=[auto]")

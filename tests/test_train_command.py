@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from advrec.store import Run
+from advrec.run.directory import Run
 from advrec.training.state import read_history
 from tests.conftest import draw_catalog
 from tests.runs import write_study
 from tests.test_study import ADVREC, advrec, kill_when
 
 DISTURBANCES = {"kill": signal.SIGKILL, "ctrl-c": signal.SIGINT, "worker": signal.SIGKILL}
-ENDS = {"kill": -signal.SIGKILL, "ctrl-c": 130}  # exit codes of the driver, where it does not go on by itself
+# exit codes of the driver, where it does not go on by itself
+ENDS = {"kill": -signal.SIGKILL, "ctrl-c": 130}
 MODELS = {"cat": {"defense": "cat", "ks": [0, 2, 4], "patience": 3, "epochs": 4, "batch": 32}}
 
 
@@ -30,26 +31,41 @@ def undisturbed(tmp_path_factory):
 
 
 def train(directory: Path, disturb=()):
-    """Train; each time one more epoch is done, end the driver by a signal, or a worker by kill -9; then to the end."""
+    """Train; each time one more epoch is done, end the driver by a signal, or a worker by kill -9;
+    then to the end.
+    """
     run = Run(directory / "run")
     with run.lock():
         draw_catalog(run)
-    study = write_study(directory / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2})
+    study = write_study(
+        directory / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2}
+    )
     command = [*ADVREC, "train", str(study), "--out", str(run.directory)]
     for what in [*disturb, None]:
         epochs = saved_epochs(run)
         with (directory / "said").open("w") as said:
-            # A shell's background job, and so these tests in one, ignore SIGINT, and so would what they start.
+            # A shell's background job, and so these tests in one, ignore SIGINT, and so would what
+            # they start.
             driver = subprocess.Popen(
-                command, cwd=directory, stdout=said, stderr=said, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+                command,
+                cwd=directory,
+                stdout=said,
+                stderr=said,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             if what is not None:
                 deadline = time.monotonic() + 200
-                # It has said so: workers of a killed driver may save one more epoch before they end.
-                while "train cat: epoch" not in (directory / "said").read_text() and time.monotonic() < deadline:
+                # It has said so: workers of a killed driver may save one more epoch before they
+                # end.
+                while (
+                    "train cat: epoch" not in (directory / "said").read_text()
+                    and time.monotonic() < deadline
+                ):
                     time.sleep(0.02)
                 assert driver.poll() is None
-                os.kill(a_worker(driver.pid) if what == "worker" else driver.pid, DISTURBANCES[what])
+                os.kill(
+                    a_worker(driver.pid) if what == "worker" else driver.pid, DISTURBANCES[what]
+                )
             code = driver.wait(280)
         said = (directory / "said").read_text()
         assert code == ENDS.get(what, 0), said
@@ -63,7 +79,9 @@ def train(directory: Path, disturb=()):
 
 
 def saved_epochs(run: Run) -> int:
-    return sum(len(read_history(state)) for state in run.training("cat").glob("*/state.safetensors"))
+    return sum(
+        len(read_history(state)) for state in run.training("cat").glob("*/state.safetensors")
+    )
 
 
 def a_worker(driver: int) -> int:
@@ -85,8 +103,13 @@ def path_of(run: Run):
     return pq.read_table(run.model("cat") / "history.parquet").drop_columns("seconds").to_pylist()
 
 
-def test_a_training_whose_driver_and_worker_are_killed_ends_with_the_weights_of_an_undisturbed_one(undisturbed, tmp_path):
-    disturbed, whole = train(tmp_path, disturb=["kill", "ctrl-c", "worker"]), Run(undisturbed / "run")
+def test_a_training_whose_driver_and_worker_are_killed_ends_with_the_weights_of_an_undisturbed_one(
+    undisturbed, tmp_path
+):
+    disturbed, whole = (
+        train(tmp_path, disturb=["kill", "ctrl-c", "worker"]),
+        Run(undisturbed / "run"),
+    )
     assert path_of(disturbed) == path_of(whole)
     assert {row["attack_steps"] for row in path_of(whole)} == {0, 2, 4}
     expected, found = load_file(whole.weights("cat")), load_file(disturbed.weights("cat"))
@@ -100,9 +123,13 @@ def test_a_training_of_another_kind_does_not_go_on_from_it(undisturbed, tmp_path
     run = Run(tmp_path / "run")
     with run.lock():
         draw_catalog(run)
-    study = write_study(tmp_path / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2})
+    study = write_study(
+        tmp_path / "cat.yaml", run, evaluation={}, models=MODELS, resources={"training_workers": 2}
+    )
     kill_when(lambda: saved_epochs(run) > 0, "train", study, "--out", run.directory, cwd=tmp_path)
-    other = advrec("train", study, "--out", run.directory, "--set", "models.cat.ks=[1]", cwd=tmp_path)
+    other = advrec(
+        "train", study, "--out", run.directory, "--set", "models.cat.ks=[1]", cwd=tmp_path
+    )
     assert other.returncode == 0, other.stderr
     assert "goes on" not in other.stdout
     assert {row["attack_steps"] for row in path_of(run)} == {1}

@@ -1,4 +1,6 @@
-"""Searches: what is refused, the Pareto front, and a real one on Ray Tune that is killed and goes on."""
+"""Searches: what is refused, the Pareto front, and a real one on Ray Tune that is killed and goes
+on.
+"""
 
 import itertools
 from pathlib import Path
@@ -10,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from advrec import tune_spec
 from advrec.errors import ConfigError
-from advrec.reports import pareto
+from advrec.reports.pictures import pareto
+from advrec.spec import search as search_file
 from tests.test_study import advrec, kill_when
 
 STUDY = {
@@ -22,7 +24,13 @@ STUDY = {
         "unsecured": {"defense": "none", "epochs": 1},
         "at": {"defense": "at", "steps": 1, "epochs": 2, "init": "unsecured"},
     },
-    "evaluation": {"tuples": 8, "block": 4, "epsilons": [0.01, 0.05], "attacks": ["pgd-2"], "checks": 0},
+    "evaluation": {
+        "tuples": 8,
+        "block": 4,
+        "epsilons": [0.01, 0.05],
+        "attacks": ["pgd-2"],
+        "checks": 0,
+    },
 }
 SEARCH = {
     "name": "tiny-search",
@@ -31,7 +39,10 @@ SEARCH = {
     "trials": 4,
     "attack": "pgd-4",
     "tuples": 6,
-    "space": {"models.at.epsilon": {"loguniform": [0.01, 0.06]}, "models.at.steps": {"choice": [1, 2]}},
+    "space": {
+        "models.at.epsilon": {"loguniform": [0.01, 0.06]},
+        "models.at.steps": {"choice": [1, 2]},
+    },
 }
 
 
@@ -49,30 +60,54 @@ def yaml_comment(path: Path) -> str:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"space": {"models.at.epsilon": {"uniform": [0.5, 0.1]}}}, "the first number is the smaller one"),
+        (
+            {"space": {"models.at.epsilon": {"uniform": [0.5, 0.1]}}},
+            "the first number is the smaller one",
+        ),
         ({"space": {"models.at.epsilon": {"loguniform": [0, 0.1]}}}, "its numbers are positive"),
-        ({"space": {"models.at.epsilon": {"uniform": [0.0, 2.0]}}}, "space.models.at.epsilon: models.at.epsilon is 2.0"),
+        (
+            {"space": {"models.at.epsilon": {"uniform": [0.0, 2.0]}}},
+            "space.models.at.epsilon: models.at.epsilon is 2.0",
+        ),
         ({"space": {"models.at.stepps": {"choice": [1]}}}, "did you mean steps"),
-        ({"space": {"models.at.epsilon": {"uniform": [0.1, 0.2], "choice": [0.3]}}}, "write one of"),
+        (
+            {"space": {"models.at.epsilon": {"uniform": [0.1, 0.2], "choice": [0.3]}}},
+            "write one of",
+        ),
         ({"space": {"catalog.articles": {"choice": [100]}}}, "catalog.articles"),
-        ({"space": {"models.unsecured.epochs": {"choice": [1]}}}, "only models.at is trained in every trial"),
-        ({"space": {"models.at.init": {"choice": ["none", "unsecured"]}}}, "init is the same in every trial"),
+        (
+            {"space": {"models.unsecured.epochs": {"choice": [1]}}},
+            "only models.at is trained in every trial",
+        ),
+        (
+            {"space": {"models.at.init": {"choice": ["none", "unsecured"]}}},
+            "init is the same in every trial",
+        ),
         ({"name": "n" * 60}, "at most 50"),
         ({"space": {"models.at.epsilon": {"grid": [0.1]}}}, "is a grid"),
-        ({"scheduler": "asha", "objectives": ["adversarial_accuracy"]}, "name it as the only objective"),
+        (
+            {"scheduler": "asha", "objectives": ["adversarial_accuracy"]},
+            "name it as the only objective",
+        ),
         ({"scheduler": "asha", "objectives": ["success_rate"]}, "name it as the only objective"),
         ({"objectives": ["success"]}, "objectives.0 is success"),
-        ({"model": "cat", "space": {"models.cat.epsilon": {"choice": [0.1]}}}, "its models: unsecured, at"),
+        (
+            {"model": "cat", "space": {"models.cat.epsilon": {"choice": [0.1]}}},
+            "its models: unsecured, at",
+        ),
         ({"study": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
         ({"trails": 3}, "did you mean trials"),
         ({"set": {"models.at": {"model": "resnet18", "weights": "imagenet"}}}, "trained elsewhere"),
-        ({"set": {"catalog": {"source": "deepfashion", "root": ".", "published_split": True}}}, "no validation split"),
+        (
+            {"set": {"catalog": {"source": "deepfashion", "root": ".", "published_split": True}}},
+            "no validation split",
+        ),
     ],
     ids=str,
 )
 def test_an_impossible_search_is_refused_before_any_work(tmp_path, changes, sentence):
     with pytest.raises(ConfigError) as refused:
-        tune_spec.load(write(tmp_path, **changes))
+        search_file.load(write(tmp_path, **changes))
     assert sentence in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -82,12 +117,18 @@ def test_the_front_is_what_no_other_trial_dominates(points):
     trials = pd.DataFrame(points, columns=["accuracy", "success"], dtype=float)
     found = pareto.front(trials, {"accuracy": "max", "success": "min"})
     for (place, (a, s)), kept in zip(enumerate(points), found, strict=True):
-        dominated = any(b >= a and t <= s and (b, t) != (a, s) for other, (b, t) in enumerate(points) if other != place)
+        dominated = any(
+            b >= a and t <= s and (b, t) != (a, s)
+            for other, (b, t) in enumerate(points)
+            if other != place
+        )
         assert kept == (not dominated)
 
 
 def test_the_best_of_a_front_is_nearest_to_the_best_of_each():
-    rows = pd.DataFrame({"trial": list("abc"), "accuracy": [0.2, 0.8, 0.9], "success": [0.1, 0.2, 0.9]})
+    rows = pd.DataFrame(
+        {"trial": list("abc"), "accuracy": [0.2, 0.8, 0.9], "success": [0.1, 0.2, 0.9]}
+    )
     modes = {"accuracy": "max", "success": "min"}
     assert pareto.best(rows, modes)["trial"] == "b"
     assert pareto.best(rows, {"accuracy": "max"})["trial"] == "c"
@@ -98,7 +139,9 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     file, out = write(tmp_path), tmp_path / "out"
 
     def finished():
-        return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")}
+        return {
+            path.parent.name: path.stat().st_mtime_ns for path in out.glob("trials/*/metrics.json")
+        }
 
     kill_when(finished, "tune", file, "--out", out, cwd=tmp_path)
     before = finished()
@@ -125,26 +168,42 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     best = advrec("study", out / "best.yaml", "--out", tmp_path / "best", cwd=tmp_path)
     assert best.returncode == 0, best.stderr
     assert (tmp_path / "best" / "report" / "index.html").exists()
-    expected, found = load_file(trained), load_file(tmp_path / "best" / "models" / "at" / "model.safetensors")
+    expected, found = (
+        load_file(trained),
+        load_file(tmp_path / "best" / "models" / "at" / "model.safetensors"),
+    )
     assert expected.keys() == found.keys()
     assert all(value.equal(found[name]) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("name", ["cat_schedule", "epsilon", "smoke"])
 def test_the_searches_that_ship_with_advrec_are_valid(name):
-    spec, _, _ = tune_spec.load(Path(__file__).parents[1] / "tune_configs" / f"{name}.yaml")
+    spec, _, _ = search_file.load(Path(__file__).parents[1] / "tune_configs" / f"{name}.yaml")
     assert spec.num_trials >= 2
 
 
 def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(tmp_path):
     # The first keep what the model has learnt, the last destroy it.
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
-    changes = {"space": grids, "set": {"models.unsecured.epochs": 15, "models.unsecured.batch": 8, "models.at.epochs": 6}}
-    file = write(tmp_path, searcher="random", scheduler="asha", objectives=["clean_accuracy"], concurrency=1, **changes)
+    changes = {
+        "space": grids,
+        "set": {"models.unsecured.epochs": 15, "models.unsecured.batch": 8, "models.at.epochs": 6},
+    }
+    file = write(
+        tmp_path,
+        searcher="random",
+        scheduler="asha",
+        objectives=["clean_accuracy"],
+        concurrency=1,
+        **changes,
+    )
     ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
-    rates, steps = trials["models.at.learning_rate"].astype(float), trials["models.at.steps"].astype(int)
+    rates, steps = (
+        trials["models.at.learning_rate"].astype(float),
+        trials["models.at.steps"].astype(int),
+    )
     assert sorted(zip(rates, steps, strict=True)) == list(itertools.product([1e-5, 3.0], [1, 2]))
     stopped = trials["seconds"].isna()  # it was not measured
     assert (rates[stopped] == 3.0).any()

@@ -16,7 +16,8 @@ from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 
 MOMENTUM = 0.75  # alpha
-ENOUGH_FALLS = 0.75  # rho: a window in which a smaller share of the steps lowered the loss ends in a shorter step
+# rho: a window in which a smaller share of the steps lowered the loss ends in a shorter step
+ENOUGH_FALLS = 0.75
 
 
 class _Adapting(NamedTuple):
@@ -39,16 +40,20 @@ class _Adapting(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class APGD:
-    """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first step 2 epsilon, best iterate.
+    """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first
+    step 2 epsilon, best iterate.
 
-    At each checkpoint, an image whose loss fell in less than 75 % of the steps since the last one, or whose best loss and step
-    length are those of the last one, takes half the step from there on and goes back to its best iterate. Two things differ from
-    the paper: the best iterate takes the place of the one just evaluated, before a step is made of it; and the next step is taken
-    without momentum, which pointed elsewhere. Before the first checkpoint there is none, so there only the share of falls decides.
+    At each checkpoint, an image whose loss fell in less than 75 % of the steps since the last one,
+    or whose best loss and step length are those of the last one, takes half the step from there on
+    and goes back to its best iterate. Two things differ from the paper: the best iterate takes the
+    place of the one just evaluated, before a step is made of it; and the next step is taken without
+    momentum, which pointed elsewhere. Before the first checkpoint there is none, so there only the
+    share of falls decides.
 
     Args:
-        squared: descend the squared distance of the unnormalised embeddings instead of the objective's own loss. Its gradient also
-            acts on the embedding's length, to which the cosine is blind.
+        squared: descend the squared distance of the unnormalised embeddings instead of the
+            objective's own loss. Its gradient also acts on the embedding's length, to which the
+            cosine is blind.
     """
 
     steps: int
@@ -57,7 +62,9 @@ class APGD:
     def __call__(self, problem: Problem) -> Attacked:
         if self.squared:
             if not isinstance(problem.objective, CosineDistance):
-                raise TypeError("the squared distance is one of embeddings; this objective has none")
+                raise TypeError(
+                    "the squared distance is one of embeddings; this objective has none"
+                )
             problem = problem.but(objective=problem.objective.descending(squared_distance))
         return minimise(problem, self, steps=self.steps, keep="best")
 
@@ -68,11 +75,15 @@ class APGD:
         while shares[-1] < 1.0:
             shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
         # Rounded first: 0.57 * 100 is a little more than 57 in floating point.
-        places = sorted({math.ceil(round(share * self.steps, 9)) for share in shares if share < 1.0})
+        places = sorted(
+            {math.ceil(round(share * self.steps, 9)) for share in shares if share < 1.0}
+        )
         return {place: place - before for before, place in itertools.pairwise(places)}
 
     def begin(self, problem: Problem) -> _Adapting:
-        start = problem.random_start() if problem.start is None else problem.ball.project(problem.start)
+        start = (
+            problem.random_start() if problem.start is None else problem.ball.project(problem.start)
+        )
         length = 2.0 * problem.epsilon.to(start)
         nothing = torch.full_like(length, torch.inf)
         return _Adapting(
@@ -88,14 +99,20 @@ class APGD:
             checked_loss=nothing,
         )
 
-    def step(self, number: int, state: _Adapting, evaluated: Evaluated, problem: Problem) -> _Adapting:
+    def step(
+        self, number: int, state: _Adapting, evaluated: Evaluated, problem: Problem
+    ) -> _Adapting:
         current, gradient = state.current, evaluated.gradient
         better = evaluated.loss < state.best_loss
         best = torch.where(_each(better), current, state.best)
         best_loss = torch.where(better, evaluated.loss, state.best_loss)
         best_gradient = torch.where(_each(better), gradient, state.best_gradient)
         falls = state.falls + ((evaluated.loss < state.loss) if number else 0)
-        length, checked_length, checked_loss = state.length, state.checked_length, state.checked_loss
+        length, checked_length, checked_loss = (
+            state.length,
+            state.checked_length,
+            state.checked_loss,
+        )
         previous = state.previous
         if number in self.checkpoints:
             too_few = falls < ENOUGH_FALLS * self.checkpoints[number]
@@ -109,9 +126,20 @@ class APGD:
             falls = torch.zeros_like(falls)
         aimed = signed_step(problem.ball, current, gradient.clone(), length)
         share = MOMENTUM if number else 1.0
-        moved = problem.ball.project(current + share * (aimed - current) + (1.0 - share) * (current - previous))
+        moved = problem.ball.project(
+            current + share * (aimed - current) + (1.0 - share) * (current - previous)
+        )
         return _Adapting(
-            moved, current, length, evaluated.loss, falls, best, best_loss, best_gradient, checked_length, checked_loss
+            moved,
+            current,
+            length,
+            evaluated.loss,
+            falls,
+            best,
+            best_loss,
+            best_gradient,
+            checked_length,
+            checked_loss,
         )
 
 

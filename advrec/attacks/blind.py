@@ -23,8 +23,9 @@ class UniformNoise:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Square:
-    """Square attack, l-infinity (Andriushchenko et al. 2020, algorithms 1 and 2): random squares are set to +-epsilon, channel by channel,
-    and kept where the score falls. From vertical stripes of +-epsilon; the squares begin and shrink as in AutoAttack's version of it.
+    """Square attack, l-infinity (Andriushchenko et al. 2020, algorithms 1 and 2): random squares
+    are set to +-epsilon, channel by channel, and kept where the score falls. From vertical stripes
+    of +-epsilon; the squares begin and shrink as in AutoAttack's version of it.
 
     Args:
         queries: forward passes, the first image included.
@@ -40,11 +41,16 @@ class Square:
         current = self._edge(problem, drawn.stripes)
         if problem.start is not None:
             current = problem.ball.project(problem.start)
-        candidate, lowest = current, torch.full_like(problem.epsilon, torch.inf, dtype=torch.float32)
+        candidate, lowest = (
+            current,
+            torch.full_like(problem.epsilon, torch.inf, dtype=torch.float32),
+        )
         for query in range(self.queries):
             if query:
                 window = drawn.window(query, self._side(query, current.shape), current.shape)
-                candidate = torch.where(window, self._edge(problem, drawn.signs[:, query, :, None, None]), current)
+                candidate = torch.where(
+                    window, self._edge(problem, drawn.signs[:, query, :, None, None]), current
+                )
             scores = score(problem.objective, candidate)
             better = scores < lowest
             current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
@@ -62,9 +68,17 @@ class Square:
         return torch.where(signs > 0, problem.ball.upper, problem.ball.lower)
 
     def _side(self, query: int, shape: torch.Size) -> int:
-        """Of the squares, in pixels: the share halves at these queries out of 10,000, in proportion."""
-        halved = sum(query / self.queries * 10_000 > at for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
-        return max(1, min(round(math.sqrt(self.share / 2**halved * shape[2] * shape[3])), shape[2], shape[3]))
+        """Of the squares, in pixels: the share halves at these queries out of 10,000, in
+        proportion.
+        """
+        halved = sum(
+            query / self.queries * 10_000 > at
+            for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+        )
+        return max(
+            1,
+            min(round(math.sqrt(self.share / 2**halved * shape[2] * shape[3])), shape[2], shape[3]),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +101,13 @@ class _Drawn:
             return torch.from_numpy(np.stack(arrays)).to(device)
 
         streams = problem.streams()
-        stripes = stacked([stream.integers(0, 2, (channels, 1, width), dtype=np.int8) for stream in streams])
+        stripes = stacked(
+            [stream.integers(0, 2, (channels, 1, width), dtype=np.int8) for stream in streams]
+        )
         places = stacked([stream.random((queries, 2), dtype=np.float32) for stream in streams])
-        signs = stacked([stream.integers(0, 2, (queries, channels), dtype=np.int8) for stream in streams])
+        signs = stacked(
+            [stream.integers(0, 2, (queries, channels), dtype=np.int8) for stream in streams]
+        )
         return cls(stripes * 2 - 1, places, signs * 2 - 1)
 
     def select(self, rows: Tensor) -> "_Drawn":

@@ -1,4 +1,6 @@
-"""The threat model: an l-infinity ball around the clean image, inside the pixel box [0, 1]. Nothing else knows about it."""
+"""The threat model: an l-infinity ball around the clean image, inside the pixel box [0, 1]. Nothing
+else knows about it.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +9,9 @@ from torch import Tensor
 
 
 class Ball(NamedTuple):
-    """The images within a budget of the clean ones, as bounds of each pixel. In float32 the budget is kept to the last bit."""
+    """The images within a budget of the clean ones, as bounds of each pixel. In float32 the budget
+    is kept to the last bit.
+    """
 
     lower: Tensor
     upper: Tensor
@@ -22,7 +26,9 @@ class Ball(NamedTuple):
 
 
 def ball(clean: Tensor, epsilon: Tensor) -> Ball:
-    """The ball of `epsilon` (N,), 0..1, float64, around the images `clean` (N, C, H, W), float32, [0, 1]."""
+    """The ball of `epsilon` (N,), 0..1, float64, around the images `clean` (N, C, H, W), float32,
+    [0, 1].
+    """
     centre = clean.double()
     radius = epsilon.double().view(-1, 1, 1, 1)
     lower = (centre - radius).float()

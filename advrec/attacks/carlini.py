@@ -1,4 +1,6 @@
-"""Carlini & Wagner's attack: as the study ran it, with a soft budget that is not kept, and with the budget exact by construction."""
+"""Carlini & Wagner's attack: as the study ran it, with a soft budget that is not kept, and with the
+budget exact by construction.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -11,7 +13,8 @@ from advrec.attacks.objective import Evaluated
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 
-SQUEEZE = 1.0 - 1e-6  # tanh reaches 0 and 1 only at infinity; a saturated pixel starts at w = +-7.25
+# tanh reaches 0 and 1 only at infinity; a saturated pixel starts at w = +-7.25
+SQUEEZE = 1.0 - 1e-6
 ADAM_EPSILON = 1e-8
 
 
@@ -23,11 +26,13 @@ class _Squashed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedCW:
-    """`steps` steps on confidence * loss + sum(max(|x - clean| - epsilon, 0)) over w with x = (tanh(w) + 1) / 2.
+    """`steps` steps on confidence * loss + sum(max(|x - clean| - epsilon, 0)) over w with x =
+    (tanh(w) + 1) / 2.
 
-    After Carlini & Wagner (2017, l-infinity attack), as the study's code ran it: Adam is made anew for each step, so a step is
-    learning_rate * g / (|g| + 1e-8), the sign of the gradient but for its tiniest values; the weight is fixed; and the last computed
-    iterate is returned, the one before the final update. The images can leave the ball by about one step: the caller projects.
+    After Carlini & Wagner (2017, l-infinity attack), as the study's code ran it: Adam is made anew
+    for each step, so a step is learning_rate * g / (|g| + 1e-8), the sign of the gradient but for
+    its tiniest values; the weight is fixed; and the last computed iterate is returned, the one
+    before the final update. The images can leave the ball by about one step: the caller projects.
     Saturated pixels (0 or 1) hardly move, since the derivative of tanh vanishes there.
     """
 
@@ -47,12 +52,16 @@ class PublishedCW:
         variables = torch.atanh((2.0 * start - 1.0) * SQUEEZE)
         return _Squashed((torch.tanh(variables) + 1.0) / 2.0, variables)
 
-    def step(self, number: int, state: _Squashed, evaluated: Evaluated, problem: Problem) -> _Squashed:
+    def step(
+        self, number: int, state: _Squashed, evaluated: Evaluated, problem: Problem
+    ) -> _Squashed:
         change = state.current - problem.images
         outside = change.abs() > problem.epsilon.to(change).view(-1, 1, 1, 1)
         gradient = self.confidence * evaluated.gradient + change.sign() * outside
         gradient = gradient * (1.0 - (2.0 * state.current - 1.0).square()) / 2.0
-        variables = state.variables - self.learning_rate * gradient / (gradient.abs() + ADAM_EPSILON)
+        variables = state.variables - self.learning_rate * gradient / (
+            gradient.abs() + ADAM_EPSILON
+        )
         return _Squashed((torch.tanh(variables) + 1.0) / 2.0, variables)
 
 
@@ -65,12 +74,14 @@ class _Adam(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExactCW:
-    """Carlini & Wagner's change of variable around the ball instead of the box: x = centre + half width * tanh(w), where centre and half
-    width are those of the allowed interval of each pixel. No step leaves the budget, so no penalty and no weight c is needed.
+    """Carlini & Wagner's change of variable around the ball instead of the box: x = centre + half
+    width * tanh(w), where centre and half width are those of the allowed interval of each pixel. No
+    step leaves the budget, so no penalty and no weight c is needed.
 
-    Adam (Kingma & Ba 2015) keeps its moments between steps; its second one forgets as fast as the first, for tanh flattens the gradient by
-    orders of magnitude on the way, and steps scaled by what it was at the start would stall. From a random start, best iterate. A pixel
-    at the edge of the box starts at the middle of its interval and moves like any other.
+    Adam (Kingma & Ba 2015) keeps its moments between steps; its second one forgets as fast as the
+    first, for tanh flattens the gradient by orders of magnitude on the way, and steps scaled by
+    what it was at the start would stall. From a random start, best iterate. A pixel at the edge of
+    the box starts at the middle of its interval and moves like any other.
     """
 
     steps: int
@@ -86,7 +97,9 @@ class ExactCW:
             variables = torch.atanh(0.9 * problem.uniform())
         else:
             width = (upper - lower).clamp_min(torch.finfo(lower.dtype).tiny)
-            variables = torch.atanh(0.98 * (2.0 * (problem.ball.project(problem.start) - lower) / width - 1.0))
+            variables = torch.atanh(
+                0.98 * (2.0 * (problem.ball.project(problem.start) - lower) / width - 1.0)
+            )
         zeros = torch.zeros_like(variables)
         return _Adam(self._images(problem, variables), variables, zeros, zeros)
 
@@ -98,10 +111,14 @@ class ExactCW:
         second = self.decay[1] * state.second + (1.0 - self.decay[1]) * gradient.square()
         corrected = first / (1.0 - self.decay[0] ** (number + 1))
         scale = (second / (1.0 - self.decay[1] ** (number + 1))).sqrt()
-        variables = state.variables - self.learning_rate * corrected / (scale + torch.finfo(scale.dtype).tiny)
+        variables = state.variables - self.learning_rate * corrected / (
+            scale + torch.finfo(scale.dtype).tiny
+        )
         return _Adam(self._images(problem, variables), variables, first, second)
 
     def _images(self, problem: Problem, variables: Tensor) -> Tensor:
         lower, upper = problem.ball
         # The projection takes back half a unit in the last place where rounding left the ball.
-        return problem.ball.project((lower + upper) / 2.0 + (upper - lower) / 2.0 * torch.tanh(variables))
+        return problem.ball.project(
+            (lower + upper) / 2.0 + (upper - lower) / 2.0 * torch.tanh(variables)
+        )

@@ -1,4 +1,6 @@
-"""Attacks made of attacks: restarts, nested budgets and the ensemble. Who comes later meets only what earlier ones left unsolved."""
+"""Attacks made of attacks: restarts, nested budgets and the ensemble. Who comes later meets only
+what earlier ones left unsolved.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,11 +22,13 @@ class Member(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """`members` in order, cheapest first. Each meets the images that are not solved yet, with a random stream of its own, and the image
-    of the lowest score is kept: where two are solved, the first.
+    """`members` in order, cheapest first. Each meets the images that are not solved yet, with a
+    random stream of its own, and the image of the lowest score is kept: where two are solved, the
+    first.
 
-    Where the problem has a start (the result at a smaller budget), the first member goes on from it and the others begin afresh, for a
-    nested start can end in a worse optimum; a lone member does both. The start competes too: a larger budget is never worse.
+    Where the problem has a start (the result at a smaller budget), the first member goes on from it
+    and the others begin afresh, for a nested start can end in a worse optimum; a lone member does
+    both. The start competes too: a larger budget is never worse.
     """
 
     members: tuple[Member, ...]
@@ -33,7 +37,8 @@ class Ensemble:
         size, device = len(problem.images), problem.images.device
         images = problem.images.clone()
         best = torch.full((size,), torch.inf, device=device)
-        solved = torch.zeros(size, dtype=torch.bool, device=device)  # by a member, which ends its part
+        # by a member, which ends its part
+        solved = torch.zeros(size, dtype=torch.bool, device=device)
         kept_solved = solved.clone()  # whether the image that is kept is
         winners = [START] * size
         steps, passes = torch.zeros(size, dtype=torch.int32), torch.zeros(size, dtype=torch.int32)

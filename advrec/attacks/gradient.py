@@ -17,9 +17,11 @@ from advrec.attacks.result import Attacked
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PGD:
-    """Projected gradient descent (Madry et al. 2018) with `steps` steps of `step_scale` * epsilon / steps.
+    """Projected gradient descent (Madry et al. 2018) with `steps` steps of `step_scale` * epsilon /
+    steps.
 
-    The study's protocol is step_scale 1: from the clean image, last iterate. FGSM (Goodfellow et al. 2015) is its single step.
+    The study's protocol is step_scale 1: from the clean image, last iterate. FGSM (Goodfellow et
+    al. 2015) is its single step.
     """
 
     steps: int
@@ -29,7 +31,9 @@ class PGD:
         return minimise(problem, self, steps=self.steps, keep="last")
 
     def begin(self, problem: Problem) -> Moving:
-        return Moving(problem.images if problem.start is None else problem.ball.project(problem.start))
+        return Moving(
+            problem.images if problem.start is None else problem.ball.project(problem.start)
+        )
 
     def step(self, number: int, state: Moving, evaluated: Evaluated, problem: Problem) -> Moving:
         length = problem.epsilon * self.step_scale / self.steps
@@ -38,7 +42,9 @@ class PGD:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecayingPGD:
-    """PGD whose step falls from epsilon / 2 to 0 along half a cosine; from a random start, best iterate."""
+    """PGD whose step falls from epsilon / 2 to 0 along half a cosine; from a random start, best
+    iterate.
+    """
 
     steps: int
 
@@ -46,7 +52,9 @@ class DecayingPGD:
         return minimise(problem, self, steps=self.steps, keep="best")
 
     def begin(self, problem: Problem) -> Moving:
-        return Moving(problem.random_start() if problem.start is None else problem.ball.project(problem.start))
+        return Moving(
+            problem.random_start() if problem.start is None else problem.ball.project(problem.start)
+        )
 
     def step(self, number: int, state: Moving, evaluated: Evaluated, problem: Problem) -> Moving:
         length = problem.epsilon / 4.0 * (1.0 + math.cos(math.pi * number / self.steps))
@@ -60,8 +68,10 @@ class _WithMomentum(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MomentumFGSM:
-    """MI-FGSM (Dong et al. 2018, algorithm 1): `steps` steps of epsilon / steps along the sign of gradients summed with decay 1, each
-    divided by its l1 norm. From the clean image, as there, restarts from a random one; best iterate."""
+    """MI-FGSM (Dong et al. 2018, algorithm 1): `steps` steps of epsilon / steps along the sign of
+    gradients summed with decay 1, each divided by its l1 norm. From the clean image, as there,
+    restarts from a random one; best iterate.
+    """
 
     steps: int
     decay: float = 1.0
@@ -76,16 +86,22 @@ class MomentumFGSM:
             start = problem.random_start() if problem.draw else problem.images
         return _WithMomentum(start, torch.zeros_like(start))
 
-    def step(self, number: int, state: _WithMomentum, evaluated: Evaluated, problem: Problem) -> _WithMomentum:
+    def step(
+        self, number: int, state: _WithMomentum, evaluated: Evaluated, problem: Problem
+    ) -> _WithMomentum:
         norm = evaluated.gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
-        momentum = self.decay * state.momentum + evaluated.gradient / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-        moved = signed_step(problem.ball, state.current, momentum.clone(), problem.epsilon / self.steps)
+        momentum = self.decay * state.momentum + evaluated.gradient / norm.clamp_min(
+            torch.finfo(norm.dtype).tiny
+        )
+        moved = signed_step(
+            problem.ball, state.current, momentum.clone(), problem.epsilon / self.steps
+        )
         return _WithMomentum(moved, momentum)
 
 
 def mixed_pgd(problem: Problem, steps: Sequence[int], step_scale: float = 1.0) -> Tensor:
-    """What `PGD(steps=k, step_scale=step_scale)` gives for each image's own k, in one batch that shrinks as images finish; k = 0 leaves
-    an image clean.
+    """What `PGD(steps=k, step_scale=step_scale)` gives for each image's own k, in one batch that
+    shrinks as images finish; k = 0 leaves an image clean.
 
     Args:
         steps: k of each image, falling.
@@ -109,5 +125,9 @@ def mixed_pgd(problem: Problem, steps: Sequence[int], step_scale: float = 1.0) -
 
 
 def signed_step(ball: Ball, current: Tensor, gradient: Tensor, length: Tensor) -> Tensor:
-    """One step of `length` (N,) down the sign of `gradient`, projected. The gradient's memory is used up."""
-    return ball.project(torch.addcmul(current, gradient.sign_(), length.to(current).view(-1, 1, 1, 1), value=-1.0))
+    """One step of `length` (N,) down the sign of `gradient`, projected. The gradient's memory is
+    used up.
+    """
+    return ball.project(
+        torch.addcmul(current, gradient.sign_(), length.to(current).view(-1, 1, 1, 1), value=-1.0)
+    )

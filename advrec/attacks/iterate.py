@@ -1,4 +1,6 @@
-"""The loop that the iterative attacks share: evaluate, let go what is solved, move. What differs is how they move."""
+"""The loop that the iterative attacks share: evaluate, let go what is solved, move. What differs is
+how they move.
+"""
 
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
@@ -14,7 +16,9 @@ CONVERGED_STEPS, CONVERGED_GAIN = 20, 1e-4  # converged: no gain of so much scor
 
 
 class Moving(NamedTuple):
-    """The state of an attack that remembers nothing else. Every tensor of a state has a row for each image."""
+    """The state of an attack that remembers nothing else. Every tensor of a state has a row for
+    each image.
+    """
 
     current: Tensor
 
@@ -42,7 +46,8 @@ def minimise(problem: Problem, rule: Rule[S], *, steps: int, keep: Keep) -> Atta
     """Take `steps` gradient steps, fewer for images that may stop.
 
     Args:
-        keep: what is returned: the best of all iterates (one more forward pass evaluates the last), the last, or the last evaluated.
+        keep: what is returned: the best of all iterates (one more forward pass evaluates the last),
+            the last, or the last evaluated.
     """
     ledger = Ledger(problem, keep_best=keep == "best")
     state = rule.begin(problem)
@@ -50,7 +55,11 @@ def minimise(problem: Problem, rule: Rule[S], *, steps: int, keep: Keep) -> Atta
         evaluated = evaluate(problem.objective, state.current)
         staying = ledger.record(state.current, evaluated.score, gradient=True)
         if staying is not None:
-            problem, state, evaluated = problem.select(staying), _rows(state, staying), _rows(evaluated, staying)
+            problem, state, evaluated = (
+                problem.select(staying),
+                _rows(state, staying),
+                _rows(evaluated, staying),
+            )
             if not len(staying):
                 break
         if keep == "evaluated" and number == steps - 1:
@@ -104,13 +113,18 @@ class Ledger:
         leaving = solved | self._converged(scores)
         if not leaving.any():
             return None
-        # A solved image is returned as it was tested; a converged one as the attack returns any other.
+        # A solved image is returned as it was tested; a converged one as the attack returns any
+        # other.
         other = self._best if self._keep_best else current
         final = torch.where(solved.view(-1, 1, 1, 1), current, other)
         self._result[self._rows[leaving]] = final[leaving]
         staying = (~leaving).nonzero()[:, 0]
         self._problem = self._problem.select(staying)
-        self._rows, self._best, self._best_score = self._rows[staying], self._best[staying], self._best_score[staying]
+        self._rows, self._best, self._best_score = (
+            self._rows[staying],
+            self._best[staying],
+            self._best_score[staying],
+        )
         self._rows_here = self._rows.cpu()
         self._reference, self._gained_at = self._reference[staying], self._gained_at[staying]
         return staying

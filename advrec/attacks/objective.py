@@ -10,7 +10,9 @@ from torch.nn import functional
 
 
 class Losses(NamedTuple):
-    """Two losses of each image from one forward pass, (N,) each; most objectives give the same twice."""
+    """Two losses of each image from one forward pass, (N,) each; most objectives give the same
+    twice.
+    """
 
     descended: Tensor
     """What gradients are taken of."""
@@ -41,7 +43,9 @@ class Objective(Protocol):
 
 
 def evaluate(objective: Objective, images: Tensor) -> Evaluated:
-    """Losses and gradient with respect to the images alone: one forward and one backward pass, no weight gradients."""
+    """Losses and gradient with respect to the images alone: one forward and one backward pass, no
+    weight gradients.
+    """
     images = images.detach().requires_grad_(True)
     losses = objective.losses(images)
     # An image's loss depends on no other image, so the gradient of the sum is that of each.
@@ -72,7 +76,8 @@ class CosineDistance:
     Args:
         embed: images (N, C, H, W) to raw embeddings (N, D).
         targets: raw embeddings of the target articles, (N, D).
-        surrogate: of embeddings and targets, what gradients are taken of; images are judged by the cosine distance all the same.
+        surrogate: of embeddings and targets, what gradients are taken of; images are judged by the
+            cosine distance all the same.
     """
 
     embed: Callable[[Tensor], Tensor]
@@ -104,8 +109,9 @@ def classification_loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Loss (N,) of both heads against the correct labels: cross entropy of the category plus `texture_weight` times the mean over
-    all textures of binary cross entropy. An image without texture labels (a row of zeros) has no texture loss.
+    """Loss (N,) of both heads against the correct labels: cross entropy of the category plus
+    `texture_weight` times the mean over all textures of binary cross entropy. An image without
+    texture labels (a row of zeros) has no texture loss.
 
     Args:
         category_logits: (N, K).
@@ -115,16 +121,21 @@ def classification_loss(
         texture_weight: 1 in the study, where textures were about 3 % of the loss.
         label_smoothing: of the categories, 0..1.
     """
-    loss = functional.cross_entropy(category_logits, categories, reduction="none", label_smoothing=label_smoothing)
+    loss = functional.cross_entropy(
+        category_logits, categories, reduction="none", label_smoothing=label_smoothing
+    )
     if texture_logits is not None and textures is not None:
-        binary = functional.binary_cross_entropy_with_logits(texture_logits, textures, reduction="none").mean(1)
+        binary = functional.binary_cross_entropy_with_logits(
+            texture_logits, textures, reduction="none"
+        ).mean(1)
         loss = loss + texture_weight * binary * (textures.sum(1) > 0)
     return loss
 
 
 @dataclasses.dataclass(frozen=True)
 class Misclassification:
-    """The negative classification loss of both heads: what adversarial training defends against (Madry et al. 2018).
+    """The negative classification loss of both heads: what adversarial training defends against
+    (Madry et al. 2018).
 
     Args:
         classify: images (N, C, H, W) to (category logits, texture logits or None).

@@ -1,4 +1,6 @@
-"""What an attack is given: images, their budgets, an objective, a random stream for each image, and when an image is solved."""
+"""What an attack is given: images, their budgets, an objective, a random stream for each image, and
+when an image is solved.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from torch import Tensor
 from advrec.attacks import budget
 from advrec.attacks.budget import Ball
 from advrec.attacks.objective import Objective, score
-from advrec.config import Stop
+from advrec.spec.study import Stop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,8 +23,10 @@ class Goal:
 
     Args:
         below: (N,): an image whose score lies below is solved.
-        stop: never: every step is taken; rank-1: a solved image leaves the batch; converged: so does one that gains no more.
-        round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still solved after each of them.
+        stop: never: every step is taken; rank-1: a solved image leaves the batch; converged: so
+            does one that gains no more.
+        round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still
+            solved after each of them.
     """
 
     below: Tensor
@@ -39,7 +43,8 @@ class Problem:
         images: clean images (N, C, H, W), float32, [0, 1].
         epsilon: l-infinity budgets (N,), 0..1, float64: each image has its own.
         start: where to begin, inside the ball; None: where the attack begins by itself.
-        seeds: (N,) int64, one random stream an image: what an image draws depends on no other. None: zeros.
+        seeds: (N,) int64, one random stream an image: what an image draws depends on no other.
+            None: zeros.
         draw: number of the random stream: a restart takes the next.
         goal: None: nothing is ever solved.
     """
@@ -79,7 +84,9 @@ class Problem:
         return dataclasses.replace(self, **changes)._keeping(self.ball)
 
     def _keeping(self, ball: Ball) -> Self:
-        """With the ball that is known already: it is made in float64 and costs a tenth of a gradient step."""
+        """With the ball that is known already: it is made in float64 and costs a tenth of a
+        gradient step.
+        """
         self.__dict__["ball"] = ball  # where cached_property looks
         return self
 

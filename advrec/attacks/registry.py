@@ -1,4 +1,6 @@
-"""Attacks by name. A name means one thing for ever; its number is its steps, or its queries where nothing is differentiated."""
+"""Attacks by name. A name means one thing for ever; its number is its steps, or its queries where
+nothing is differentiated.
+"""
 
 import difflib
 import re
@@ -48,18 +50,25 @@ def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
     Args:
         name: of the table of attacks: fgsm, pgd-128, cw-1000, apgd-100, auto, ...
         restarts: how often the attack begins again, on what it has left unsolved.
-        nested: whether it goes on from a problem's start, and begins afresh where that does not solve an image.
+        nested: whether it goes on from a problem's start, and begins afresh where that does not
+            solve an image.
 
     Raises:
         ConfigError: no attack has this name, or it cannot be restarted.
     """
-    attack = Ensemble(tuple(Member(member, by_name(member)) for member in AUTO)) if name == "auto" else by_name(name)
+    attack = (
+        Ensemble(tuple(Member(member, by_name(member)) for member in AUTO))
+        if name == "auto"
+        else by_name(name)
+    )
     if restarts and _family(name) not in STRONG:
         raise ConfigError(
             f"restarts is {restarts}, but {name} does not begin at random, or is made of several attacks; restarts belong to "
             f"{', '.join(f'{family}-K' for family in STRONG)}"
         )
-    return with_restarts(name, attack, restarts) if restarts or (nested and name != "auto") else attack
+    return (
+        with_restarts(name, attack, restarts) if restarts or (nested and name != "auto") else attack
+    )
 
 
 def by_name(name: str) -> Attack:
@@ -74,11 +83,14 @@ def by_name(name: str) -> Attack:
     if family is not None:
         return FAMILIES[family](int(name.removeprefix(f"{family}-")))
     known = ", ".join([*FIXED, "auto", *(f"{family}-K" for family in FAMILIES)])
-    raise ConfigError(f"{name!r} is not an attack{_nearest(name)} (known: {known}; K is a number of steps, of queries for square)")
+    raise ConfigError(
+        f"{name!r} is not an attack{_nearest(name)} (known: {known}; K is a number of steps, of queries for square)"
+    )
 
 
 def most_steps(name: str, *, restarts: int = 0, nested: bool = False) -> float:
-    """Gradient steps that an attack takes of one image at one budget, if nothing stops it; forward passes are counted as a part of one.
+    """Gradient steps that an attack takes of one image at one budget, if nothing stops it; forward
+    passes are counted as a part of one.
 
     For forecasts of time: what a stop saves is not known beforehand.
     """
@@ -98,7 +110,8 @@ def _family(name: str) -> str | None:
 
 
 def _nearest(name: str) -> str:
-    number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"  # the 2 of l2 is none
+    # the 2 of l2 is none
+    number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"
     candidates = [*FIXED, "auto", *(f"{family}-{number}" for family in FAMILIES)]
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,6 @@
-"""The prepared catalog, read: labels as arrays, images by article, of which only some are in memory."""
+"""The prepared catalog, read: labels as arrays, images by article, of which only some are in
+memory.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from advrec import schema
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.errors import ConfigError
-from advrec.spec import Split
-from advrec.store import Run, read_json, read_table
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.files import read_json
+from advrec.run.tables import read_table
+from advrec.spec.base import Split
 
 CACHE_BYTES = 256 * 2**20  # of encoded images that a process keeps
 OPEN_FILES = 64
@@ -67,7 +71,9 @@ class Catalog:
             return self.names.index(article)
         if article.isdecimal() and int(article) < len(self):
             return int(article)
-        raise ConfigError(f"{article} is not an article; the catalog holds IDs 0..{len(self) - 1} and the names in catalog.parquet")
+        raise ConfigError(
+            f"{article} is not an article; the catalog holds IDs 0..{len(self) - 1} and the names in catalog.parquet"
+        )
 
     def pixels(self, article_ids: Ids) -> Pixels:
         """Prepared images (n, H, W, 3) uint8 of the given articles, in their order."""
@@ -83,18 +89,25 @@ class Catalog:
 
 
 class _Images:
-    """Images by article out of Parquet files, whose row groups hold ascending articles; the last ones read stay, up to CACHE_BYTES."""
+    """Images by article out of Parquet files, whose row groups hold ascending articles; the last
+    ones read stay, up to CACHE_BYTES.
+    """
 
     def __init__(self, run: Run) -> None:
         self._paths = sorted(run.images.glob("part-*.parquet"))
-        # Kept open, since a footer takes longer to read than an image, but not all: a process may open only so many files.
-        self._open = lru_cache(OPEN_FILES)(lambda part: pq.ParquetFile(self._paths[part], memory_map=True))
+        # Kept open, since a footer takes longer to read than an image, but not all: a process may
+        # open only so many files.
+        self._open = lru_cache(OPEN_FILES)(
+            lambda part: pq.ParquetFile(self._paths[part], memory_map=True)
+        )
         self._groups: list[tuple[int, int]] = []
         sizes = [0]
         for part, path in enumerate(self._paths):
             metadata = pq.read_metadata(path)
             self._groups += [(part, group) for group in range(metadata.num_row_groups)]
-            sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            sizes += [
+                metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)
+            ]
         self._starts = np.cumsum(sizes)
         self._cache: OrderedDict[int, list[bytes]] = OrderedDict()
         self._cached_bytes = 0
@@ -103,9 +116,12 @@ class _Images:
         ids = np.asarray(article_ids)
         groups = np.searchsorted(self._starts, ids, side="right") - 1
         found: dict[int, bytes] = {}
-        for group in np.unique(groups).tolist():  # each once, although several articles may lie in it
+        # each once, although several articles may lie in it
+        for group in np.unique(groups).tolist():
             images = self._group(group)
-            found |= {int(i): images[int(i) - int(self._starts[group])] for i in ids[groups == group]}
+            found |= {
+                int(i): images[int(i) - int(self._starts[group])] for i in ids[groups == group]
+            }
         return [found[int(i)] for i in ids]
 
     def _group(self, group: int) -> list[bytes]:
@@ -113,7 +129,9 @@ class _Images:
             self._cache.move_to_end(group)
             return self._cache[group]
         part, place = self._groups[group]
-        images: list[bytes] = self._open(part).read_row_group(place, columns=["png"])["png"].to_pylist()
+        images: list[bytes] = (
+            self._open(part).read_row_group(place, columns=["png"])["png"].to_pylist()
+        )
         self._cache[group] = images
         self._cached_bytes += sum(map(len, images))
         while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:

@@ -1,4 +1,6 @@
-"""Duplicates by perceptual hash: imagededup encodes; equal or near hashes are one article, of which the first stays."""
+"""Duplicates by perceptual hash: imagededup encodes; equal or near hashes are one article, of which
+the first stays.
+"""
 
 import functools
 import importlib
@@ -21,11 +23,17 @@ Pairs = npt.NDArray[np.int64]
 
 @functools.cache
 def _hasher() -> Any:
-    """imagededup's PHash, without what its packages import beside it: torch and matplotlib, which nothing here needs, cost each process
-    that prepares images four seconds and 600 MiB. Its modules are imported below empty packages, which then make room for the real ones."""
+    """imagededup's PHash, without what its packages import beside it: torch and matplotlib, which
+    nothing here needs, cost each process that prepares images four seconds and 600 MiB. Its modules
+    are imported below empty packages, which then make room for the real ones.
+    """
     import imagededup
 
-    empty = {name: types.ModuleType(name) for name in ("imagededup.methods", "imagededup.utils") if name not in sys.modules}
+    empty = {
+        name: types.ModuleType(name)
+        for name in ("imagededup.methods", "imagededup.utils")
+        if name not in sys.modules
+    }
     for name, package in empty.items():
         package.__path__ = [str(Path(imagededup.__path__[0], name.rpartition(".")[2]))]
     sys.modules.update(empty)
@@ -42,10 +50,12 @@ def phash(pixels: Pixels) -> int:
 
 
 def near_pairs(distinct: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
-    """All pairs of different hashes that differ in at most `distance` bits, without comparing each with each.
+    """All pairs of different hashes that differ in at most `distance` bits, without comparing each
+    with each.
 
-    The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, so only those that agree in some two of
-    the bands are compared (the pigeonhole argument of Manku et al. 2007, "Detecting near-duplicates for web crawling").
+    The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, so
+    only those that agree in some two of the bands are compared (the pigeonhole argument of Manku et
+    al. 2007, "Detecting near-duplicates for web crawling").
 
     Args:
         distinct: (n,), each once.
@@ -57,16 +67,20 @@ def near_pairs(distinct: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.i
     if distance:
         for one, other in _candidates(distinct, distance):
             near = np.bitwise_count(distinct[one] ^ distinct[other]) <= distance
-            found.append(np.minimum(one, other)[near] * len(distinct) + np.maximum(one, other)[near])
+            found.append(
+                np.minimum(one, other)[near] * len(distinct) + np.maximum(one, other)[near]
+            )
     coded = np.unique(np.concatenate(found))
     pairs = np.stack(np.divmod(coded, max(len(distinct), 1)), axis=1)
     return pairs, np.bitwise_count(distinct[pairs[:, 0]] ^ distinct[pairs[:, 1]]).astype(np.int64)
 
 
 def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
-    """For each hash the place of the item that stands for it: its own, or that of the first kept item within `distance` bits.
+    """For each hash the place of the item that stands for it: its own, or that of the first kept
+    item within `distance` bits.
 
-    An item is kept unless an earlier kept one is that near, so a chain of small changes does not pull different articles together.
+    An item is kept unless an earlier kept one is that near, so a chain of small changes does not
+    pull different articles together.
     """
     distinct, first, groups = np.unique(hashes, return_index=True, return_inverse=True)
     stands_for = np.arange(len(distinct))

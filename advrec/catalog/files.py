@@ -1,7 +1,9 @@
-"""Where a source's files lie: a local directory, or any filesystem that fsspec or pyarrow reaches by URL.
+"""Where a source's files lie: a local directory, or any filesystem that fsspec or pyarrow reaches
+by URL.
 
-Names are relative to the root, with forward slashes. What a seller or a partner put into the directory is not trusted: links, paths that
-lead out of it, special files and huge files are refused.
+Names are relative to the root, with forward slashes. What a seller or a partner put into the
+directory is not trusted: links, paths that lead out of it, special files and huge files are
+refused.
 """
 
 import functools
@@ -54,7 +56,9 @@ class Root(Protocol):
 
 
 def read_file(path: str) -> bytes:
-    """A whole file by path or URL. Raises OSError, or ConfigError where nothing here can read such a URL."""
+    """A whole file by path or URL. Raises OSError, or ConfigError where nothing here can read such
+    a URL.
+    """
     if "://" not in path:
         return Path(path).read_bytes()
     remote, inside = filesystem(path)
@@ -72,14 +76,19 @@ def at(root: str, below: str = "") -> Root:
         return LocalRoot(Path(root, below))
     remote, path = filesystem(root)
     path = f"{path.rstrip('/')}/{below}".rstrip("/") if below else path
-    return LocalRoot(Path(path)) if isinstance(remote, LocalFileSystem) else RemoteRoot(remote, path)
+    return (
+        LocalRoot(Path(path)) if isinstance(remote, LocalFileSystem) else RemoteRoot(remote, path)
+    )
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """The filesystem of a URL, as fsspec's, and the path in it. Raises ConfigError where nothing here knows such a URL."""
+    """The filesystem of a URL, as fsspec's, and the path in it. Raises ConfigError where nothing
+    here knows such a URL.
+    """
     try:
         found, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:  # pyarrow reads some of the filesystems that fsspec asks a package for
+    # pyarrow reads some of the filesystems that fsspec asks a package for
+    except ImportError as error:
         try:
             wrapped, path = pyarrow.fs.FileSystem.from_uri(url)
         except (pa.ArrowException, OSError):
@@ -96,7 +105,11 @@ class LocalRoot:
 
     def entries(self, directory: str = "") -> list[Entry]:
         with os.scandir(self._path / directory) as found:
-            return sorted(Entry(f"{directory}/{file.name}".lstrip("/"), _kind(file)) for file in found if not file.name.startswith("."))
+            return sorted(
+                Entry(f"{directory}/{file.name}".lstrip("/"), _kind(file))
+                for file in found
+                if not file.name.startswith(".")
+            )
 
     def open(self, name: str) -> BinaryIO:
         return (self._path / name).open("rb")
@@ -112,14 +125,16 @@ class LocalRoot:
                 raise RefusedError("is not a regular file")
             _refuse_size(status.st_size)
             return path.read_bytes()
-        except (OSError, ValueError, RuntimeError) as error:  # a zero byte in the name, a loop of links
+        # a zero byte in the name, a loop of links
+        except (OSError, ValueError, RuntimeError) as error:
             raise RefusedError(_reason(error)) from None
 
 
 class RemoteRoot:
     def __init__(self, filesystem: Any, path: str) -> None:
         self._filesystem, self._path = filesystem, path.rstrip("/")
-        self._quoted = "http" in filesystem.protocol  # a web server's listing shows names as they stand in URLs
+        # a web server's listing shows names as they stand in URLs
+        self._quoted = "http" in filesystem.protocol
 
     def entries(self, directory: str = "") -> list[Entry]:
         found = set()
@@ -130,7 +145,12 @@ class RemoteRoot:
                     continue  # links to other orders of the same listing, and to elsewhere
                 name = urllib.parse.unquote(name)
             if name and not name.startswith("."):
-                found.add(Entry(f"{directory}/{name}".lstrip("/"), "directory" if info["type"] == "directory" else "file"))
+                found.add(
+                    Entry(
+                        f"{directory}/{name}".lstrip("/"),
+                        "directory" if info["type"] == "directory" else "file",
+                    )
+                )
         return sorted(found)
 
     def open(self, name: str) -> BinaryIO:
@@ -145,7 +165,9 @@ class RemoteRoot:
                 if _of_the_file(error):
                     raise RefusedError(_reason(error)) from None
                 if attempt == READS:
-                    raise UnreachableError(f"{name} cannot be read ({type(error).__name__}: {first_line(error)})") from None
+                    raise UnreachableError(
+                        f"{name} cannot be read ({type(error).__name__}: {first_line(error)})"
+                    ) from None
                 time.sleep(attempt)
             else:
                 _refuse_size(len(content))
@@ -154,7 +176,8 @@ class RemoteRoot:
 
     def _content(self, path: str) -> bytes:
         """A file from its beginning, as much as shows whether it is too large."""
-        if isinstance(self._filesystem, ArrowFSWrapper):  # of its files cat_file asks what they cannot say
+        # of its files cat_file asks what they cannot say
+        if isinstance(self._filesystem, ArrowFSWrapper):
             with self._filesystem.open(path, "rb") as stream:
                 return cast(bytes, stream.read(MAX_BYTES + 1))
         return cast(bytes, self._filesystem.cat_file(path, end=MAX_BYTES + 1))
@@ -166,11 +189,19 @@ class RemoteRoot:
 def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "other"]:
     if file.is_symlink():
         return "link"
-    return "directory" if file.is_dir(follow_symlinks=False) else "file" if file.is_file(follow_symlinks=False) else "other"
+    return (
+        "directory"
+        if file.is_dir(follow_symlinks=False)
+        else "file"
+        if file.is_file(follow_symlinks=False)
+        else "other"
+    )
 
 
 def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
-    """Call `function`; whatever it raises becomes an OSError, for filesystems have errors of their own."""
+    """Call `function`; whatever it raises becomes an OSError, for filesystems have errors of their
+    own.
+    """
     try:
         return function(*arguments, **options)
     except OSError:
@@ -181,7 +212,9 @@ def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
 
 def _of_the_file(error: Exception) -> bool:
     """Whether an error says something of the file that was asked for, and not of its filesystem."""
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError):
+    if isinstance(
+        error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError
+    ):
         return True
     status = getattr(error, "status", None)
     return isinstance(status, int) and 400 <= status < 500 and status not in ASKS_AGAIN

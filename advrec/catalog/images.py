@@ -1,4 +1,6 @@
-"""One image file to the prepared image: decoded, upright, RGB, made square, resized; and its hashes."""
+"""One image file to the prepared image: decoded, upright, RGB, made square, resized; and its
+hashes.
+"""
 
 import hashlib
 import io
@@ -12,19 +14,23 @@ from advrec.catalog.duplicates import phash
 from advrec.catalog.files import RefusedError, Root
 from advrec.catalog.listing import Box, Listed
 from advrec.catalog.pixels import Pixels, encode_png
-from advrec.catalog_spec import Square
 from advrec.errors import UnreachableError, first_line
+from advrec.spec.catalog import Square
 
 MAX_PIXELS = 50_000_000
 # Not what else Pillow opens: it hands PostScript, for one, to a program that runs it.
 Image.init()
-FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF") if name in Image.OPEN)
+FORMATS = tuple(
+    name for name in ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF") if name in Image.OPEN
+)
 TRIM_TOLERANCE = 0.05 * 255  # Euclidean distance in RGB, as the study trimmed
-# Pillow warns above this number and refuses above twice of it; here the header is looked at first, so that a reason can be given.
+# Pillow warns above this number and refuses above twice of it; here the header is looked at first,
+# so that a reason can be given.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)  # a table: an image of 16 bits may have 50 million values
+# a table: an image of 16 bits may have 50 million values
+_EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
 class Prepared(NamedTuple):
@@ -50,7 +56,11 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
         if article.box is not None:
             decoded = cropped(decoded, article.box)
         pixels = np.asarray(squared(decoded, size, square))
-        return Prepared(encode_png(pixels), hashlib.sha256(pixels.tobytes()).hexdigest(), phash(np.asarray(decoded)))
+        return Prepared(
+            encode_png(pixels),
+            hashlib.sha256(pixels.tobytes()).hexdigest(),
+            phash(np.asarray(decoded)),
+        )
     except UnreachableError:
         raise
     except RefusedError as error:
@@ -59,12 +69,14 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
         return Unreadable(f"has far more than {MAX_PIXELS // 10**6} million pixels")
     except UnidentifiedImageError:
         return Unreadable("is not an image of a known format")
-    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
+    # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
+    except Exception as error:
         return Unreadable(f"cannot be decoded ({type(error).__name__}: {first_line(error)})")
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """The first frame of an image: RGB, upright by its EXIF orientation, transparency on white, 16 bits a value reduced to 8.
+    """The first frame of an image: RGB, upright by its EXIF orientation, transparency on white, 16
+    bits a value reduced to 8.
 
     Raises:
         RefusedError: it is empty, has more than MAX_PIXELS, or values of no known range.
@@ -76,7 +88,9 @@ def decode(encoded: bytes) -> Image.Image:
         warnings.simplefilter("ignore")  # of oddities in metadata that do not concern the pixels
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise RefusedError(f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+                raise RefusedError(
+                    f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million"
+                )
             image.load()
             return _rgb(_upright(image))
 
@@ -107,30 +121,42 @@ def cropped(image: Image.Image, box: Box) -> Image.Image:
     Raises:
         RefusedError: the box lies beside the image.
     """
-    left, top, right, bottom = max(box.left, 0), max(box.top, 0), min(box.right, image.width), min(box.bottom, image.height)
+    left, top, right, bottom = (
+        max(box.left, 0),
+        max(box.top, 0),
+        min(box.right, image.width),
+        min(box.bottom, image.height),
+    )
     if left >= right or top >= bottom:
-        raise RefusedError(f"is {image.width} x {image.height} pixels, and its box {tuple(box)} lies beside them")
+        raise RefusedError(
+            f"is {image.width} x {image.height} pixels, and its box {tuple(box)} lies beside them"
+        )
     return image.crop((left, top, right, bottom))
 
 
 def squared(image: Image.Image, size: int, square: Square) -> Image.Image:
-    """`size` x `size` pixels. pad: scaled to fit, centred on white, the whole article stays visible; trim-pad: without its border of
-    one colour first; crop: the centre of it."""
+    """`size` x `size` pixels. pad: scaled to fit, centred on white, the whole article stays
+    visible; trim-pad: without its border of one colour first; crop: the centre of it.
+    """
     if square == "crop":
         return ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
     if square == "trim-pad":
         image = trimmed(image)
     scale = size / max(image.size)
     # At least one pixel: ImageOps.pad refuses a strip of 1 x 20,000.
-    fitted = image.resize((max(round(image.width * scale), 1), max(round(image.height * scale), 1)), Image.Resampling.BICUBIC)
+    fitted = image.resize(
+        (max(round(image.width * scale), 1), max(round(image.height * scale), 1)),
+        Image.Resampling.BICUBIC,
+    )
     canvas = Image.new("RGB", (size, size), "white")
     canvas.paste(fitted, ((size - fitted.width) // 2, (size - fitted.height) // 2))
     return canvas
 
 
 def trimmed(image: Image.Image) -> Image.Image:
-    """Without the rows and columns at each side that are all of the colour of the side's corner, within TRIM_TOLERANCE; an image that is
-    nothing else stays whole."""
+    """Without the rows and columns at each side that are all of the colour of the side's corner,
+    within TRIM_TOLERANCE; an image that is nothing else stays whole.
+    """
     pixels = np.asarray(image)
     left = _border(pixels.swapaxes(0, 1))
     right = _border(pixels.swapaxes(0, 1)[::-1])
@@ -143,6 +169,9 @@ def trimmed(image: Image.Image) -> Image.Image:
 def _border(lines: Pixels) -> int:
     """How many of the first lines (lines, positions, 3) have the colour of the first pixel."""
     for count, line in enumerate(lines):
-        if (np.square(line.astype(np.int32) - lines[0, 0].astype(np.int32)).sum(axis=1) > TRIM_TOLERANCE**2).any():
+        if (
+            np.square(line.astype(np.int32) - lines[0, 0].astype(np.int32)).sum(axis=1)
+            > TRIM_TOLERANCE**2
+        ).any():
             return count
     return len(lines)

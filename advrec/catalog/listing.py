@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec import SPLITS, Split
+from advrec.spec.base import SPLITS, Split
 
 
 class Box(NamedTuple):
@@ -38,7 +38,9 @@ class Listing:
     """The directory below root that the names are relative to."""
     articles: tuple[Listed, ...]
     has_textures: bool
-    """Whether the source knows textures at all; if so, an image without one is dropped in preparation."""
+    """Whether the source knows textures at all; if so, an image without one is dropped in
+    preparation.
+    """
     ignored: tuple[str, ...] = ()
     """What lies beside the images and is not listed, with the reason."""
 
@@ -51,7 +53,9 @@ class Listing:
         categories = sorted({article.category for article in self.articles})
         if not categories:
             beside = f" (ignored: {self.ignored[0]})" if self.ignored else ""
-            raise ConfigError(f"{where}: holds no images{beside}; see the README for what a catalog is")
+            raise ConfigError(
+                f"{where}: holds no images{beside}; see the README for what a catalog is"
+            )
         if len(categories) == 1:
             raise ConfigError(
                 f"{where}: all images are of one category ({categories[0]}), so no tuples are possible: target and attack article "
@@ -76,7 +80,11 @@ class Listing:
         if self.has_textures:
             textured = sum(bool(article.textures) for article in self.articles)
             names = {texture for article in self.articles for texture in article.textures}
-            lines.append(f"{textured:,} images with textures, of {len(names)} kinds; the others are dropped")
+            lines.append(
+                f"{textured:,} images with textures, of {len(names)} kinds; the others are dropped"
+            )
         if self.ignored:
-            lines.append(f"{len(self.ignored):,} ignored: {', '.join(self.ignored[:3])}{', ...' if len(self.ignored) > 3 else ''}")
+            lines.append(
+                f"{len(self.ignored):,} ignored: {', '.join(self.ignored[:3])}{', ...' if len(self.ignored) > 3 else ''}"
+            )
         return lines

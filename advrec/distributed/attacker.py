@@ -12,19 +12,21 @@ from ray.actor import ActorHandle
 
 from advrec.attacks import registry
 from advrec.catalog.pixels import Pixels, decode_png
-from advrec.config import AttackSpec
 from advrec.distributed.placement import Placement
 from advrec.evaluation import health
 from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
-from advrec.index.exact import ExactIndex
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, to_images
 from advrec.model.memory import give_back, keep_freed
+from advrec.recommenders.ranks import ExactIndex
+from advrec.spec.study import AttackSpec
 
 T = TypeVar("T")
 RENEW_S = 300.0
-"""On cores: batches that shrink as images are solved leave the heap in ever more pieces, and the next block's activations take more."""
+"""On cores: batches that shrink as images are solved leave the heap in ever more pieces, and the
+next block's activations take more.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,16 +56,19 @@ class Attacker:
 
     Args:
         device: cpu or cuda.
-        threads: torch's, of this process: the study's, not the machine's, so that rows do not depend on it.
+        threads: torch's, of this process: the study's, not the machine's, so that rows do not
+            depend on it.
     """
 
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         keep_freed()
-        # TF32 rounds convolutions to 10 bits: distances would be off by 1e-3, and a stop at a margin of 1e-6 would mean nothing.
+        # TF32 rounds convolutions to 10 bits: distances would be off by 1e-3, and a stop at a
+        # margin of 1e-6 would mean nothing.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True  # a sign step turns the last bit of a gradient into another image
+        # a sign step turns the last bit of a gradient into another image
+        torch.backends.cudnn.deterministic = True
         self._device = device
         self._networks: dict[str, Network] = {}
         self._recommenders: dict[str, Recommender] = {}
@@ -71,15 +76,25 @@ class Attacker:
     def embed(self, model: ModelRef, pngs: list[bytes]) -> npt.NDArray[np.float32]:
         """Raw embeddings (n, D) of prepared images."""
         pixels = np.stack([decode_png(png) for png in pngs])
-        return fitting(lambda batch: embed_all(self._network(model).embed, pixels, self._device, batch), EMBED_BATCH)
+        return fitting(
+            lambda batch: embed_all(self._network(model).embed, pixels, self._device, batch),
+            EMBED_BATCH,
+        )
 
-    def attack(self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block) -> Outcomes:
-        """The rows of one block under an attack of the study, made on `source` where that is another model."""
+    def attack(
+        self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block
+    ) -> Outcomes:
+        """The rows of one block under an attack of the study, made on `source` where that is
+        another model.
+        """
         method = registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
         other = None if source is None else self._recommender(source)
         recommender = self._recommender(model)
         outcomes = fitting(
-            lambda batch: evaluate_block(recommender, method, dataclasses.replace(block, batch=batch), other, self._device), block.batch
+            lambda batch: evaluate_block(
+                recommender, method, dataclasses.replace(block, batch=batch), other, self._device
+            ),
+            block.batch,
         )
         give_back()
         return outcomes
@@ -91,7 +106,9 @@ class Attacker:
 
     def _recommender(self, model: ModelRef) -> Recommender:
         if model.sha256 not in self._recommenders:
-            made = Recommender(in_few_sizes(self._network(model).embed), ExactIndex(ray.get(model.embeddings)))
+            made = Recommender(
+                in_few_sizes(self._network(model).embed), ExactIndex(ray.get(model.embeddings))
+            )
             _keep_last(self._recommenders, model.sha256, made)
         return self._recommenders[model.sha256]
 
@@ -105,14 +122,17 @@ class Attacker:
 
 
 def fitting(work: Callable[[int], T], batch: int) -> T:
-    """`work(batch)`, with half the batch as often as the device's memory does not hold it; an image alone has to fit."""
+    """`work(batch)`, with half the batch as often as the device's memory does not hold it; an image
+    alone has to fit.
+    """
     while True:
         try:
             return work(batch)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
-        # Not in the handler: there the error keeps the frames, and these the memory, that did not fit.
+        # Not in the handler: there the error keeps the frames, and these the memory, that did not
+        # fit.
         batch //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -127,5 +147,14 @@ def _keep_last(cache: dict[str, Any], key: str, value: Any) -> None:
 
 def start(placement: Placement) -> ActorHandle:
     """A new attacker. It is never restarted by Ray: the engine replaces it and counts the attempt."""
-    options = {"num_cpus": placement.cpus, "num_gpus": placement.gpus, "max_restarts": 0, "max_task_retries": 0}
-    return ray.remote(Attacker).options(**options).remote("cuda" if placement.gpus else "cpu", placement.cpus)
+    options = {
+        "num_cpus": placement.cpus,
+        "num_gpus": placement.gpus,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+    }
+    return (
+        ray.remote(Attacker)
+        .options(**options)
+        .remote("cuda" if placement.gpus else "cpu", placement.cpus)
+    )

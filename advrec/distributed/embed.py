@@ -1,4 +1,6 @@
-"""The catalog's embeddings, made shard by shard on the attackers; the driver writes each as it comes back."""
+"""The catalog's embeddings, made shard by shard on the attackers; the driver writes each as it
+comes back.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,20 +9,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from advrec import schema
 from advrec.catalog.dataset import Catalog
 from advrec.distributed.attacker import ModelRef
 from advrec.distributed.engine import Pool, Unit
 from advrec.errors import AdvrecError
-from advrec.progress import Progress
-from advrec.store import Run, embedding_shards, write_table
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.files import write_table
+from advrec.run.progress import Progress
+from advrec.run.tables import embedding_shards
 
 
 class UnusableModelError(AdvrecError):
     """A model whose embeddings of the catalog cannot be had, or that cannot recommend with them."""
 
 
-def embed_catalog(run: Run, pool: Pool, model: str, reference: ModelRef, catalog: Catalog, dimension: int) -> None:
+def embed_catalog(
+    run: Run, pool: Pool, model: str, reference: ModelRef, catalog: Catalog, dimension: int
+) -> None:
     """Make the shards of a model's embeddings that are not there yet.
 
     Raises:
@@ -34,18 +40,25 @@ def embed_catalog(run: Run, pool: Pool, model: str, reference: ModelRef, catalog
     if not missing:
         return
     left = sum(len(ids) for _, ids in missing.values())
+
     def write(unit: Unit, embeddings: npt.NDArray[np.float32]) -> None:
         number, ids = missing[unit.key]
         flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), dimension)
         columns = {"article_id": np.arange(ids.start, ids.stop, dtype=np.int32), "embedding": flat}
-        write_table(run.embedding_shard(model, number), schema.table(schema.embeddings(dimension), columns))
+        write_table(
+            run.embedding_shard(model, number), schema.table(schema.embeddings(dimension), columns)
+        )
         progress.advance(len(ids))
 
     def arguments(ids: range) -> Callable[[], tuple[Any, ...]]:
         return lambda: (reference, catalog.pngs(ids))
 
-    units = [Unit(key=key, method="embed", arguments=arguments(ids)) for key, (_, ids) in missing.items()]
+    units = [
+        Unit(key=key, method="embed", arguments=arguments(ids)) for key, (_, ids) in missing.items()
+    ]
     with Progress(f"embed {model}", len(catalog), "images", done=len(catalog) - left) as progress:
         failed = pool.run(units, write)
     if failed:
-        raise UnusableModelError(f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}")
+        raise UnusableModelError(
+            f"the catalog could not be embedded by {model}: {next(iter(failed.values()))}"
+        )

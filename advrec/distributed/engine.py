@@ -1,6 +1,8 @@
-"""Units of work on a pool of actors that may die: attempts are counted, dead actors replaced, hopeless units set aside.
+"""Units of work on a pool of actors that may die: attempts are counted, dead actors replaced,
+hopeless units set aside.
 
-The driver alone keeps results: `on_result` is called in it, once a unit. Why not Ray Data or ActorPool: ARCHITECTURE.md.
+The driver alone keeps results: `on_result` is called in it, once a unit. Why not Ray Data or
+ActorPool: ARCHITECTURE.md.
 """
 
 import dataclasses
@@ -35,19 +37,29 @@ class Unit:
 
 
 class Pool:
-    """Actors that work through units of any kind, one at a time each; used as a context, which ends them.
+    """Actors that work through units of any kind, one at a time each; used as a context, which ends
+    them.
 
-    A unit goes to an actor that has answered: one that waits for a place on the cluster, or was lost with its node, holds no work.
+    A unit goes to an actor that has answered: one that waits for a place on the cluster, or was
+        lost with its node, holds no work.
 
     Args:
         start_actor: makes one actor, with Ray's own restarts switched off.
         actors: how many at most.
         each: what one takes of the cluster, for messages.
-        renew_s: an actor whose first unit was sent so long ago is replaced before it gets another. Its place is free for a moment, and on
-            a cluster that others use may be theirs for a while.
+        renew_s: an actor whose first unit was sent so long ago is replaced before it gets another.
+            Its place is free for a moment, and on a cluster that others use may be theirs for a
+            while.
     """
 
-    def __init__(self, start_actor: Callable[[], ActorHandle], actors: int, each: str = "1 core", *, renew_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        start_actor: Callable[[], ActorHandle],
+        actors: int,
+        each: str = "1 core",
+        *,
+        renew_s: float = math.inf,
+    ) -> None:
         self._start_actor = start_actor
         self._most = actors
         self._each = each
@@ -64,7 +76,10 @@ class Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        asked, working = (actor for actor, _ in self._asked.values()), (actor for _, actor in self._running.values())
+        asked, working = (
+            (actor for actor, _ in self._asked.values()),
+            (actor for _, actor in self._running.values()),
+        )
         for actor in [*asked, *self._idle, *working]:
             ray.kill(actor)
 
@@ -74,7 +89,8 @@ class Pool:
         on_result: Callable[[Unit, Any], None],
         on_set_aside: Callable[[Unit, str], None] = lambda unit, reason: None,
     ) -> dict[str, str]:
-        """Work through `units` in order. A unit whose actor dies or raises is tried again, `ATTEMPTS` times in all.
+        """Work through `units` in order. A unit whose actor dies or raises is tried again,
+        `ATTEMPTS` times in all.
 
         Args:
             on_set_aside: called as soon as a unit is given up on, with the last reason.
@@ -110,7 +126,8 @@ class Pool:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     reason = f"{type(error.cause).__name__}: {first_line(error.cause)}"
-                except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
+                # the actor, its node or its memory is gone
+                except ray.exceptions.RayError as error:
                     reason = f"its process died: {_reason(error)}"
                     self._ask_idle()  # those on the same node have died with it
                 else:
@@ -118,7 +135,8 @@ class Pool:
                     on_result(unit, result)
                     log.info("%s: done", unit.key)
                     continue
-                # After an error too: a process whose GPU is in a bad state would fail every unit, and fast.
+                # After an error too: a process whose GPU is in a bad state would fail every unit,
+                # and fast.
                 self._replace(actor)
                 log.warning("%s: %s", unit.key, reason)
                 if unit.attempts < ATTEMPTS:
@@ -129,13 +147,22 @@ class Pool:
         return set_aside
 
     def _finished(self, work_waits: bool) -> list[ray.ObjectRef]:
-        """What has come next: the end of a unit, or the answer of an actor where there is work for it."""
+        """What has come next: the end of a unit, or the answer of an actor where there is work for
+        it.
+        """
         references = [*self._running, *(self._asked if work_waits else ())]
         while True:
-            finished, _ = ray.wait(references, num_returns=1, timeout=None if self._running else WAITING_S)
+            finished, _ = ray.wait(
+                references, num_returns=1, timeout=None if self._running else WAITING_S
+            )
             if finished:
                 return list(finished)
-            log.warning("waiting for a place for %d processes of %s each; free are %s", self._most, self._each, _free())
+            log.warning(
+                "waiting for a place for %d processes of %s each; free are %s",
+                self._most,
+                self._each,
+                _free(),
+            )
 
     def _start(self) -> None:
         actor = self._start_actor()
@@ -161,17 +188,27 @@ class Pool:
             log.warning("a process %s: %s", "did not start" if new else "is gone", _reason(error))
             self._failed_starts += new
             if not (self._running or self._idle) and self._failed_starts >= ATTEMPTS * self._most:
-                raise AdvrecError(f"processes do not start ({_reason(error)}); what is finished is kept") from None
+                raise AdvrecError(
+                    f"processes do not start ({_reason(error)}); what is finished is kept"
+                ) from None
             # Where some work, a place at which none starts is given up.
-            if self._failed_starts < ATTEMPTS * self._most or not (self._running or self._idle or self._asked):
+            if self._failed_starts < ATTEMPTS * self._most or not (
+                self._running or self._idle or self._asked
+            ):
                 self._start()
         else:
             self._failed_starts = 0
             self._idle.append(actor)
 
 
-def map_in_order(function: Callable[..., Any], argument_lists: list[tuple[Any, ...]], *, on_result: Callable[[Any], None]) -> list[Any]:
-    """`function(*arguments)` for each list of arguments, in parallel as Ray tasks of one core; results in order.
+def map_in_order(
+    function: Callable[..., Any],
+    argument_lists: list[tuple[Any, ...]],
+    *,
+    on_result: Callable[[Any], None],
+) -> list[Any]:
+    """`function(*arguments)` for each list of arguments, in parallel as Ray tasks of one core;
+    results in order.
 
     Raises:
         AdvrecError: a task failed for good.

@@ -1,4 +1,6 @@
-"""The evaluation stage: embed the catalog, index it, attack block by block on the actors, write each block as it comes back."""
+"""The evaluation stage: embed the catalog, index it, attack block by block on the actors, write
+each block as it comes back.
+"""
 
 import logging
 import math
@@ -9,9 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from advrec import provenance, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import Study
 from advrec.distributed import attacker
 from advrec.distributed.attacker import ModelRef
 from advrec.distributed.embed import UnusableModelError, embed_catalog
@@ -22,11 +22,15 @@ from advrec.distributed.watch import Watch
 from advrec.evaluation import cells, lists
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.cells import Cell
-from advrec.index import hnsw
-from advrec.index.exact import ExactIndex, Floats
-from advrec.log import say
 from advrec.model import checkpoint
-from advrec.store import Run, embedding_shards, read_embeddings, write_json, write_table
+from advrec.recommenders import hnsw
+from advrec.recommenders.ranks import ExactIndex, Floats
+from advrec.run import provenance, schema
+from advrec.run.directory import Run
+from advrec.run.files import write_json, write_table
+from advrec.run.log import say
+from advrec.run.tables import embedding_shards, read_embeddings
+from advrec.spec.study import Study
 
 RECALL_QUERIES = 500
 HEALTH_IMAGES = 64
@@ -34,18 +38,23 @@ HEALTH_IMAGES = 64
 log = logging.getLogger(__name__)
 
 
-def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell], *, grows: bool) -> dict[str, str]:
+def evaluate_models(
+    run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell], *, grows: bool
+) -> dict[str, str]:
     """All blocks of the cells that are not there yet, model by model.
 
     Args:
         grows: whether nodes may join the cluster later.
 
     Returns:
-        What was given up on, by key, with the reason; the run's set_aside.json has had it since then.
+        What was given up on, by key, with the reason; the run's set_aside.json has had it since
+        then.
     """
     placement = place(study.resources, nodes(), grows=grows)
     renew_s = math.inf if placement.gpus else attacker.RENEW_S
-    with Pool(lambda: attacker.start(placement), placement.actors, placement.each, renew_s=renew_s) as pool:
+    with Pool(
+        lambda: attacker.start(placement), placement.actors, placement.each, renew_s=renew_s
+    ) as pool:
         stage = _Stage(run, study, catalog, tuples, pool, "cuda" if placement.gpus else "cpu")
         for place_of_model, model in enumerate(study.models):
             missing = [
@@ -59,20 +68,33 @@ def evaluate_models(run: Run, study: Study, catalog: Catalog, tuples: pa.Table, 
             if study.evaluation.checks and not run.health(model).exists():
                 stage.measure_health(model)
             later = list(study.models)[place_of_model + 1 :]
-            stage.forget_all_but({*later, *(cell.attack.source for cell in wanted if cell.model in later)})
+            stage.forget_all_but(
+                {*later, *(cell.attack.source for cell in wanted if cell.model in later)}
+            )
     return stage.failed
 
 
 class _Stage:
-    def __init__(self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool, device: str) -> None:
-        self.run, self.study, self.catalog, self.tuples, self.pool, self.device = run, study, catalog, tuples, pool, device
+    def __init__(
+        self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool, device: str
+    ) -> None:
+        self.run, self.study, self.catalog, self.tuples, self.pool, self.device = (
+            run,
+            study,
+            catalog,
+            tuples,
+            pool,
+            device,
+        )
         self.failed: dict[str, str] = {}
         self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._tuples_hash = schema.content_hash(tuples)
         self._hashes = {model: provenance.file_hash(run.weights(model)) for model in study.models}
 
     def attack(self, model: str, missing: list[tuple[Cell, int]]) -> None:
-        """Attack the missing blocks of a model. What cannot be done because a model is not usable is set aside."""
+        """Attack the missing blocks of a model. What cannot be done because a model is not usable
+        is set aside.
+        """
         possible: dict[Cell, tuple[ModelRef, ModelRef | None]] = {}
         work: dict[str, tuple[Cell, int, int]] = {}
         unusable: dict[str, str] = {}
@@ -93,7 +115,9 @@ class _Stage:
         def on_result(unit: Unit, outcomes: Outcomes) -> None:
             cell, block, _ = work[unit.key]
             if len(outcomes.examples):
-                write_table(self.run.example_block(model, cell.attack.name, block), outcomes.examples)
+                write_table(
+                    self.run.example_block(model, cell.attack.name, block), outcomes.examples
+                )
             write_table(self.run.block(model, cell.attack.name, block, cell.part), outcomes.rows)
             batch = pc.min(outcomes.rows["batch"]).as_py()
             if batch < self.study.evaluation.batch:
@@ -107,7 +131,10 @@ class _Stage:
         def arguments(cell: Cell, block: int) -> Callable[[], tuple[Any, ...]]:
             return lambda: (*possible[cell], cell.attack, self._block(cell, block))
 
-        units = [Unit(key=key, method="attack", arguments=arguments(cell, block)) for key, (cell, block, _) in work.items()]
+        units = [
+            Unit(key=key, method="attack", arguments=arguments(cell, block))
+            for key, (cell, block, _) in work.items()
+        ]
         with Watch(self.run, self.study, model, work, len(self.tuples)) as watch:
             self.pool.run(units, on_result, on_set_aside)
 
@@ -120,7 +147,9 @@ class _Stage:
             return
         most = min(HEALTH_IMAGES, max(2, self.study.evaluation.batch))
         pixels = self.catalog.pixels(self.catalog.ids_of(self.study.evaluation.split)[:most])
-        unit = Unit(key=cells.health_key(model), method="health", arguments=lambda: (reference, pixels))
+        unit = Unit(
+            key=cells.health_key(model), method="health", arguments=lambda: (reference, pixels)
+        )
         self.pool.run(
             [unit],
             lambda _, measured: write_json(self.run.health(model), measured),
@@ -129,7 +158,9 @@ class _Stage:
 
     def forget_all_but(self, models: set[str | None]) -> None:
         """Let the object store free the embeddings of models that are not needed any more."""
-        self._references = {model: known for model, known in self._references.items() if model in models}
+        self._references = {
+            model: known for model, known in self._references.items() if model in models
+        }
 
     def _set_aside(self, reasons: dict[str, str]) -> None:
         if reasons:
@@ -137,9 +168,13 @@ class _Stage:
             self.run.write_set_aside(self.run.set_aside() | reasons)
 
     def _models(self, cell: Cell) -> tuple[ModelRef, ModelRef | None]:
-        """The model that is attacked, and the one that its perturbations are made on where that is another."""
+        """The model that is attacked, and the one that its perturbations are made on where that is
+        another.
+        """
         source = cell.attack.source
-        return self._reference(cell.model), self._reference(source) if source is not None and source != cell.model else None
+        return self._reference(cell.model), self._reference(
+            source
+        ) if source is not None and source != cell.model else None
 
     def _claim(self, cell: Cell) -> None:
         determined_by = cells.identity(self.study, cell) | {
@@ -176,7 +211,9 @@ class _Stage:
             "cpus_per_actor": self.study.resources.cpus_per_actor,
             "device": self.device,
         }
-        self.run.claim(f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists())
+        self.run.claim(
+            f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists()
+        )
         reference = attacker.put(self._hashes[model], network)
         embed_catalog(self.run, self.pool, model, reference, self.catalog, network.dimension)
         embeddings = read_embeddings(self.run, model, network.dimension)
@@ -187,15 +224,24 @@ class _Stage:
         try:
             exact = ExactIndex(embeddings)
         except ValueError as error:
-            raise UnusableModelError(f"{model} cannot recommend: {error}; train it again or leave it out") from None
+            raise UnusableModelError(
+                f"{model} cannot recommend: {error}; train it again or leave it out"
+            ) from None
         if not self.run.index(model).exists():
             queries = self.catalog.ids_of(self.study.evaluation.split)[:RECALL_QUERIES]
             measured = hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1)
             found = next(value for key, value in measured.items() if key.startswith("recall_at_"))
-            say(f"index {model}: HNSW finds {100 * found:.1f} % of the nearest among {len(exact):,} articles (n = {len(queries)} queries)")
+            say(
+                f"index {model}: HNSW finds {100 * found:.1f} % of the nearest among {len(exact):,} articles (n = {len(queries)} queries)"
+            )
             write_json(self.run.index(model), measured)
         if not self.run.lists(model).exists():
-            write_table(self.run.lists(model), lists.nearest(exact, self.catalog.ids_of(self.study.evaluation.split)[: lists.QUERIES]))
+            write_table(
+                self.run.lists(model),
+                lists.nearest(
+                    exact, self.catalog.ids_of(self.study.evaluation.split)[: lists.QUERIES]
+                ),
+            )
 
     def _rows(self, cell: Cell, block: int) -> pa.Table:
         """Tuples of a block."""

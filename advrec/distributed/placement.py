@@ -4,12 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from advrec.config import ResourcesSpec
 from advrec.errors import AdvrecError
+from advrec.spec.study import ResourcesSpec
 
 
 def cluster_address(given: str | None) -> str | None:
-    """The cluster to use: the one that is given, by default RAY_ADDRESS, which Ray sets inside a job; None: this machine alone."""
+    """The cluster to use: the one that is given, by default RAY_ADDRESS, which Ray sets inside a
+    job; None: this machine alone.
+    """
     return given or os.environ.get("RAY_ADDRESS")
 
 
@@ -28,13 +30,19 @@ class Placement(NamedTuple):
         return f"{self.cpus} {'core' if self.cpus == 1 else 'cores'}{f' and {self.gpus:g} of a GPU' if self.gpus else ''}"
 
 
-def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool, key: str = "actors") -> Placement:
+def place(
+    resources: ResourcesSpec,
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    grows: bool,
+    key: str = "actors",
+) -> Placement:
     """Where the study's actors go.
 
     Args:
         nodes: of each node its resources by Ray's names, CPU and GPU.
-        grows: whether nodes may come later, as on a cluster with an autoscaler; then more actors may be asked for than there is room
-            for now, and those without a place wait for one.
+        grows: whether nodes may come later, as on a cluster with an autoscaler; then more actors
+            may be asked for than there is room for now, and those without a place wait for one.
         key: of the study's resources, for messages.
 
     Raises:
@@ -51,7 +59,9 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
     has = f"Ray has {_total(nodes, 'CPU')} cores and {_total(nodes, 'GPU')} GPUs on {where}"
     if wanted == "auto":
         if not room:
-            numbers = "resources.actors and training_workers to numbers, for GPUs gpus_per_actor too,"
+            numbers = (
+                "resources.actors and training_workers to numbers, for GPUs gpus_per_actor too,"
+            )
             later = f"; set {numbers} to wait for nodes that an autoscaler starts" if grows else ""
             raise AdvrecError(f"there is no room for one process of {each}: {has}{later}")
         return Placement(room, gpus, cpus)
@@ -62,17 +72,33 @@ def place(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, gro
     return Placement(wanted, gpus, cpus)
 
 
-def place_training(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> tuple[int, bool]:
-    """How many processes train, and whether each gets a GPU; auto: one a GPU, else one a core. Arguments and errors as of `place`."""
+def place_training(
+    resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool
+) -> tuple[int, bool]:
+    """How many processes train, and whether each gets a GPU; auto: one a GPU, else one a core.
+    Arguments and errors as of `place`.
+    """
     wanted = resources.training_workers
     gpus = _total(nodes, "GPU")
     wait_for_gpus = grows and resources.gpus_per_actor not in ("auto", 0.0) and wanted != "auto"
-    each = resources.model_copy(update={"actors": wanted, "cpus_per_actor": 1, "gpus_per_actor": 1.0 if gpus or wait_for_gpus else 0.0})
-    return place(each, nodes, grows=grows, key="training_workers").actors, bool(gpus or wait_for_gpus)
+    each = resources.model_copy(
+        update={
+            "actors": wanted,
+            "cpus_per_actor": 1,
+            "gpus_per_actor": 1.0 if gpus or wait_for_gpus else 0.0,
+        }
+    )
+    return place(each, nodes, grows=grows, key="training_workers").actors, bool(
+        gpus or wait_for_gpus
+    )
 
 
-def place_preparation(resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool) -> int:
-    """How many processes prepare images: one a core; where there are none yet, as many as the study has actors."""
+def place_preparation(
+    resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool
+) -> int:
+    """How many processes prepare images: one a core; where there are none yet, as many as the study
+    has actors.
+    """
     each = resources.model_copy(update={"cpus_per_actor": 1, "gpus_per_actor": 0.0})
     return _total(nodes, "CPU") or place(each, nodes, grows=grows).actors
 

@@ -1,4 +1,6 @@
-"""Drawing and preparing images in parallel. The actors read and decode; the driver writes each shard as it comes back."""
+"""Drawing and preparing images in parallel. The actors read and decode; the driver writes each
+shard as it comes back.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +10,17 @@ import pyarrow.parquet as pq
 import ray
 from ray.actor import ActorHandle
 
-from advrec.catalog import files, prepare, synthetic
+from advrec.catalog import files, prepare
 from advrec.catalog.images import Unreadable
 from advrec.catalog.listing import Listed, Listing
-from advrec.catalog_spec import CatalogSpec
+from advrec.catalog.sources import synthetic
 from advrec.distributed.engine import Pool, Unit, map_in_order
 from advrec.errors import AdvrecError, UnreachableError
 from advrec.model.memory import keep_freed
-from advrec.progress import Progress
-from advrec.store import Run, write_atomically
+from advrec.run.directory import Run
+from advrec.run.files import write_atomically
+from advrec.run.progress import Progress
+from advrec.spec.catalog import CatalogSpec
 
 DRAWN = 64  # images a task of drawing: about half a second
 
@@ -39,10 +43,16 @@ class Preparer:
     def __init__(self) -> None:
         keep_freed()
 
-    def prepare(self, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Buffer | str:
+    def prepare(
+        self, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec
+    ) -> pa.Buffer | str:
         """The shard; or why the source cannot be reached, which is no fault of an image."""
         try:
-            return _encoded(prepare.prepare_shard(files.at(*root), start, articles, spec.image_size, spec.square))
+            return _encoded(
+                prepare.prepare_shard(
+                    files.at(*root), start, articles, spec.image_size, spec.square
+                )
+            )
         except AdvrecError as error:
             return str(error)
 
@@ -50,14 +60,21 @@ class Preparer:
 def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int) -> None:
     """Prepare every shard of the listing that is not there yet, in so many processes at most.
 
-    An image that kills its process (a decoder may crash) takes its shard along; the images of such a shard are tried one by one, and
-    those that do it again are unreadable.
+    An image that kills its process (a decoder may crash) takes its shard along; the images of such
+    a shard are tried one by one, and those that do it again are unreadable.
 
     Raises:
         UnreachableError: the source's filesystem does not answer; what was prepared stays.
     """
-    root, shards = (listing.root, listing.base), list(enumerate(prepare.shards(listing, spec.image_size)))
-    work = {f"shard {shard}": (shard, start, articles) for shard, (start, articles) in shards if not run.shard(shard).exists()}
+    root, shards = (
+        (listing.root, listing.base),
+        list(enumerate(prepare.shards(listing, spec.image_size))),
+    )
+    work = {
+        f"shard {shard}": (shard, start, articles)
+        for shard, (start, articles) in shards
+        if not run.shard(shard).exists()
+    }
     total = len(listing.articles)
     done = total - sum(len(articles) for _, _, articles in work.values())
 
@@ -68,46 +85,74 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
-    with Progress("prepare", total, "images", done=done) as progress, Pool(_start, processes) as pool:
-        units = [_unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()]
+    with (
+        Progress("prepare", total, "images", done=done) as progress,
+        Pool(_start, processes) as pool,
+    ):
+        units = [
+            _unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()
+        ]
         for key in pool.run(units, lambda unit, encoded: write(unit.key, encoded)):
             _, start, articles = work[key]
             write(key, _encoded(_one_by_one(pool, root, start, articles, spec)))
 
 
-def prepare_again(listing: Listing, articles: Sequence[Listed], spec: CatalogSpec, processes: int) -> pa.Table:
-    """The rows (PREPARED) of images of a listing that could not be read before, each tried alone; nothing is written. Raises
-    UnreachableError."""
+def prepare_again(
+    listing: Listing, articles: Sequence[Listed], spec: CatalogSpec, processes: int
+) -> pa.Table:
+    """The rows (PREPARED) of images of a listing that could not be read before, each tried alone;
+    nothing is written. Raises UnreachableError.
+    """
     with Pool(_start, processes) as pool:
         return _one_by_one(pool, (listing.root, listing.base), 0, articles, spec)
 
 
-def _one_by_one(pool: Pool, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> pa.Table:
+def _one_by_one(
+    pool: Pool, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec
+) -> pa.Table:
     rows: dict[str, pa.Table] = {}
-    units = [_unit(str(start + place), root, start + place, [article], spec) for place, article in enumerate(articles)]
+    units = [
+        _unit(str(start + place), root, start + place, [article], spec)
+        for place, article in enumerate(articles)
+    ]
 
     def keep(unit: Unit, encoded: pa.Buffer | str) -> None:
         _check_reached(encoded, root[0])
         rows[unit.key] = pq.read_table(pa.BufferReader(encoded))
 
     hopeless = pool.run(units, keep)
-    rows |= {place: prepare.shard_table(int(place), [Unreadable(reason)]) for place, reason in hopeless.items()}
+    rows |= {
+        place: prepare.shard_table(int(place), [Unreadable(reason)])
+        for place, reason in hopeless.items()
+    }
     return pa.concat_tables(rows[unit.key] for unit in units)
 
 
 def _check_reached(result: pa.Buffer | str, root: str) -> None:
     if isinstance(result, str):
-        raise UnreachableError(f"{root}: {result}; what was prepared before is kept, the same command goes on from there")
+        raise UnreachableError(
+            f"{root}: {result}; what was prepared before is kept, the same command goes on from there"
+        )
 
 
-def _unit(key: str, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec) -> Unit:
+def _unit(
+    key: str, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec
+) -> Unit:
     return Unit(key=key, method="prepare", arguments=lambda: (root, start, articles, spec))
 
 
 def _encoded(table: pa.Table) -> pa.Buffer:
-    # A buffer, unlike bytes, goes through the object store without a copy. The images are compressed already.
+    # A buffer, unlike bytes, goes through the object store without a copy. The images are
+    # compressed already.
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False, write_statistics=False, row_group_size=128)
+    pq.write_table(
+        table,
+        sink,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+        row_group_size=128,
+    )
     return sink.getvalue()
 
 

@@ -1,4 +1,6 @@
-"""A Ray session: this machine's own, or a cluster's. Token authentication is set explicitly, so that it fails closed."""
+"""A Ray session: this machine's own, or a cluster's. Token authentication is set explicitly, so
+that it fails closed.
+"""
 
 import contextlib
 import os
@@ -8,11 +10,13 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-# Ray reads these when it is imported, so they are set before, here, and every driver imports this module before any other of Ray's.
+# Ray reads these when it is imported, so they are set before, here, and every driver imports this
+# module before any other of Ray's.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "auth_token").exists():
-    # A token of this process's own: nobody else needs to talk to the Ray that it starts, and a cluster refuses it.
+    # A token of this process's own: nobody else needs to talk to the Ray that it starts, and a
+    # cluster refuses it.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import ray
@@ -42,13 +46,18 @@ def session(address: str | None = None) -> Iterator[None]:
         )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = address or "this machine"
-        raise AdvrecError(f"Ray at {where} cannot be used ({str(error).splitlines()[0]}); check --address and the token") from None
-    # ray.init takes SIGTERM for itself, and prints a stack trace at it: give it back to the command line.
+        raise AdvrecError(
+            f"Ray at {where} cannot be used ({str(error).splitlines()[0]}); check --address and the token"
+        ) from None
+    # ray.init takes SIGTERM for itself, and prints a stack trace at it: give it back to the command
+    # line.
     signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
     except ray.exceptions.RayError as error:  # the object store is full, the head is gone, ...
-        raise AdvrecError(f"Ray failed ({first_line(error)}); what is finished is kept, the same command goes on from there") from error
+        raise AdvrecError(
+            f"Ray failed ({first_line(error)}); what is finished is kept, the same command goes on from there"
+        ) from error
     finally:
         ray.shutdown()
 
@@ -56,12 +65,15 @@ def session(address: str | None = None) -> Iterator[None]:
 def _check_port(address: str | None) -> None:
     """Ray tries for minutes to reach a port where nobody listens."""
     host, _, port = (address or "").rpartition(":")
-    if not host or "/" in host or not port.isdecimal():  # auto, local, ray://...: Ray says what is wrong with them
+    # auto, local, ray://...: Ray says what is wrong with them
+    if not host or "/" in host or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        raise AdvrecError(f"Ray at {address} cannot be reached ({error}); set --address to HOST:PORT of a cluster's head") from None
+        raise AdvrecError(
+            f"Ray at {address} cannot be reached ({error}); set --address to HOST:PORT of a cluster's head"
+        ) from None
 
 
 def nodes() -> list[dict[str, float]]:

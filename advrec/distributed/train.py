@@ -1,5 +1,7 @@
-"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only: after each epoch all that is needed to go
-on, and in the end the result, which the driver takes from there."""
+"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only:
+after each epoch all that is needed to go on, and in the end the result, which the driver takes from
+there.
+"""
 
 import shutil
 import threading
@@ -13,18 +15,21 @@ import ray.train.torch
 import tensorboardX
 import torch
 
-from advrec import config, schema
 from advrec.catalog.dataset import Catalog
-from advrec.config import Study
 from advrec.distributed.placement import place_training
 from advrec.distributed.session import nodes
 from advrec.errors import AdvrecError, ConfigError
-from advrec.log import say
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
-from advrec.model_spec import CurriculumAdversarialTraining, OwnModel, TrainedModel
-from advrec.progress import duration
-from advrec.store import Run, read_json, read_table, write_json, write_table
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.files import read_json, write_json, write_table
+from advrec.run.log import say
+from advrec.run.progress import duration
+from advrec.run.tables import read_table
+from advrec.spec import study as study_file
+from advrec.spec.models import CurriculumAdversarialTraining, OwnModel, TrainedModel
+from advrec.spec.study import Study
 from advrec.training import state
 from advrec.training.loop import Training, fit
 from advrec.training.start import initial_network
@@ -35,13 +40,15 @@ RESTARTS = 3  # of a training's workers, after one of them died
 STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 
 
-def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity: str, *, grows: bool) -> None:
-    """Train one model of the study, or go on with its training, and write models/<model>/; model.safetensors comes last and says that all
-    is there.
+def train_model(
+    run: Run, study: Study, model: str, spec: TrainedModel, identity: str, *, grows: bool
+) -> None:
+    """Train one model of the study, or go on with its training, and write models/<model>/;
+    model.safetensors comes last and says that all is there.
 
     Args:
-        identity: a name for what determines the weights: a training goes on from its own, and workers that outlive a killed driver
-            write to no other.
+        identity: a name for what determines the weights: a training goes on from its own, and
+            workers that outlive a killed driver write to no other.
         grows: whether nodes may join the cluster later.
 
     Raises:
@@ -52,7 +59,12 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
     # What Ray keeps of an interrupted training, it would ask for again.
     shutil.rmtree(storage / "train", ignore_errors=True)
     watcher = _Watcher(run, model, spec, storage / STATE)
-    arguments = {"run": str(run.directory), "study": config.as_dict(study), "model": model, "storage": str(storage)}
+    arguments = {
+        "run": str(run.directory),
+        "study": study_file.as_dict(study),
+        "model": model,
+        "storage": str(storage),
+    }
     with watcher:
         if study.resources.training_workers == 0:
             _worker(arguments, first=True)
@@ -60,17 +72,26 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
             workers, gpu = place_training(study.resources, nodes(), grows=grows)
             batch = spec.batch
             if study.resources.training_workers == "auto":
-                # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or more.
+                # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16
+                # images or more.
                 workers = min(workers, max(1, batch // IMAGES_A_WORKER))
             elif workers > batch // 2:
-                raise ConfigError(f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images")
-            say(f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}")
+                raise ConfigError(
+                    f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images"
+                )
+            say(
+                f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}"
+            )
             trainer = ray.train.torch.TorchTrainer(
                 _ray_worker,
                 train_loop_config=arguments,
-                scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}
+                ),
                 run_config=ray.train.RunConfig(
-                    name="train", storage_path=str(storage), failure_config=ray.train.FailureConfig(max_failures=RESTARTS)
+                    name="train",
+                    storage_path=str(storage),
+                    failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
                 ),
             )
             try:
@@ -82,7 +103,9 @@ def train_model(run: Run, study: Study, model: str, spec: TrainedModel, identity
 
 
 def _in_thread(call: Callable[[], object]) -> None:
-    """Ray Train takes Ctrl-C for itself in the main thread, for good, and ends the process as if all were well; not in another."""
+    """Ray Train takes Ctrl-C for itself in the main thread, for good, and ends the process as if
+    all were well; not in another.
+    """
     ended: Future[object] = Future()
 
     def work() -> None:
@@ -104,7 +127,7 @@ def _worker(arguments: dict[str, Any], *, first: bool) -> None:
     """Train, or go on; the first worker saves the result."""
     torch.set_num_threads(1)
     keep_freed()
-    study = config.parse(arguments["study"], "the study")
+    study = study_file.parse(arguments["study"], "the study")
     run = Run(Path(arguments["run"]))
     spec = study.models[arguments["model"]]
     assert not isinstance(spec, OwnModel), "is taken as it is"
@@ -114,7 +137,9 @@ def _worker(arguments: dict[str, Any], *, first: bool) -> None:
         device = ray.train.torch.get_device()
         torch.cuda.set_device(device)  # where nccl sends objects from
         network.to(device)
-    training = fit(network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE)
+    training = fit(
+        network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE
+    )
     metrics = training.measure()  # by all workers together
     if first:
         _save(Path(arguments["storage"]) / RESULT, training, metrics)
@@ -163,7 +188,11 @@ class _Watcher:
         self._writer.close()
 
     def _left(self, epoch: Epoch) -> str:
-        return f" an epoch, {duration((self._total - epoch.epoch) * epoch.seconds)} left" if self._total else ""
+        return (
+            f" an epoch, {duration((self._total - epoch.epoch) * epoch.seconds)} left"
+            if self._total
+            else ""
+        )
 
     def _follow(self) -> None:
         while not self._stop.wait(0.5):
@@ -172,14 +201,23 @@ class _Watcher:
     def _show_new(self) -> None:
         history = state.read_history(self._saved)
         for epoch in history[self._seen :]:
-            for name in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy", "attack_steps"):
+            for name in (
+                "train_loss",
+                "validation_clean_accuracy",
+                "validation_adversarial_accuracy",
+                "attack_steps",
+            ):
                 self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
             if epoch.epoch > self._earlier:
                 self._say(epoch)
         self._seen = len(history)
 
     def _say(self, epoch: Epoch) -> None:
-        attacked = f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}" if epoch.attack_steps else ""
+        attacked = (
+            f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}"
+            if epoch.attack_steps
+            else ""
+        )
         say(
             f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
             f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}"

@@ -1,4 +1,6 @@
-"""A search on Ray Tune: one process a trial, on one core or one GPU, so that trials never wait for each other's workers."""
+"""A search on Ray Tune: one process a trial, on one core or one GPU, so that trials never wait for
+each other's workers.
+"""
 
 import contextlib
 import json
@@ -14,31 +16,37 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
-from advrec import config
 from advrec.distributed.session import nodes
-from advrec.distributed.trial import MEASURED, run_trial, trial_study
 from advrec.errors import AdvrecError
-from advrec.progress import Progress
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.run.progress import Progress
+from advrec.search.trial import MEASURED, run_trial, trial_study
+from advrec.spec import study as study_file
+from advrec.spec.search import MODES, Domain, TuneSpec
 from advrec.training.state import Epoch
-from advrec.tune_spec import MODES, Domain, TuneSpec
 
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the command line's: Ray Tune would take it for the search's end
+# Ctrl-C is the command line's: Ray Tune would take it for the search's end
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # a table of its own beside our lines
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")  # seconds between what Ray Tune keeps of a search
+# seconds between what Ray Tune keeps of a search
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
 ATTEMPTS = 2  # of a trial whose process died
 FIRST_STOP = 3  # asha stops no trial before so many epochs
 
 
-def search(spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, out: Path) -> list[dict[str, Any]]:
-    """Run the trials that are not done yet; each leaves its state, and what it measured, below out/trials.
+def search(
+    spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, out: Path
+) -> list[dict[str, Any]]:
+    """Run the trials that are not done yet; each leaves its state, and what it measured, below
+    out/trials.
 
     Args:
         base: holds the catalog, and the models that the searched one starts from.
         content: of the study file, whose paths are relative to `directory`.
 
     Returns:
-        What each trial that did not fail measured, its place (trial) and its values, by key, as JSON.
+        What each trial that did not fail measured, its place (trial) and its values, by key, as
+        JSON.
 
     Raises:
         AdvrecError: Ray Tune cannot go on.
@@ -50,13 +58,17 @@ def search(spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, 
     with _shown(spec, out):
         try:
             if any(kept.glob("search/experiment_state-*.json")):
-                tuner = tune.Tuner.restore(str(kept / "search"), trainable, resume_errored=True, param_space=_space(spec))
+                tuner = tune.Tuner.restore(
+                    str(kept / "search"), trainable, resume_errored=True, param_space=_space(spec)
+                )
             else:  # killed before it kept anything, it begins anew
                 shutil.rmtree(kept, ignore_errors=True)
                 tuner = _new(spec, trainable, kept)
             results = tuner.fit()
         except (ray.exceptions.RayError, ray.tune.TuneError) as error:
-            raise AdvrecError(f"the search failed ({error}); the same command goes on from there") from error
+            raise AdvrecError(
+                f"the search failed ({error}); the same command goes on from there"
+            ) from error
     if results.num_errors == len(results):
         reason = str(results.errors[0]).strip().splitlines()[-1] if results.errors else "none began"
         raise AdvrecError(f"no trial succeeded: {reason}")
@@ -65,7 +77,11 @@ def search(spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, 
 
 def _new(spec: TuneSpec, trainable: Any, kept: Path) -> tune.Tuner:
     grids = any(domain.grid is not None for domain in spec.space.values())
-    one = {"metric": spec.objectives[0], "mode": MODES[spec.objectives[0]]} if len(spec.objectives) == 1 else {}
+    one = (
+        {"metric": spec.objectives[0], "mode": MODES[spec.objectives[0]]}
+        if len(spec.objectives) == 1
+        else {}
+    )
     return tune.Tuner(
         trainable,
         param_space=_space(spec),
@@ -85,7 +101,9 @@ def _new(spec: TuneSpec, trainable: Any, kept: Path) -> tune.Tuner:
     )
 
 
-def _trainable(spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, out: Path) -> Callable[[dict[str, Any]], None]:
+def _trainable(
+    spec: TuneSpec, base: Run, content: dict[str, Any], directory: Path, out: Path
+) -> Callable[[dict[str, Any]], None]:
     def trial(sampled: dict[str, Any]) -> None:
         values = {key: _value(spec.space[key], value) for key, value in sampled.items()}
         # By its values, so that what Ray Tune forgets when it is killed is found again.
@@ -95,14 +113,24 @@ def _trainable(spec: TuneSpec, base: Run, content: dict[str, Any], directory: Pa
             tune.report({"clean_accuracy": epoch.validation_clean_accuracy})
 
         study = trial_study(content, directory, values)
-        tune.report(run_trial(spec, study, base, place, on_epoch if spec.scheduler == "asha" else lambda epoch: None))
+        tune.report(
+            run_trial(
+                spec,
+                study,
+                base,
+                place,
+                on_epoch if spec.scheduler == "asha" else lambda epoch: None,
+            )
+        )
 
     return trial
 
 
 @contextlib.contextmanager
 def _shown(spec: TuneSpec, out: Path) -> Iterator[None]:
-    """Progress by what trials leave: a callback of Ray Tune would be pickled, and a screen cannot be."""
+    """Progress by what trials leave: a callback of Ray Tune would be pickled, and a screen cannot
+    be.
+    """
     over = threading.Event()
     with Progress(f"tune {spec.name}", spec.num_trials, "trials", done=_count(out)) as progress:
 
@@ -125,11 +153,15 @@ def _shown(spec: TuneSpec, out: Path) -> Iterator[None]:
 def _row(spec: TuneSpec, result: Any) -> dict[str, Any]:
     values = {key: _value(spec.space[key], sampled) for key, sampled in result.config.items()}
     measured = {name: result.metrics.get(name) for name in MEASURED}
-    return {"trial": _place(values)} | {key: json.dumps(value) for key, value in values.items()} | measured
+    return (
+        {"trial": _place(values)}
+        | {key: json.dumps(value) for key, value in values.items()}
+        | measured
+    )
 
 
 def _place(values: dict[str, Any]) -> str:
-    return config.canonical_hash(values)[:12]
+    return study_file.canonical_hash(values)[:12]
 
 
 def _space(spec: TuneSpec) -> dict[str, Any]:
@@ -142,14 +174,17 @@ def _domain(domain: Domain) -> Any:
     if domain.loguniform is not None:
         return tune.loguniform(*domain.loguniform)
     if domain.randint is not None:
-        return tune.randint(domain.randint[0], domain.randint[1] + 1)  # Ray Tune leaves out the upper end
+        # Ray Tune leaves out the upper end
+        return tune.randint(domain.randint[0], domain.randint[1] + 1)
     if domain.grid is not None:
         return tune.grid_search([json.dumps(value) for value in domain.grid])
     return tune.choice([json.dumps(value) for value in domain.choice or ()])
 
 
 def _value(domain: Domain, sampled: Any) -> Any:
-    """Of what a searcher samples: lists go through it as JSON, for to some it is numbers and text alone."""
+    """Of what a searcher samples: lists go through it as JSON, for to some it is numbers and text
+    alone.
+    """
     if domain.choice is not None or domain.grid is not None:
         return json.loads(sampled)
     return int(sampled) if domain.randint is not None else float(sampled)
@@ -171,7 +206,11 @@ def _searcher(spec: TuneSpec) -> SearchAlgorithm | Searcher:
 
 
 def _scheduler(spec: TuneSpec) -> TrialScheduler | None:
-    return ASHAScheduler(grace_period=FIRST_STOP, reduction_factor=2, max_t=10**6) if spec.scheduler == "asha" else None
+    return (
+        ASHAScheduler(grace_period=FIRST_STOP, reduction_factor=2, max_t=10**6)
+        if spec.scheduler == "asha"
+        else None
+    )
 
 
 def _count(out: Path) -> int:

@@ -1,4 +1,6 @@
-"""What an evaluation shows of itself while it runs: its line of progress, and numbers for Ray's metrics endpoint (Prometheus)."""
+"""What an evaluation shows of itself while it runs: its line of progress, and numbers for Ray's
+metrics endpoint (Prometheus).
+"""
 
 from collections.abc import Mapping
 
@@ -8,11 +10,11 @@ import pyarrow.parquet as pq
 from ray.util import metrics
 
 from advrec.attacks import registry
-from advrec.config import Study
 from advrec.evaluation import cells
 from advrec.evaluation.cells import Cell
-from advrec.progress import Progress
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.run.progress import Progress
+from advrec.spec.study import Study
 
 SUCCESS_AT = 3  # the rank of the study that advrec grew from
 TAGS = ("model", "attack")
@@ -25,23 +27,37 @@ class Watch:
         work: by key what is to be done now: the cell, the number of the block and its tuples.
     """
 
-    def __init__(self, run: Run, study: Study, model: str, work: Mapping[str, tuple[Cell, int, int]], tuples: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        study: Study,
+        model: str,
+        work: Mapping[str, tuple[Cell, int, int]],
+        tuples: int,
+    ) -> None:
         self._run, self._work = run, work
         at = [rank for rank in study.evaluation.ranks if rank <= SUCCESS_AT]
         self._at = at[-1] if at else study.evaluation.ranks[0]
         asked = dict.fromkeys(cell for cell, _, _ in work.values())
-        # Of cells whose blocks are all there nothing is said: what is done before counts for those that are at work.
+        # Of cells whose blocks are all there nothing is said: what is done before counts for those
+        # that are at work.
         total = sum(cell.tuples(tuples) for cell in asked)
         left = sum(count for _, _, count in work.values())
         cost = sum(self._cost(key) for key in work)
         self._progress = Progress(f"attack {model}", total, "tuples", done=total - left, work=cost)
         self._seen: dict[Cell, tuple[int, int]] = {}
         self._steps = 0
-        self._tuples = metrics.Counter("advrec_tuples", "Tuples attacked, at all their budgets.", TAGS)
-        self._image_steps = metrics.Counter("advrec_image_steps", "Gradient steps, each of one image.", TAGS)
+        self._tuples = metrics.Counter(
+            "advrec_tuples", "Tuples attacked, at all their budgets.", TAGS
+        )
+        self._image_steps = metrics.Counter(
+            "advrec_image_steps", "Gradient steps, each of one image.", TAGS
+        )
         self._given_up = metrics.Counter("advrec_blocks_set_aside", "Blocks given up on.", TAGS)
         self._success = metrics.Gauge(
-            "advrec_success_percent", f"Tuples at rank <= {self._at} at the largest budget, of those attacked so far.", TAGS
+            "advrec_success_percent",
+            f"Tuples at rank <= {self._at} at the largest budget, of those attacked so far.",
+            TAGS,
         )
 
     def done(self, key: str, rows: pa.Table) -> None:
@@ -77,10 +93,16 @@ class Watch:
         """Of a block, in gradient steps at most."""
         cell, _, count = self._work[key]
         attack = cell.attack
-        return count * len(cell.epsilons) * registry.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
+        return (
+            count
+            * len(cell.epsilons)
+            * registry.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
+        )
 
     def _tally(self, cell: Cell, rows: pa.Table) -> tuple[int, int]:
-        """Successes at the cell's largest budget, and of how many tuples, with what earlier runs wrote."""
+        """Successes at the cell's largest budget, and of how many tuples, with what earlier runs
+        wrote.
+        """
         if cell not in self._seen:
             here = {block for other, block, _ in self._work.values() if other == cell}
             earlier = [

@@ -1,4 +1,6 @@
-"""One block of tuples: attack, then verify and measure. The harness believes nothing that an attack says about its images."""
+"""One block of tuples: attack, then verify and measure. The harness believes nothing that an attack
+says about its images.
+"""
 
 import dataclasses
 import time
@@ -11,7 +13,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from advrec import schema
 from advrec.attacks import budget
 from advrec.attacks.ensemble import START
 from advrec.attacks.objective import CosineDistance, score
@@ -19,12 +20,14 @@ from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import Attack
 from advrec.attacks.result import Attacked
 from advrec.catalog.pixels import Pixels
-from advrec.config import Stop
 from advrec.evaluation.delivery import round_trip
-from advrec.index.exact import ExactIndex, pair_distances
 from advrec.model.encoder import to_images
+from advrec.recommenders.ranks import ExactIndex, pair_distances
+from advrec.run import schema
+from advrec.spec.study import Stop
 
-MARGIN = 1e-6  # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
+# a solved image is nearer than the nearest article by this much, so that rounding does not undo it
+MARGIN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +73,18 @@ class Outcomes(NamedTuple):
 
 
 def evaluate_block(
-    recommender: Recommender, attack: Attack, block: Block, source: Recommender | None = None, device: str = "cpu"
+    recommender: Recommender,
+    attack: Attack,
+    block: Block,
+    source: Recommender | None = None,
+    device: str = "cpu",
 ) -> Outcomes:
     """Attack every tuple of a block at every epsilon and rank the result.
 
     Args:
         attack: called on the cosine distance to each target's embedding.
-        source: what the attack is made on, where that is another than the one it is measured on (transfer).
+        source: what the attack is made on, where that is another than the one it is measured on
+            (transfer).
 
     Raises:
         ValueError: the attack returned pixels that are not finite.
@@ -90,7 +98,14 @@ def evaluate_block(
 
 
 class _Harness:
-    def __init__(self, recommender: Recommender, source: Recommender, attack: Attack, block: Block, device: str) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        source: Recommender,
+        attack: Attack,
+        block: Block,
+        device: str,
+    ) -> None:
         self._recommender, self._source = recommender, source
         self._attack, self._block, self._device = attack, block, device
         index, targets, attacks = recommender.index, block.target_ids, block.attack_ids
@@ -100,22 +115,35 @@ class _Harness:
         self._below = torch.from_numpy(source.index.nearest_distances(targets, attacks) - MARGIN)
         self._round_trips = {delivery: round_trip(delivery) for delivery in block.deliveries}
         self._schema = schema.outcomes(block.deliveries)
-        # Row r is tuple r // E at epsilon r % E. The columns are made before the work: small results that stay, allocated between large
-        # activations that go, would leave the heap in pieces.
+        # Row r is tuple r // E at epsilon r % E. The columns are made before the work: small
+        # results that stay, allocated between large activations that go, would leave the heap in
+        # pieces.
         size = len(block.tuple_ids) * len(block.epsilons)
-        self._columns = {field.name: np.empty(size, dtype=field.type.to_pandas_dtype()) for field in self._schema}
+        self._columns = {
+            field.name: np.empty(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
+        }
         self._examples: dict[int, bytes] = {}
 
     def outcomes(self) -> Outcomes:
         rows = schema.table(self._schema, self._columns)
         kept = sorted(self._examples)
-        ids = {name: self._columns[name][kept] for name in ("tuple_id", "target_id", "attack_id", "epsilon")}
+        ids = {
+            name: self._columns[name][kept]
+            for name in ("tuple_id", "target_id", "attack_id", "epsilon")
+        }
         height, width = self._block.pixels.shape[1:3]
         shape = {"height": [height] * len(kept), "width": [width] * len(kept)}
-        return Outcomes(rows, schema.table(schema.EXAMPLES, ids | shape | {"pixels": [self._examples[row] for row in kept]}))
+        return Outcomes(
+            rows,
+            schema.table(
+                schema.EXAMPLES, ids | shape | {"pixels": [self._examples[row] for row in kept]}
+            ),
+        )
 
     def alone(self) -> None:
-        """Every (tuple, epsilon) by itself; they share batches, for a budget is a value of the sample."""
+        """Every (tuple, epsilon) by itself; they share batches, for a budget is a value of the
+        sample.
+        """
         epsilons = np.array(self._block.epsilons, dtype=np.float64)
         size = len(self._block.tuple_ids) * len(epsilons)
         for start in range(0, size, self._block.batch):
@@ -125,7 +153,9 @@ class _Harness:
             self._measure(rows, problem, attacked, seconds)
 
     def nested(self) -> None:
-        """Batch of tuples by batch, from budget to budget; with a stop, what a smaller budget has solved is not attacked again."""
+        """Batch of tuples by batch, from budget to budget; with a stop, what a smaller budget has
+        solved is not attacked again.
+        """
         for start in range(0, len(self._block.tuple_ids), self._block.batch):
             places = np.arange(start, min(start + self._block.batch, len(self._block.tuple_ids)))
             carried, winners = None, [self._block.label] * len(places)
@@ -139,8 +169,12 @@ class _Harness:
                 if self._block.stop != "never":
                     solved = problem.solved(carried, score(problem.objective, carried))[0].cpu()
 
-    def _go_on(self, problem: Problem, unsolved: Tensor, winners: list[str]) -> tuple[Attacked, float]:
-        """Attack the unsolved images of a batch; the others stay as the smaller budget left them, and cost nothing."""
+    def _go_on(
+        self, problem: Problem, unsolved: Tensor, winners: list[str]
+    ) -> tuple[Attacked, float]:
+        """Attack the unsolved images of a batch; the others stay as the smaller budget left them,
+        and cost nothing.
+        """
         images = problem.images if problem.start is None else problem.start
         steps, passes = torch.zeros(2, len(images), dtype=torch.int32)
         rows = unsolved.nonzero()[:, 0]
@@ -152,11 +186,20 @@ class _Harness:
         named = list(winners)
         for row, winner in zip(rows.tolist(), attacked.winners, strict=True):
             named[row] = named[row] if winner == START else winner
-        return Attacked(images.index_copy(0, there, attacked.images), steps, passes, tuple(named)), seconds
+        return Attacked(
+            images.index_copy(0, there, attacked.images), steps, passes, tuple(named)
+        ), seconds
 
-    def _problem(self, places: npt.NDArray[np.int64], epsilons: npt.NDArray[np.float64], start: Tensor | None = None) -> Problem:
+    def _problem(
+        self,
+        places: npt.NDArray[np.int64],
+        epsilons: npt.NDArray[np.float64],
+        start: Tensor | None = None,
+    ) -> Problem:
         block, source = self._block, self._source
-        targets = torch.from_numpy(source.index.embeddings[block.target_ids[places]]).to(self._device)
+        targets = torch.from_numpy(source.index.embeddings[block.target_ids[places]]).to(
+            self._device
+        )
         below = self._below[torch.from_numpy(places)].to(self._device)
         return Problem(
             objective=CosineDistance(source.embed, targets),
@@ -176,7 +219,9 @@ class _Harness:
         seconds = time.monotonic() - start
         claimed = attacked.images.detach().float()
         if claimed.shape != problem.images.shape or not torch.isfinite(claimed).all():
-            raise ValueError(f"{self._attack} returned images of another shape or with pixels that are not finite")
+            raise ValueError(
+                f"{self._attack} returned images of another shape or with pixels that are not finite"
+            )
         return attacked._replace(images=claimed), seconds
 
     def _measure(
@@ -187,7 +232,9 @@ class _Harness:
         seconds: float,
         inherited: npt.NDArray[np.bool_] | bool = False,
     ) -> Tensor:
-        """Project what was claimed, embed it again, rank it; note the rows and give back the images that count."""
+        """Project what was claimed, embed it again, rank it; note the rows and give back the images
+        that count.
+        """
         block, places = self._block, rows // len(self._block.epsilons)
         final = problem.ball.project(attacked.images)
         if not ((final >= 0.0) & (final <= 1.0)).all():
@@ -222,10 +269,14 @@ class _Harness:
             self._examples[int(rows[place])] = pixels.tobytes()
         return final
 
-    def _rank(self, places: npt.NDArray[np.int64], images: Tensor) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+    def _rank(
+        self, places: npt.NDArray[np.int64], images: Tensor
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
         """Distance to the target and rank of each image."""
         embed, index = self._recommender.embed, self._recommender.index
         targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
         with torch.inference_mode():
             embeddings = embed(images).float().cpu().numpy()
-        return pair_distances(index.embeddings[targets], embeddings), index.ranks(targets, attacks, embeddings)
+        return pair_distances(index.embeddings[targets], embeddings), index.ranks(
+            targets, attacks, embeddings
+        )

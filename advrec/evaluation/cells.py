@@ -1,11 +1,13 @@
-"""Which blocks a study has, which are missing, and what determines their rows. Free of torch: a finished study is looked through fast."""
+"""Which blocks a study has, which are missing, and what determines their rows. Free of torch: a
+finished study is looked through fast.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from advrec.config import AttackSpec, Study
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.spec.study import AttackSpec, Study
 
 PROTOCOL = 4  # raised whenever the same inputs give other rows
 
@@ -33,7 +35,9 @@ class Cell(NamedTuple):
 
 
 def cells(study: Study) -> list[Cell]:
-    """What the study asks for, in the order of work: model by model, so that an actor changes its model as seldom as possible."""
+    """What the study asks for, in the order of work: model by model, so that an actor changes its
+    model as seldom as possible.
+    """
     evaluation = study.evaluation
     return [
         Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
@@ -48,12 +52,18 @@ def num_blocks(study: Study, cell: Cell, tuples: int) -> int:
 
 def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> Iterator[int]:
     """Numbers of the blocks that have no file yet."""
-    return (b for b in range(num_blocks(study, cell, tuples)) if not run.block(cell.model, cell.attack.name, b, cell.part).exists())
+    return (
+        b
+        for b in range(num_blocks(study, cell, tuples))
+        if not run.block(cell.model, cell.attack.name, b, cell.part).exists()
+    )
 
 
 def block_files(run: Run, cell: Cell) -> Iterator[tuple[int, Path]]:
     """Numbers and files of the blocks that are there."""
-    for path in run.block(cell.model, cell.attack.name, 0, cell.part).parent.glob("block-*.parquet"):
+    for path in run.block(cell.model, cell.attack.name, 0, cell.part).parent.glob(
+        "block-*.parquet"
+    ):
         yield int(path.stem.removeprefix("block-")), path
 
 
@@ -73,8 +83,9 @@ def health_key(model: str) -> str:
 
 
 def identity(study: Study, cell: Cell) -> dict[str, Any]:
-    """What determines the rows of a cell as far as the study says it; the hashes of weights, catalog and tuples join when the
-    work begins."""
+    """What determines the rows of a cell as far as the study says it; the hashes of weights,
+    catalog and tuples join when the work begins.
+    """
     return {
         **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name"}),
         "epsilons": list(cell.epsilons),
@@ -85,5 +96,7 @@ def identity(study: Study, cell: Cell) -> dict[str, Any]:
         "cpus_per_actor": study.resources.cpus_per_actor,
         "protocol": PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
-        "first": cell.first if cell.first is not None and cell.first % study.evaluation.block else None,
+        "first": cell.first
+        if cell.first is not None and cell.first % study.evaluation.block
+        else None,
     }

@@ -1,7 +1,9 @@
-"""How an evaluation examines itself: what it measures beside what the study asks for, and what it concludes. Free of torch.
+"""How an evaluation examines itself: what it measures beside what the study asks for, and what it
+concludes. Free of torch.
 
-After Carlini et al. 2019 (On evaluating adversarial robustness) and the flags of AutoAttack (Croce & Hein 2020): an attack that is too
-weak, or that a model only hides its gradients from, makes a model look safe.
+After Carlini et al. 2019 (On evaluating adversarial robustness) and the flags of AutoAttack (Croce
+& Hein 2020): an attack that is too weak, or that a model only hides its gradients from, makes a
+model look safe.
 """
 
 import itertools
@@ -11,15 +13,16 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from advrec.config import AttackSpec, Stop, Study
 from advrec.evaluation.cells import Cell
 from advrec.evaluation.rates import clustered, paired_difference, wilson
+from advrec.spec.study import AttackSpec, Stop, Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
 
 WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
-# At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds; small steps from the clean image do
-# not: on the demo's models it solved 28 of 64 tuples where momentum solved all.
+# At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds;
+# small steps from the clean image do not: on the demo's models it solved 28 of 64 tuples where
+# momentum solved all.
 UNLIMITED, EVERYTHING = "mifgsm-100", 1.0
 NEARLY_ALL = 97.0  # percent, of the interval's upper bound: 60 of 64, or 15 of 16, still pass
 FEW = 0.01  # of the images may have no gradient, by the lower bound of the interval: 2 of 64
@@ -38,7 +41,9 @@ class Check(NamedTuple):
 
 
 def cells(study: Study) -> list[Cell]:
-    """What is measured for the checks, on the first tuples of the study: a cell an attack and model."""
+    """What is measured for the checks, on the first tuples of the study: a cell an attack and
+    model.
+    """
     if not study.evaluation.checks:
         return []
     middle, largest = _budgets(study)
@@ -56,12 +61,24 @@ def cells(study: Study) -> list[Cell]:
             (_probe("noise"), (largest,)),
         ]
         if other is not None:
-            probes.append((_probe(WHITE_BOX, _transfer(other), source=other, stop="never"), (largest,)))
-        made += [Cell("checks", model, attack, epsilons, first=study.evaluation.checks) for attack, epsilons in probes]
+            probes.append(
+                (_probe(WHITE_BOX, _transfer(other), source=other, stop="never"), (largest,))
+            )
+        made += [
+            Cell("checks", model, attack, epsilons, first=study.evaluation.checks)
+            for attack, epsilons in probes
+        ]
     return made
 
 
-def judge(study: Study, model: str, rank: int, probes: pd.DataFrame, outcomes: pd.DataFrame, health: Mapping[str, Any]) -> list[Check]:
+def judge(
+    study: Study,
+    model: str,
+    rank: int,
+    probes: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    health: Mapping[str, Any],
+) -> list[Check]:
     """The checks of one model.
 
     Args:
@@ -74,7 +91,11 @@ def judge(study: Study, model: str, rank: int, probes: pd.DataFrame, outcomes: p
     known = _Probes(probes[probes["model"] == model], rank)
     middle, largest = _budgets(study)
     masked = "gradients masked? Trust no white-box number of this model; look for rounding, saturation or randomness in it"
-    or_auto = "" if any(attack.attack == "auto" for attack in study.evaluation.attacks) else ", or use auto"
+    or_auto = (
+        ""
+        if any(attack.attack == "auto" for attack in study.evaluation.attacks)
+        else ", or use auto"
+    )
     weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
     other = _transfer(_other(study, model) or "")
     return [
@@ -82,12 +103,42 @@ def judge(study: Study, model: str, rank: int, probes: pd.DataFrame, outcomes: p
         _no_budget(known),
         _monotone(study, known, or_auto),
         _strong_enough(study, known, own, middle, weak),
-        known.gain("more steps are never worse", (WHITE_BOX, middle), (LONGER, middle), at_least=0.0, remedy=weak),
-        known.gain("twice the steps gain nothing to speak of", (WHITE_BOX, middle), (LONGER, middle), at_most=GAIN, remedy=weak),
-        known.gain("a restart gains nothing to speak of", (WHITE_BOX, middle), (RESTARTED, middle), at_most=GAIN, remedy=weak),
+        known.gain(
+            "more steps are never worse",
+            (WHITE_BOX, middle),
+            (LONGER, middle),
+            at_least=0.0,
+            remedy=weak,
+        ),
+        known.gain(
+            "twice the steps gain nothing to speak of",
+            (WHITE_BOX, middle),
+            (LONGER, middle),
+            at_most=GAIN,
+            remedy=weak,
+        ),
+        known.gain(
+            "a restart gains nothing to speak of",
+            (WHITE_BOX, middle),
+            (RESTARTED, middle),
+            at_most=GAIN,
+            remedy=weak,
+        ),
         _everything(known),
-        known.gain("gradients beat no gradients", (BLACK_BOX, largest), (WHITE_BOX, largest), at_least=0.0, remedy=masked),
-        known.gain("gradients beat another model's", (other, largest), (WHITE_BOX, largest), at_least=0.0, remedy=masked),
+        known.gain(
+            "gradients beat no gradients",
+            (BLACK_BOX, largest),
+            (WHITE_BOX, largest),
+            at_least=0.0,
+            remedy=masked,
+        ),
+        known.gain(
+            "gradients beat another model's",
+            (other, largest),
+            (WHITE_BOX, largest),
+            at_least=0.0,
+            remedy=masked,
+        ),
         known.gain("one gradient step against noise", ("noise", largest), ("fgsm", largest)),
         *_health(health),
     ]
@@ -119,7 +170,9 @@ class _Probes:
     ) -> Check:
         """Success of `after` minus that of `before`, in points; see `_compare`."""
         first, second = ((_side(side), self.ranks(*side) <= self.rank) for side in (before, after))
-        return _compare(name, first, second, self.targets, at_least=at_least, at_most=at_most, remedy=remedy)
+        return _compare(
+            name, first, second, self.targets, at_least=at_least, at_most=at_most, remedy=remedy
+        )
 
 
 def _compare(
@@ -132,8 +185,10 @@ def _compare(
     at_most: float | None = None,
     remedy: str = "",
 ) -> Check:
-    """Success of one attack minus another's on the same tuples, in points. It passes where the difference keeps the bound, fails where its
-    whole interval lies beyond, and is undecided between."""
+    """Success of one attack minus another's on the same tuples, in points. It passes where the
+    difference keeps the bound, fails where its whole interval lies beyond, and is undecided
+    between.
+    """
     (first_label, first), (second_label, second) = before, after
     tuples = first.index.intersection(second.index)
     if not len(tuples):
@@ -149,22 +204,43 @@ def _compare(
         return Check(name, "information", text, "")
     if not (first[tuples].any() or second[tuples].any()):
         return Check(name, "information", f"{text}; nothing succeeds, so nothing is tested", "")
-    kept = (at_least is None or difference >= at_least) and (at_most is None or difference <= at_most)
+    kept = (at_least is None or difference >= at_least) and (
+        at_most is None or difference <= at_most
+    )
     beyond = (at_least is not None and high < at_least) or (at_most is not None and low > at_most)
     return Check(name, "passed" if kept else "failed" if beyond else "undecided", text, remedy)
 
 
-def _strong_enough(study: Study, known: _Probes, outcomes: pd.DataFrame, epsilon: float, remedy: str) -> Check:
+def _strong_enough(
+    study: Study, known: _Probes, outcomes: pd.DataFrame, epsilon: float, remedy: str
+) -> Check:
     """The strongest white-box attack of the study against a probe, on the probe's tuples."""
-    name, probe = "the study's attacks are as strong as the checks'", known.ranks(LONGER, epsilon) <= known.rank
+    name, probe = (
+        "the study's attacks are as strong as the checks'",
+        known.ranks(LONGER, epsilon) <= known.rank,
+    )
     white = [attack.name for attack in study.evaluation.attacks if attack.source is None]
-    rows = outcomes[outcomes["attack"].isin(white) & (outcomes["epsilon"] == epsilon) & outcomes["tuple_id"].isin(probe.index)]
+    rows = outcomes[
+        outcomes["attack"].isin(white)
+        & (outcomes["epsilon"] == epsilon)
+        & outcomes["tuple_id"].isin(probe.index)
+    ]
     if not len(rows):
         return _unknown(name)
     solved = (rows["adversarial_rank"] <= known.rank).groupby(rows["attack"]).mean()
     best = max((str(attack) for attack in solved.index), key=lambda attack: float(solved[attack]))
-    own = rows[rows["attack"] == best].set_index("tuple_id")["adversarial_rank"].sort_index() <= known.rank
-    return _compare(name, (_side((LONGER, epsilon)), probe), (f"{best} at {epsilon:g}", own), known.targets, at_least=0.0, remedy=remedy)
+    own = (
+        rows[rows["attack"] == best].set_index("tuple_id")["adversarial_rank"].sort_index()
+        <= known.rank
+    )
+    return _compare(
+        name,
+        (_side((LONGER, epsilon)), probe),
+        (f"{best} at {epsilon:g}", own),
+        known.targets,
+        at_least=0.0,
+        remedy=remedy,
+    )
 
 
 def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
@@ -178,8 +254,13 @@ def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
 
 def _no_budget(known: _Probes) -> Check:
     rows = known.rows[(known.rows["attack"] == "fgsm") & (known.rows["epsilon"] == 0.0)]
-    # Ranks may differ by one where two articles are equally far but for rounding, which depends on the batch.
-    difference = float((rows["adversarial_distance"] - rows["clean_distance"]).abs().max()) if len(rows) else 0.0
+    # Ranks may differ by one where two articles are equally far but for rounding, which depends on
+    # the batch.
+    difference = (
+        float((rows["adversarial_distance"] - rows["clean_distance"]).abs().max())
+        if len(rows)
+        else 0.0
+    )
     text = f"distances at budget 0 differ from the clean ones by at most {difference:.1e}, n = {len(rows)}"
     remedy = "the model embeds the same image in different ways: put it into evaluation mode, remove its randomness"
     return _check("no budget, no change", difference < SAME, len(rows), text, remedy)
@@ -192,19 +273,29 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
         for smaller, larger in itertools.pairwise(epsilons)
     ]
     measured = [step for step in steps if step.verdict != "not measured"]
-    worst: Verdict = next((v for v in ("failed", "undecided") if any(step.verdict == v for step in steps)), "passed")
-    share = ", ".join(f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {e:g}" for e in epsilons if len(known.ranks(WHITE_BOX, e)))
+    worst: Verdict = next(
+        (v for v in ("failed", "undecided") if any(step.verdict == v for step in steps)), "passed"
+    )
+    share = ", ".join(
+        f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {e:g}"
+        for e in epsilons
+        if len(known.ranks(WHITE_BOX, e))
+    )
     remedy = f"a larger budget contains the smaller one: the attack gets lost on this model; use nested: true{or_auto}"
     n = min((len(known.ranks(WHITE_BOX, epsilon)) for epsilon in epsilons), default=0)
     if not measured:
-        return Check("success rises with the budget", "not measured", "", "needs two budgets above 0")
+        return Check(
+            "success rises with the budget", "not measured", "", "needs two budgets above 0"
+        )
     return Check("success rises with the budget", worst, f"{share}, n = {n}", remedy)
 
 
 def _everything(known: _Probes) -> Check:
     solved = known.ranks(UNLIMITED, EVERYTHING) <= known.rank
     n = len(solved)
-    _, low, high = (100.0 * bound for bound in clustered(solved, known.targets.reindex(solved.index)))
+    _, low, high = (
+        100.0 * bound for bound in clustered(solved, known.targets.reindex(solved.index))
+    )
     text = f"{_percent(solved)} at budget {EVERYTHING:g} ({low:.1f} to {high:.1f}), n = {n}"
     remedy = "with every pixel free an attack should succeed: gradients masked? Look for rounding, saturation or randomness in the model"
     return _check("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)
@@ -216,7 +307,9 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
         return [_unknown(name) for name in names]
     n, zeros = health["n"], health["zero_gradients"]
     difference = max(health["repeat_difference"], health["alone_difference"])
-    spread = health["mean_cosine"] <= COLLAPSED_COSINE and health["effective_rank"] >= COLLAPSED_RANK
+    spread = (
+        health["mean_cosine"] <= COLLAPSED_COSINE and health["effective_rank"] >= COLLAPSED_RANK
+    )
     return [
         _check(
             names[0],
@@ -249,18 +342,37 @@ def _check(name: str, passed: bool, n: int, measured: str, remedy: str) -> Check
 
 
 def _unknown(name: str) -> Check:
-    return Check(name, "not measured", "", "run `advrec evaluate`; what compares models needs a second one in the study")
+    return Check(
+        name,
+        "not measured",
+        "",
+        "run `advrec evaluate`; what compares models needs a second one in the study",
+    )
 
 
 def _transfer(other: str) -> str:
-    """Named by its source, so that a further model in the study leaves the others' rows what they are."""
+    """Named by its source, so that a further model in the study leaves the others' rows what they
+    are.
+    """
     return f"from-{other}"[:64]
 
 
 def _probe(
-    attack: str, name: str | None = None, *, restarts: int = 0, source: str | None = None, stop: Stop = "rank-1"
+    attack: str,
+    name: str | None = None,
+    *,
+    restarts: int = 0,
+    source: str | None = None,
+    stop: Stop = "rank-1",
 ) -> AttackSpec:
-    keys = {"name": name or attack, "attack": attack, "stop": stop, "nested": False, "restarts": restarts, "from": source}
+    keys = {
+        "name": name or attack,
+        "attack": attack,
+        "stop": stop,
+        "nested": False,
+        "restarts": restarts,
+        "from": source,
+    }
     return AttackSpec.model_validate(keys)
 
 

@@ -14,8 +14,10 @@ RoundTrip = Callable[[Tensor], Tensor]
 
 
 def round_trip(delivery: str) -> RoundTrip:
-    """Images (N, 3, H, W) in [0, 1] as they come back from `png` (lossless, 8 bits) or `jpeg-Q` (Pillow's encoder at quality Q, with its
-    chroma subsampling). Rounding to 8 bits can leave a budget by up to 1/510; JPEG by more."""
+    """Images (N, 3, H, W) in [0, 1] as they come back from `png` (lossless, 8 bits) or `jpeg-Q`
+    (Pillow's encoder at quality Q, with its chroma subsampling). Rounding to 8 bits can leave a
+    budget by up to 1/510; JPEG by more.
+    """
     if delivery == "png":
         return lambda images: (images * 255.0).round_().div_(255.0)
     quality = int(delivery.removeprefix("jpeg-"))

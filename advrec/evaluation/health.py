@@ -1,4 +1,6 @@
-"""What can make an attack's gradients worthless, looked for in the model itself: a step of an evaluation's examination of itself."""
+"""What can make an attack's gradients worthless, looked for in the model itself: a step of an
+evaluation's examination of itself.
+"""
 
 from typing import Any
 
@@ -20,10 +22,12 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
         images: clean (N, 3, H, W), N >= 2.
 
     Returns:
-        n; repeat_difference and alone_difference: the largest cosine distance between an image's embedding in a batch and in the same
-        batch again, or by itself; zero_gradients: images whose gradient towards another one is zero everywhere; zero_values: the
-        share of the gradients' values that are exactly zero; and of the catalog's embeddings mean_cosine (of two different articles)
-        and effective_rank (Roy & Vetterli 2007: the exponential of the singular values' entropy).
+        n; repeat_difference and alone_difference: the largest cosine distance between an image's
+        embedding in a batch and in the same batch again, or by itself; zero_gradients: images whose
+        gradient towards another one is zero everywhere; zero_values: the share of the gradients'
+        values that are exactly zero; and of the catalog's embeddings mean_cosine (of two different
+        articles) and effective_rank (Roy & Vetterli 2007: the exponential of the singular values'
+        entropy).
     """
     embed = recommender.embed
     with torch.inference_mode():
@@ -42,7 +46,9 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
 
 
 def _spread(embeddings: npt.NDArray[np.float32]) -> dict[str, Any]:
-    chosen = embeddings[np.linspace(0, len(embeddings) - 1, min(len(embeddings), MOST_EMBEDDINGS)).astype(int)]
+    chosen = embeddings[
+        np.linspace(0, len(embeddings) - 1, min(len(embeddings), MOST_EMBEDDINGS)).astype(int)
+    ]
     units = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
     n = len(units)
     mean_cosine = (float(np.square(units.sum(0, dtype=np.float64)).sum()) - n) / (n * (n - 1))

@@ -1,4 +1,6 @@
-"""What recommends itself without an attack: the ten nearest articles of many, and what a defense changes about them. Torch-free."""
+"""What recommends itself without an attack: the ten nearest articles of many, and what a defense
+changes about them. Torch-free.
+"""
 
 from collections.abc import Sequence
 
@@ -7,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from advrec import schema
 from advrec.evaluation.rates import wilson
-from advrec.index.exact import ExactIndex, Ids
+from advrec.recommenders.ranks import ExactIndex, Ids
+from advrec.run import schema
 
 NEIGHBOURS = 10
 QUERIES = 1000  # articles of the evaluation's split whose lists are kept
@@ -22,14 +24,22 @@ def nearest(index: ExactIndex, article_ids: Ids) -> pa.Table:
 
 
 def agreement(lists: pd.DataFrame, labels: Sequence[frozenset[str]]) -> npt.NDArray[np.float64]:
-    """Of each article with a label the share (0..1) of its list that has one of its labels, in the order of `lists`.
+    """Of each article with a label the share (0..1) of its list that has one of its labels, in the
+    order of `lists`.
 
     Args:
         lists: schema.LISTS.
         labels: of every article of the catalog.
     """
-    known = [(labels[article], neighbours) for article, neighbours in zip(lists["article_id"], lists["neighbours"], strict=True)]
-    shares = [np.mean([bool(own & labels[other]) for other in neighbours]) for own, neighbours in known if own]
+    known = [
+        (labels[article], neighbours)
+        for article, neighbours in zip(lists["article_id"], lists["neighbours"], strict=True)
+    ]
+    shares = [
+        np.mean([bool(own & labels[other]) for other in neighbours])
+        for own, neighbours in known
+        if own
+    ]
     return np.array(shares, dtype=np.float64)
 
 
@@ -37,12 +47,18 @@ def overlap(lists: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64
     """Of each article in both the share (0..1) of its list that stands in the other list too."""
     both = lists.merge(others, on="article_id", suffixes=("", "_other"))
     pairs = zip(both["neighbours"], both["neighbours_other"], strict=True)
-    return np.array([len(set(own) & set(other)) / len(own) for own, other in pairs], dtype=np.float64)
+    return np.array(
+        [len(set(own) & set(other)) / len(own) for own, other in pairs], dtype=np.float64
+    )
 
 
-def mean_interval(shares: npt.NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean of shares 0..1, one an article, and Wilson's interval of it for the effective number of trials: as many as would give a binomial
-    proportion the variance of this mean (L. Kish, Survey sampling, 1965). The places of one list are not independent."""
+def mean_interval(
+    shares: npt.NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of shares 0..1, one an article, and Wilson's interval of it for the effective number of
+    trials: as many as would give a binomial proportion the variance of this mean (L. Kish, Survey
+    sampling, 1965). The places of one list are not independent.
+    """
     mean, n = float(shares.mean()), len(shares)
     variance = float(shares.var(ddof=1)) / n if n > 1 else 0.0
     effective = max(n, mean * (1.0 - mean) / variance) if variance else n

@@ -1,4 +1,6 @@
-"""Outcomes -> success rates with their intervals. Needs neither torch nor Ray: a report can be rebuilt anywhere."""
+"""Outcomes -> success rates with their intervals. Needs neither torch nor Ray: a report can be
+rebuilt anywhere.
+"""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -22,12 +24,15 @@ SHARE = {
 """The columns of `shares`, with their types."""
 
 
-def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+def wilson(
+    successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
     """Score interval of a binomial proportion.
 
-    The bounds are the two proportions p at which |successes/n - p| is exactly z standard errors sqrt(p (1 - p) / n)
-    (E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927, pages 209-212).
-    Unlike the textbook interval it stays within 0..1 and says something at 0 and at n successes.
+    The bounds are the two proportions p at which |successes/n - p| is exactly z standard errors
+    sqrt(p (1 - p) / n) (E. B. Wilson, Probable inference, the law of succession, and statistical
+    inference, JASA 22, 1927, pages 209-212). Unlike the textbook interval it stays within 0..1 and
+    says something at 0 and at n successes.
 
     Args:
         successes: counts, 0..n; any shape that broadcasts with `n`.
@@ -42,7 +47,9 @@ def wilson(successes: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95)
     """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence is {confidence}; it lies between 0 and 1")
-    hits, trials = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
+    hits, trials = np.broadcast_arrays(
+        np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    )
     if np.any((hits < 0) | (hits > trials)):
         raise ValueError("successes lie between 0 and n")
     z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
@@ -65,10 +72,11 @@ class Interval(NamedTuple):
 
 
 def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Wilson's interval of a share where trials of one cluster may agree: tuples of one target succeed together more often than not.
+    """Wilson's interval of a share where trials of one cluster may agree: tuples of one target
+    succeed together more often than not.
 
-    n becomes `effective_trials`. Where few clusters are hit it covers less than it says: 90 % at a share of 0.03 in 60 clusters of 8 that
-    hardly differ within, where Wilson's own covers 59 %.
+    n becomes `effective_trials`. Where few clusters are hit it covers less than it says: 90 % at a
+    share of 0.03 in 60 clusters of 8 that hardly differ within, where Wilson's own covers 59 %.
 
     Args:
         hits: (n,), whether each trial succeeded.
@@ -84,9 +92,11 @@ def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 
 
 
 def effective_trials(values: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
-    """How many independent trials say as much of a mean as these do: n / max(1, d), with d the variance of the mean between clusters over
-    that of independent trials (Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48, 1992). Where all
-    trials agree, or there is one cluster, nothing says how much those of a cluster do: then each cluster counts once.
+    """How many independent trials say as much of a mean as these do: n / max(1, d), with d the
+    variance of the mean between clusters over that of independent trials (Rao and Scott, A simple
+    method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree,
+    or there is one cluster, nothing says how much those of a cluster do: then each cluster counts
+    once.
 
     Args:
         values: (n,), 0 or 1, or differences of two such.
@@ -103,15 +113,16 @@ def effective_trials(values: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
 
 
 def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Of each group of trials the share that succeeded, with its 95 % interval, `clustered` by target.
+    """Of each group of trials the share that succeeded, with its 95 % interval, `clustered` by
+    target.
 
     Args:
         hits: the columns `keys`, target_id, and won (bool).
         keys: what makes a group.
 
     Returns:
-        Tidy, one row a group, in the order of their values: n (trials), successes, effective_n (effective_trials), percent and its interval
-        low_percent..high_percent, all three 0..100.
+        Tidy, one row a group, in the order of their values: n (trials), successes, effective_n
+        (effective_trials), percent and its interval low_percent..high_percent, all three 0..100.
     """
     rows: list[tuple[Any, ...]] = []
     for key, group in hits.groupby(list(keys), observed=True):
@@ -125,23 +136,31 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
     """Success at every rank for every (model, attack, epsilon) among the outcomes.
 
     Args:
-        outcomes: rows of schema.OUTCOMES with the columns model and attack, one a (model, attack, epsilon, tuple).
+        outcomes: rows of schema.OUTCOMES with the columns model and attack, one a (model, attack,
+            epsilon, tuple).
         ranks: success at r means adversarial_rank <= r; ranks are 1-based.
 
     Returns:
         `shares` of tuples, one row a (model, attack, epsilon, rank), sorted by them.
     """
     reached = outcomes[[*CELL, "target_id"]]
-    parts = [shares(reached.assign(won=outcomes["adversarial_rank"] <= rank), CELL).assign(rank=rank) for rank in sorted(ranks)]
+    parts = [
+        shares(reached.assign(won=outcomes["adversarial_rank"] <= rank), CELL).assign(rank=rank)
+        for rank in sorted(ranks)
+    ]
     made = pd.concat(parts, ignore_index=True).sort_values([*CELL, "rank"], ignore_index=True)
-    types = {"model": "str", "attack": "str", "epsilon": "float64", "rank": "int64"}  # of no rows too
+    # of no rows too
+    types = {"model": "str", "attack": "str", "epsilon": "float64", "rank": "int64"}
     return made.astype(types)[[*CELL, "rank", *SHARE]]
 
 
-def paired_difference(differences: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference of two success rates on the same tuples: Wald's, after one is added to both discordant counts
-    (D. G. Bonett and R. M. Price, Adjusted Wald confidence interval for a difference of binomial proportions based on paired data,
-    Journal of Educational and Behavioral Statistics 37, 2012), of `effective_trials` tuples.
+def paired_difference(
+    differences: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the difference of two success rates on the same tuples: Wald's, after one is
+    added to both discordant counts (D. G. Bonett and R. M. Price, Adjusted Wald confidence interval
+    for a difference of binomial proportions based on paired data, Journal of Educational and
+    Behavioral Statistics 37, 2012), of `effective_trials` tuples.
 
     Args:
         differences: (n,), second minus first outcome of each tuple: -1, 0 or 1; n at least 1.
@@ -158,9 +177,12 @@ def paired_difference(differences: npt.ArrayLike, clusters: npt.ArrayLike, confi
     return max(-1.0, up - down - half), min(1.0, up - down + half)
 
 
-def difference(second: tuple[float, float, float], first: tuple[float, float, float]) -> tuple[float, float]:
-    """Interval of the difference of two shares that are taken as independent, which is too wide where their trials are the same (method 10
-    of R. G. Newcombe, Interval estimation for the difference between independent proportions, Statistics in Medicine 17, 1998).
+def difference(
+    second: tuple[float, float, float], first: tuple[float, float, float]
+) -> tuple[float, float]:
+    """Interval of the difference of two shares that are taken as independent, which is too wide
+    where their trials are the same (method 10 of R. G. Newcombe, Interval estimation for the
+    difference between independent proportions, Statistics in Medicine 17, 1998).
 
     Args:
         second, first: a share, and the bounds of its interval by Wilson.
@@ -169,14 +191,17 @@ def difference(second: tuple[float, float, float], first: tuple[float, float, fl
         Low and high bound of second minus first, in the same units.
     """
     (share, low, high), (other, other_low, other_high) = second, first
-    below, above = np.hypot(share - low, other_high - other), np.hypot(high - share, other - other_low)
+    below, above = (
+        np.hypot(share - low, other_high - other),
+        np.hypot(high - share, other - other_low),
+    )
     return share - other - float(below), share - other + float(above)
 
 
 def clustered_sign(differences: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
-    """Two-sided p-value that two paired shares are equal, where trials of one cluster may agree: McNemar's test of sums over clusters
-    (N. A. Obuchowski, On the comparison of correlated proportions for clustered data, Statistics in Medicine 17, 1998); 1 where none
-    differs.
+    """Two-sided p-value that two paired shares are equal, where trials of one cluster may agree:
+    McNemar's test of sums over clusters (N. A. Obuchowski, On the comparison of correlated
+    proportions for clustered data, Statistics in Medicine 17, 1998); 1 where none differs.
 
     Args:
         differences: (n,), second minus first outcome of each trial: -1, 0 or 1.
@@ -189,8 +214,8 @@ def clustered_sign(differences: npt.ArrayLike, clusters: npt.ArrayLike) -> float
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided p-value of McNemar's test (Q. McNemar, Psychometrika 12, 1947): how likely so uneven a split of the discordant pairs
-    is, were both equally likely; 1 without any.
+    """Exact two-sided p-value of McNemar's test (Q. McNemar, Psychometrika 12, 1947): how likely so
+    uneven a split of the discordant pairs is, were both equally likely; 1 without any.
 
     Args:
         won: tuples on which only the second succeeds; `lost`: only the first.

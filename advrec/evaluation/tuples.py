@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from advrec import schema
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
-from advrec.spec import Split
+from advrec.run import schema
+from advrec.spec.base import Split
 
 
 def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
-    """`count` distinct pairs, drawn uniformly; the first n of a larger draw by the same seed are those of a smaller one.
+    """`count` distinct pairs, drawn uniformly; the first n of a larger draw by the same seed are
+    those of a smaller one.
 
     Raises:
         ConfigError: the split holds fewer such pairs.
@@ -28,7 +29,9 @@ def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
             f"and attack article are of different categories; add images of a second category"
         )
     if count > possible:
-        raise ConfigError(f"evaluation.tuples is {count}, but the {split} split holds {possible} pairs of different categories; lower it")
+        raise ConfigError(
+            f"evaluation.tuples is {count}, but the {split} split holds {possible} pairs of different categories; lower it"
+        )
     random = np.random.default_rng([seed, 0x7091E5])
     pairs: dict[tuple[int, int], None] = {}
     while len(pairs) < count:
@@ -39,10 +42,12 @@ def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
 
 
 def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
-    """Pairs by name, in the file's order: columns target_name and attack_name, as the published files have them.
+    """Pairs by name, in the file's order: columns target_name and attack_name, as the published
+    files have them.
 
     Raises:
-        ConfigError: the file cannot be read, or names an article that is not in the split, or a pair that is no tuple.
+        ConfigError: the file cannot be read, or names an article that is not in the split, or a
+            pair that is no tuple.
     """
     place = {catalog.names[article]: int(article) for article in catalog.ids_of(split)}
     pairs = []
@@ -55,15 +60,21 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
                 target, attack = row["target_name"], row["attack_name"]
                 for name in (target, attack):
                     if name not in place:
-                        raise ConfigError(f"{path} line {reader.line_num}: {name} is not an article of the {split} split")
+                        raise ConfigError(
+                            f"{path} line {reader.line_num}: {name} is not an article of the {split} split"
+                        )
                 pair = place[target], place[attack]
                 if catalog.category_names[pair[0]] == catalog.category_names[pair[1]]:
-                    raise ConfigError(f"{path} line {reader.line_num}: both articles are of category {catalog.category_names[pair[0]]}")
+                    raise ConfigError(
+                        f"{path} line {reader.line_num}: both articles are of category {catalog.category_names[pair[0]]}"
+                    )
                 pairs.append(pair)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to an existing CSV") from None
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to an existing CSV"
+        ) from None
     if not pairs:
         raise ConfigError(f"{path}: holds no tuples")
     return _table(pairs, split)

@@ -1,4 +1,6 @@
-"""Networks of torchvision by name, without their last layer: a module from normalised images to features, and how many."""
+"""Networks of torchvision by name, without their last layer: a module from normalised images to
+features, and how many.
+"""
 
 import pickle
 from typing import Any
@@ -8,14 +10,15 @@ from torch import nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model.vision import torchvision
-from advrec.wording import suggest
+from advrec.spec.messages import suggest
 
 
 def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module, int]:
     """The backbone of a model that is trained here.
 
     Args:
-        width: multiplier of mobilenet_v2's channels; 1280 come out up to width 1.0. The others have no width.
+        width: multiplier of mobilenet_v2's channels; 1280 come out up to width 1.0. The others have
+            no width.
 
     Returns:
         A module to feature maps (N, D, h, w) or embeddings (N, D), and D.
@@ -25,23 +28,29 @@ def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module
     """
     if name != "mobilenet_v2":
         return headless(name, imagenet=imagenet)
-    network = _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
+    network = (
+        _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
+    )
     features: nn.Module = network.features
     return features, int(network.last_channel)
 
 
 def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
-    """A classifier of torchvision whose last linear layer is left out, and the number of features that it would read.
+    """A classifier of torchvision whose last linear layer is left out, and the number of features
+    that it would read.
 
     Raises:
-        ConfigError: torchvision has no classifier of this name, or it does not end in a linear layer.
+        ConfigError: torchvision has no classifier of this name, or it does not end in a linear
+            layer.
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
     check_name(name)
     network = _load(name, imagenet)
     last = last_linear(network)
     if last is None:
-        raise ConfigError(f"{name} does not end in a linear layer, so its embedding is not defined; write a module:function of your own")
+        raise ConfigError(
+            f"{name} does not end in a linear layer, so its embedding is not defined; write a module:function of your own"
+        )
     features = int(network.get_submodule(last).in_features)
     network.set_submodule(last, nn.Identity())
     return network, features
@@ -51,9 +60,13 @@ def check_name(name: str) -> None:
     """Refuse a name that is no classifier of torchvision: raises ConfigError."""
     known = torchvision.models.list_models(module=torchvision.models)
     if "." in name:
-        raise ConfigError(f"{name} is not a classifier of torchvision; a function is written package.module:function, with a colon")
+        raise ConfigError(
+            f"{name} is not a classifier of torchvision; a function is written package.module:function, with a colon"
+        )
     if name not in known:
-        raise ConfigError(f"{name} is not a classifier of torchvision{suggest(name, known)}; for your own write package.module:function")
+        raise ConfigError(
+            f"{name} is not a classifier of torchvision{suggest(name, known)}; for your own write package.module:function"
+        )
 
 
 def last_linear(network: nn.Module) -> str | None:
@@ -69,9 +82,12 @@ def _load(name: str, imagenet: bool) -> Any:
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         # As get_model would, but without running a pickle that somebody put into the cache.
-        network.load_state_dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        network.load_state_dict(
+            weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        )
         return network
-    # URLError is an OSError: torch.hub could not download; RuntimeError and the rest: what it downloaded, or found, is not the file.
+    # URLError is an OSError: torch.hub could not download; RuntimeError and the rest: what it
+    # downloaded, or found, is not the file.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         file = weights.url.rpartition("/")[2]
         raise AdvrecError(

@@ -1,4 +1,6 @@
-"""Networks on disk: safetensors with the architecture in the header. Nothing here runs code from a file."""
+"""Networks on disk: safetensors with the architecture in the header. Nothing here runs code from a
+file.
+"""
 
 import dataclasses
 import json
@@ -8,11 +10,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from advrec import store
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import own
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.own import OwnArchitecture, OwnNetwork
+from advrec.run.files import write_atomically
 
 Network = FashionNet | OwnNetwork
 AnyArchitecture = Architecture | OwnArchitecture
@@ -20,14 +22,23 @@ AnyArchitecture = Architecture | OwnArchitecture
 
 def build(architecture: AnyArchitecture) -> Network:
     """The network without its weights."""
-    return FashionNet(architecture) if isinstance(architecture, Architecture) else own.build(architecture)
+    return (
+        FashionNet(architecture)
+        if isinstance(architecture, Architecture)
+        else own.build(architecture)
+    )
 
 
 def save(path: Path, network: Network) -> None:
     header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
     # Cloned, for two names may share one tensor, which a file cannot.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    store.write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=header))
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in network.state_dict().items()
+    }
+    write_atomically(
+        path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=header)
+    )
 
 
 def load(path: Path) -> Network:
@@ -41,8 +52,17 @@ def load(path: Path) -> Network:
             stored = json.loads((handle.metadata() or {})["architecture"])
         network = build(_architecture(stored))
         network.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise AdvrecError(f"{path}: is not a checkpoint of advrec ({error}); train the model again") from None
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        safetensors.SafetensorError,
+    ) as error:
+        raise AdvrecError(
+            f"{path}: is not a checkpoint of advrec ({error}); train the model again"
+        ) from None
     return network.eval()
 
 
@@ -57,24 +77,39 @@ def load_trained(path: Path) -> FashionNet:
 def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
     if "model" in stored:
         return OwnArchitecture(**stored)
-    return Architecture(**stored | {"categories": tuple(stored["categories"]), "textures": tuple(stored["textures"])})
+    return Architecture(
+        **stored
+        | {"categories": tuple(stored["categories"]), "textures": tuple(stored["textures"])}
+    )
 
 
 def load_backbone(path: Path, network: FashionNet) -> None:
-    """Start `network`'s backbone from a file of weights: one of ours, or torchvision's own (safetensors, or as torch saves them).
+    """Start `network`'s backbone from a file of weights: one of ours, or torchvision's own
+    (safetensors, or as torch saves them).
 
     Raises:
         ConfigError: the file does not hold this backbone.
     """
     state = own.read_state(path)
-    # Ours begin with backbone.; torchvision's mobilenet_v2 calls features what is all of our backbone; the others have our names.
+    # Ours begin with backbone.; torchvision's mobilenet_v2 calls features what is all of our
+    # backbone; the others have our names.
     ours = any(name.startswith("backbone.") for name in state)
-    prefix = "backbone." if ours else "features." if network.architecture.backbone == "mobilenet_v2" else ""
-    named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    prefix = (
+        "backbone."
+        if ours
+        else "features."
+        if network.architecture.backbone == "mobilenet_v2"
+        else ""
+    )
+    named = {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
     wanted = network.backbone.state_dict().keys()
     try:
         # The head of the classifier is no part of it.
-        network.backbone.load_state_dict({name: value for name, value in named.items() if name in wanted})
+        network.backbone.load_state_dict(
+            {name: value for name, value in named.items() if name in wanted}
+        )
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ConfigError(

@@ -1,4 +1,6 @@
-"""A network made ready for being attacked: frozen, in evaluation mode, BatchNorm folded into the convolutions."""
+"""A network made ready for being attacked: frozen, in evaluation mode, BatchNorm folded into the
+convolutions.
+"""
 
 import copy
 import itertools
@@ -21,9 +23,11 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def frozen(network: N) -> N:
-    """A copy that computes the same function as `network.eval()` (up to rounding), faster, and only with respect to its input.
+    """A copy that computes the same function as `network.eval()` (up to rounding), faster, and only
+    with respect to its input.
 
-    Folding BatchNorm, channels-last memory and frozen parameters together make a gradient step about twice as fast.
+    Folding BatchNorm, channels-last memory and frozen parameters together make a gradient step
+    about twice as fast.
     """
     copied = copy.deepcopy(network).eval()
     for parameter in copied.parameters():
@@ -32,7 +36,11 @@ def frozen(network: N) -> N:
     unfolded = copy.deepcopy(copied) if isinstance(copied, OwnNetwork) else copied
     _fold(copied)
     # A user's module may run its layers in another order than it lists them.
-    if isinstance(copied, OwnNetwork) and isinstance(unfolded, OwnNetwork) and not _agree(copied, unfolded):
+    if (
+        isinstance(copied, OwnNetwork)
+        and isinstance(unfolded, OwnNetwork)
+        and not _agree(copied, unfolded)
+    ):
         copied = unfolded
     return copied.to(memory_format=torch.channels_last)
 
@@ -50,7 +58,9 @@ def _agree(folded: OwnNetwork, network: OwnNetwork) -> bool:
 
 @torch.no_grad()
 def refresh(copied: FashionNet, network: FashionNet) -> None:
-    """Bring a copy that `frozen` made up to date with its network; ten times cheaper than a new one."""
+    """Bring a copy that `frozen` made up to date with its network; ten times cheaper than a new
+    one.
+    """
     modules = dict(network.named_modules())
     folded = {convolution: modules[norm] for convolution, norm in _folded_pairs(network)}
     for name, module in copied.named_modules():
@@ -58,36 +68,57 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
         if isinstance(module, nn.Conv2d) and isinstance(source, nn.Conv2d):
             norm = folded.get(name)
             weight, bias = source.weight, source.bias
-            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+            if (
+                isinstance(norm, nn.BatchNorm2d)
+                and norm.running_mean is not None
+                and norm.running_var is not None
+            ):
                 weight, bias = fuse_conv_bn_weights(
-                    weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                    weight,
+                    bias,
+                    norm.running_mean,
+                    norm.running_var,
+                    norm.eps,
+                    norm.weight,
+                    norm.bias,
                 )
             module.weight.copy_(weight)
             if module.bias is not None and bias is not None:
                 module.bias.copy_(bias)
         elif source is not None and type(module) is type(source):
-            for own, other in zip(module.parameters(recurse=False), source.parameters(recurse=False), strict=True):
+            for own, other in zip(
+                module.parameters(recurse=False), source.parameters(recurse=False), strict=True
+            ):
                 own.copy_(other)
-            for own, other in zip(module.buffers(recurse=False), source.buffers(recurse=False), strict=True):
+            for own, other in zip(
+                module.buffers(recurse=False), source.buffers(recurse=False), strict=True
+            ):
                 own.copy_(other)
 
 
 @torch.inference_mode()
 def embed_all(
-    embed: Callable[[Tensor], Tensor], pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu", batch: int = EMBED_BATCH
+    embed: Callable[[Tensor], Tensor],
+    pixels: npt.NDArray[np.uint8],
+    device: torch.device | str = "cpu",
+    batch: int = EMBED_BATCH,
 ) -> npt.NDArray[np.float32]:
     """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, `batch` on the device at once."""
     batches = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
     # Copied, for what comes from the object store is read-only.
-    return np.concatenate([embed(to_images(part.copy(), device)).float().cpu().numpy() for part in batches])
+    return np.concatenate(
+        [embed(to_images(part.copy(), device)).float().cpu().numpy() for part in batches]
+    )
 
 
 def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same function of images (N, 3, H, W), which pads a batch to one of four sizes an octave: 8, 10, 12, 14, 16, 20, ...
+    """The same function of images (N, 3, H, W), which pads a batch to one of four sizes an octave:
+    8, 10, 12, 14, 16, 20, ...
 
-    As solved images leave, batches take every size. Each has activations of its own sizes, which leave the heap in pieces, and kernels of
-    its own, which oneDNN keeps. Five times through 29 random sizes up to 128 took a process from 908 to 1,103 MiB; in few sizes, from 801
-    to 828, and a tenth of the time less.
+    As solved images leave, batches take every size. Each has activations of its own sizes, which
+    leave the heap in pieces, and kernels of its own, which oneDNN keeps. Five times through 29
+    random sizes up to 128 took a process from 908 to 1,103 MiB; in few sizes, from 801 to 828, and
+    a tenth of the time less.
     """
 
     def padded(images: Tensor) -> Tensor:
@@ -109,7 +140,10 @@ def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu")
 
 def _fold(network: nn.Module) -> None:
     for convolution_name, norm_name in list(_folded_pairs(network)):
-        convolution, norm = network.get_submodule(convolution_name), network.get_submodule(norm_name)
+        convolution, norm = (
+            network.get_submodule(convolution_name),
+            network.get_submodule(norm_name),
+        )
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))

@@ -1,4 +1,6 @@
-"""The classifier of the study: a backbone with two heads, categories and textures, over one embedding."""
+"""The classifier of the study: a backbone with two heads, categories and textures, over one
+embedding.
+"""
 
 import dataclasses
 from typing import NamedTuple
@@ -31,7 +33,9 @@ class Logits(NamedTuple):
 
 
 class FashionNet(nn.Module):
-    """Images (N, 3, H, W), RGB in [0, 1], to logits. Normalisation lies inside, so that attacks see pixels."""
+    """Images (N, 3, H, W), RGB in [0, 1], to logits. Normalisation lies inside, so that attacks see
+    pixels.
+    """
 
     mean: Tensor
     std: Tensor
@@ -44,14 +48,20 @@ class FashionNet(nn.Module):
         )
         self.dropout = nn.Dropout(0.2)
         self.category_head = nn.Linear(self.dimension, len(architecture.categories))
-        self.texture_head = nn.Linear(self.dimension, len(architecture.textures)) if architecture.textures else None
+        self.texture_head = (
+            nn.Linear(self.dimension, len(architecture.textures)) if architecture.textures else None
+        )
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     def embed(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
         features: Tensor = self.backbone((images - self.mean) / self.std)
-        return features if features.ndim == 2 else nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
+        return (
+            features
+            if features.ndim == 2
+            else nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
+        )
 
     def forward(self, images: Tensor) -> Logits:
         return self.classify(self.embed(images))

@@ -1,5 +1,7 @@
-"""Keep freed memory in the process. A gradient step frees and allocates the same activations again and again; glibc gives large
-blocks back to the kernel each time, and clearing them anew took 38 % of the processor's time at 64 pixels, batch 96, on 2 cores."""
+"""Keep freed memory in the process. A gradient step frees and allocates the same activations again
+and again; glibc gives large blocks back to the kernel each time, and clearing them anew took 38 %
+of the processor's time at 64 pixels, batch 96, on 2 cores.
+"""
 
 import ctypes
 import platform
@@ -9,9 +11,11 @@ KEEP = 2**31 - 1
 
 
 def keep_freed() -> None:
-    """Tell glibc's allocator to keep what is freed, for the rest of this process; elsewhere nothing happens.
+    """Tell glibc's allocator to keep what is freed, for the rest of this process; elsewhere nothing
+    happens.
 
-    Call it in processes that attack or train, before the first step: their memory stays at its peak until `give_back`; the batch sets it.
+    Call it in processes that attack or train, before the first step: their memory stays at its peak
+        until `give_back`; the batch sets it.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -22,7 +26,8 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """Give what is free to the kernel now. Between pieces of work: batches of ever other sizes leave the heap in pieces, and what is
-    kept would grow from one piece to the next."""
+    """Give what is free to the kernel now. Between pieces of work: batches of ever other sizes
+    leave the heap in pieces, and what is kept would grow from one piece to the next.
+    """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

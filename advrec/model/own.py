@@ -1,4 +1,6 @@
-"""Models that were trained elsewhere: a user's function, or a network of torchvision with a file of weights."""
+"""Models that were trained elsewhere: a user's function, or a network of torchvision with a file of
+weights.
+"""
 
 import contextlib
 import dataclasses
@@ -19,8 +21,8 @@ from torch import Tensor, nn
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
-from advrec.model_spec import OwnModel
-from advrec.provenance import file_hash
+from advrec.run.provenance import file_hash
+from advrec.spec.models import OwnModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,9 @@ class OwnArchitecture:
 
 
 class OwnNetwork(nn.Module):
-    """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension), by whatever module the user gives."""
+    """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension), by whatever module the user
+    gives.
+    """
 
     def __init__(self, architecture: OwnArchitecture, module: nn.Module) -> None:
         super().__init__()
@@ -65,23 +69,29 @@ class _Normalised(nn.Module):
 
 
 def fingerprint(spec: OwnModel) -> dict[str, str]:
-    """SHA-256 of the files that the model comes from: of its weights, and of the source file that names its function.
+    """SHA-256 of the files that the model comes from: of its weights, and of the source file that
+    names its function.
 
     Raises:
-        ConfigError: a file is not there, the function cannot be imported, or torchvision does not know the name.
+        ConfigError: a file is not there, the function cannot be imported, or torchvision does not
+            know the name.
     """
     hashes = {}
     if spec.checkpoint is not None:
         try:
             hashes["checkpoint_sha256"] = file_hash(Path(spec.checkpoint))
         except OSError as error:
-            raise ConfigError(f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights") from None
+            raise ConfigError(
+                f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights"
+            ) from None
     if ":" in spec.model:
         function = _function(spec.model)
         try:
             inspect.signature(function).bind()
         except TypeError as error:
-            raise ConfigError(f"{spec.model} is called without arguments, and cannot be: {error}") from None
+            raise ConfigError(
+                f"{spec.model} is called without arguments, and cannot be: {error}"
+            ) from None
         except ValueError:  # built in: it has no signature
             pass
         source = sys.modules[spec.model.partition(":")[0]].__file__
@@ -93,7 +103,8 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
 
 
 def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
-    """Build the model, load its weights and see that it is one: embeddings (N, D), finite, with gradients with respect to the image.
+    """Build the model, load its weights and see that it is one: embeddings (N, D), finite, with
+    gradients with respect to the image.
 
     Raises:
         ConfigError: it is not.
@@ -107,31 +118,49 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
     with _blamed_on(spec.model):
         embeddings = module(images)
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or len(embeddings) != 2:
-        shape = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
-        raise ConfigError(f"{spec.model} gives {shape} for 2 images of {image_size} pixels; it must give embeddings (2, D)")
+        shape = (
+            tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+        )
+        raise ConfigError(
+            f"{spec.model} gives {shape} for 2 images of {image_size} pixels; it must give embeddings (2, D)"
+        )
     if not torch.isfinite(embeddings).all():
-        raise ConfigError(f"{spec.model} gives embeddings that are not finite; look at its weights and at the range of its input, [0, 1]")
-    if not embeddings.requires_grad or torch.autograd.grad(embeddings.sum(), images, allow_unused=True)[0] is None:
-        raise ConfigError(f"{spec.model} gives embeddings without a gradient with respect to the image; remove no_grad and detach from it")
-    architecture = OwnArchitecture(model=spec.model, image_size=image_size, dimension=embeddings.shape[1])
+        raise ConfigError(
+            f"{spec.model} gives embeddings that are not finite; look at its weights and at the range of its input, [0, 1]"
+        )
+    if (
+        not embeddings.requires_grad
+        or torch.autograd.grad(embeddings.sum(), images, allow_unused=True)[0] is None
+    ):
+        raise ConfigError(
+            f"{spec.model} gives embeddings without a gradient with respect to the image; remove no_grad and detach from it"
+        )
+    architecture = OwnArchitecture(
+        model=spec.model, image_size=image_size, dimension=embeddings.shape[1]
+    )
     return OwnNetwork(architecture, module).eval()
 
 
 def build(architecture: OwnArchitecture) -> OwnNetwork:
-    """The network before its weights are loaded; raises ConfigError where the user's function cannot be called."""
+    """The network before its weights are loaded; raises ConfigError where the user's function
+    cannot be called.
+    """
     return OwnNetwork(architecture, _module(architecture.model, imagenet=False))
 
 
 @torch.inference_mode()
 def check_same(adopted: OwnNetwork, loaded: nn.Module, model: str) -> None:
-    """Refuse a model that its state dict does not determine: every process that attacks builds it anew and loads only that.
+    """Refuse a model that its state dict does not determine: every process that attacks builds it
+    anew and loads only that.
 
     Raises:
         ConfigError: what was built anew embeds an image differently.
     """
     size = adopted.architecture.image_size
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    if not isinstance(loaded, OwnNetwork) or not torch.allclose(adopted.embed(images), loaded.embed(images), rtol=1e-4, atol=1e-6):
+    if not isinstance(loaded, OwnNetwork) or not torch.allclose(
+        adopted.embed(images), loaded.embed(images), rtol=1e-4, atol=1e-6
+    ):
         raise ConfigError(
             f"{model} called again and given the same state dict embeds differently; register everything that is drawn or read as a "
             f"parameter or buffer, and remove randomness from the forward pass"
@@ -145,7 +174,9 @@ def _module(model: str, *, imagenet: bool) -> nn.Module:
     with _blamed_on(model):
         module = function()
     if not isinstance(module, nn.Module):
-        raise ConfigError(f"{model} returns a {type(module).__name__}; it must return a torch.nn.Module")
+        raise ConfigError(
+            f"{model} returns a {type(module).__name__}; it must return a torch.nn.Module"
+        )
     return module
 
 
@@ -169,8 +200,14 @@ def _blamed_on(model: str) -> Iterator[None]:
     except AdvrecError:
         raise
     except Exception as error:
-        hint = f"; run advrec where {model.partition('.')[0]} can be imported" if isinstance(error, ImportError) else ""
-        raise ConfigError(f"{model} raised {type(error).__name__}: {first_line(error)}{hint}") from error
+        hint = (
+            f"; run advrec where {model.partition('.')[0]} can be imported"
+            if isinstance(error, ImportError)
+            else ""
+        )
+        raise ConfigError(
+            f"{model} raised {type(error).__name__}: {first_line(error)}{hint}"
+        ) from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -185,13 +222,17 @@ def read_state(path: Path) -> dict[str, Any]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds
-        reason = "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {first_line(error)}"
+        reason = (
+            "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {first_line(error)}"
+        )
         raise ConfigError(
             f"{path} cannot be read as weights ({type(error).__name__}{reason}); it must be a state dict, as "
             f"torch.save(model.state_dict(), ...) or safetensors write it"
         ) from None
     for key in ("state_dict", "model"):
-        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+        state = (
+            state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+        )
     if not isinstance(state, dict):
         raise ConfigError(f"{path} holds a {type(state).__name__}, not a state dict")
     return {name.removeprefix("module."): value for name, value in state.items()}
@@ -203,7 +244,8 @@ def _load(module: nn.Module, path: Path) -> None:
     target = module
     if isinstance(module, _Normalised):
         target = module.network
-        # The classifier's last layer is not part of the embedding: its weights, for whatever classes, stay behind.
+        # The classifier's last layer is not part of the embedding: its weights, for whatever
+        # classes, stay behind.
         known = target.state_dict()
         surplus = [name for name in state if name not in known]
         state = {name: value for name, value in state.items() if name in known or len(surplus) > 2}
@@ -212,4 +254,6 @@ def _load(module: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         shown = reason if len(reason) < 160 else f"{reason[:160]}..."
-        raise ConfigError(f"{path} does not fit the model ({shown}); is it the checkpoint of another network?") from None
+        raise ConfigError(
+            f"{path} does not fit the model ({shown}); is it the checkpoint of another network?"
+        ) from None

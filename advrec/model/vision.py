@@ -1,5 +1,7 @@
-"""torchvision, imported without torch._dynamo: its roi_align, which no network here has, takes one function from there. That function alone
-costs a process 76 MiB and 2 s. Whoever needs torch._dynamo afterwards, as optimizers do, imports the real one."""
+"""torchvision, imported without torch._dynamo: its roi_align, which no network here has, takes one
+function from there. That function alone costs a process 76 MiB and 2 s. Whoever needs torch._dynamo
+afterwards, as optimizers do, imports the real one.
+"""
 
 import importlib
 import sys
@@ -16,7 +18,9 @@ if not sys.modules.keys() & {"torchvision", "torch._dynamo"}:
     try:
         importlib.import_module("torchvision")
     except ImportError:  # a version that takes more from there
-        for loaded in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
+        for loaded in [
+            module for module in sys.modules if module.partition(".")[0] == "torchvision"
+        ]:
             del sys.modules[loaded]
     finally:
         for name in STAND_INS:

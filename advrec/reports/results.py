@@ -9,14 +9,17 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from advrec import config, schema
-from advrec.config import AttackSpec, Study
 from advrec.errors import ConfigError
 from advrec.evaluation import cells, checks, lists
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
-from advrec.reports import published
-from advrec.store import Run, read_json, read_outcomes, read_table
+from advrec.reports.tables import published
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.files import read_json
+from advrec.run.tables import read_outcomes, read_table
+from advrec.spec import study as study_file
+from advrec.spec.study import AttackSpec, Study
 
 Metrics = dict[str, float | None]
 State = Literal["done", "set aside", "missing"]
@@ -29,7 +32,9 @@ class Results:
     run: Run
     study: Study
     outcomes: pd.DataFrame
-    """schema.outcomes of the study's deliveries, with the columns model and attack before them, and defect (see schema.IMPORTED)."""
+    """schema.outcomes of the study's deliveries, with the columns model and attack before them, and
+    defect (see schema.IMPORTED).
+    """
     probes: pd.DataFrame
     """What was measured for the checks: schema.OUTCOMES with the same two columns before them."""
     tuples: int
@@ -66,15 +71,24 @@ class Results:
 
     @property
     def rank(self) -> int:
-        """The rank of the headline: of those in the study the nearest to 3, the smaller of two equally near."""
+        """The rank of the headline: of those in the study the nearest to 3, the smaller of two
+        equally near.
+        """
         return min(self.study.evaluation.ranks, key=lambda rank: (abs(rank - 3), rank))
 
     @cached_property
     def epsilon(self) -> float:
-        """The budget of the headline: the largest at which every model that was attacked was attacked, or else the study's largest."""
+        """The budget of the headline: the largest at which every model that was attacked was
+        attacked, or else the study's largest.
+        """
         pairs = self.outcomes[["model", "epsilon"]].drop_duplicates()
         common = pairs["epsilon"].value_counts()
-        return float(max(common.index[common == pairs["model"].nunique()], default=max(self.study.evaluation.epsilons)))
+        return float(
+            max(
+                common.index[common == pairs["model"].nunique()],
+                default=max(self.study.evaluation.epsilons),
+            )
+        )
 
     @cached_property
     def training_seconds(self) -> dict[str, float]:
@@ -83,16 +97,26 @@ class Results:
 
     @property
     def baseline(self) -> str:
-        """The model that defenses are compared with: the first without a defense, or else the first."""
+        """The model that defenses are compared with: the first without a defense, or else the
+        first.
+        """
         models = self.study.models
-        return next((name for name, spec in models.items() if spec.defense == "none"), next(iter(models)))
+        return next(
+            (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
+        )
 
     @cached_property
     def blocks(self) -> pd.DataFrame:
         """One row a block: model, attack, block, tuples (in it, by the study) and state."""
         size = self.study.evaluation.block
         rows = [
-            (model, attack, block, min(size, self.tuples - block * size), self._state(model, attack, block))
+            (
+                model,
+                attack,
+                block,
+                min(size, self.tuples - block * size),
+                self._state(model, attack, block),
+            )
             for model in self.study.models
             for attack in self.attacks
             for block in range(self.blocks_per_cell)
@@ -101,16 +125,26 @@ class Results:
 
     @cached_property
     def success(self) -> pd.DataFrame:
-        """rates.success_table at the study's ranks, in the study's order, with what was published beside it."""
+        """rates.success_table at the study's ranks, in the study's order, with what was published
+        beside it.
+        """
         counted = success_table(self.outcomes, self.study.evaluation.ranks)
         defenses = {model: spec.defense for model, spec in self.study.models.items()}
-        meant = {attack.name: attack.attack for attack in self.study.evaluation.attacks if attack.source is None}
+        meant = {
+            attack.name: attack.attack
+            for attack in self.study.evaluation.attacks
+            if attack.source is None
+        }
         return self.in_study_order(published.beside(counted, defenses, meant), ["epsilon", "rank"])
 
     @cached_property
     def labels(self) -> pd.DataFrame:
         """Category and textures of every article, as sets, and its split."""
-        catalog = read_table(self.run.catalog, schema.CATALOG).select(["category", "textures", "split"]).to_pandas()
+        catalog = (
+            read_table(self.run.catalog, schema.CATALOG)
+            .select(["category", "textures", "split"])
+            .to_pandas()
+        )
         return pd.DataFrame(
             {
                 "category": [frozenset([category]) for category in catalog["category"]],
@@ -125,32 +159,52 @@ class Results:
         rows = []
         base = self.lists.get(self.baseline)
         for model, own in self.lists.items():
-            shares = {f"same_{label}": lists.agreement(own, list(self.labels[label])) for label in ("category", "texture")}
+            shares = {
+                f"same_{label}": lists.agreement(own, list(self.labels[label]))
+                for label in ("category", "texture")
+            }
             if base is not None and model != self.baseline:
                 shares["overlap"] = lists.overlap(own, base)
             rows += [
-                (model, quantity, len(found), *(100.0 * value for value in lists.mean_interval(found)))
+                (
+                    model,
+                    quantity,
+                    len(found),
+                    *(100.0 * value for value in lists.mean_interval(found)),
+                )
                 for quantity, found in shares.items()
                 if len(found)
             ]
-        return pd.DataFrame(rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"])
+        return pd.DataFrame(
+            rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"]
+        )
 
     @cached_property
     def checks(self) -> list[tuple[str, Check]]:
-        """The model and each check of it, in the study's order; none where the study has switched them off."""
+        """The model and each check of it, in the study's order; none where the study has switched
+        them off.
+        """
         if not self.study.evaluation.checks:
             return []
-        needed = self.outcomes[["model", "attack", "tuple_id", "epsilon", "linf", "adversarial_rank"]]
+        needed = self.outcomes[
+            ["model", "attack", "tuple_id", "epsilon", "linf", "adversarial_rank"]
+        ]
         return [
             (model, check)
             for model in self.study.models
-            for check in checks.judge(self.study, model, self.rank, self.probes, needed, self.health.get(model, {}))
+            for check in checks.judge(
+                self.study, model, self.rank, self.probes, needed, self.health.get(model, {})
+            )
         ]
 
     @cached_property
     def missing_check_blocks(self) -> int:
         """Blocks that the checks need and that have no file, for whatever reason."""
-        return sum(1 for cell in checks.cells(self.study) for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples))
+        return sum(
+            1
+            for cell in checks.cells(self.study)
+            for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples)
+        )
 
     def in_model_order(self, frame: pd.DataFrame, then: list[str]) -> pd.DataFrame:
         """Rows sorted by model as the study lists them, then by other columns."""
@@ -160,7 +214,9 @@ class Results:
         """Rows sorted by model and attack as the study lists them, then by other columns."""
         models = {name: place for place, name in enumerate(self.study.models)}
         attacks = {name: place for place, name in enumerate(self.attacks)}
-        keyed = frame.assign(_model=frame["model"].map(models), _attack=frame["attack"].map(attacks))
+        keyed = frame.assign(
+            _model=frame["model"].map(models), _attack=frame["attack"].map(attacks)
+        )
         ordered = keyed.sort_values(["_model", "_attack", *then], kind="stable")
         return ordered.drop(columns=["_model", "_attack"]).reset_index(drop=True)
 
@@ -180,7 +236,7 @@ def read(run: Run) -> Results:
     Raises:
         ConfigError: it holds no resolved study, or no tuples.
     """
-    study = config.read(run.study)
+    study = study_file.read(run.study)
     if not run.tuples.exists():
         raise ConfigError(f"{run.directory} holds no tuples yet; run `advrec evaluate` first")
     tuples = read_table(run.tuples, schema.TUPLES).num_rows
@@ -204,7 +260,9 @@ def read(run: Run) -> Results:
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
     # Null where the rows were measured here: only an import knows of defects.
-    columns = pa.schema([*schema.outcomes(study.evaluation.round_trips), pa.field("defect", pa.bool_())])
+    columns = pa.schema(
+        [*schema.outcomes(study.evaluation.round_trips), pa.field("defect", pa.bool_())]
+    )
     rows: pd.DataFrame = read_outcomes(run.attacks, columns).to_pandas()
     named = (
         rows["model"].isin(list(study.models))
@@ -214,19 +272,37 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     )
     rows = rows.loc[named].reset_index(drop=True)
     # Rows of an earlier version say neither.
-    return rows.assign(winner=rows["winner"].fillna(rows["attack"]), inherited=rows["inherited"].eq(True), defect=rows["defect"].eq(True))
+    return rows.assign(
+        winner=rows["winner"].fillna(rows["attack"]),
+        inherited=rows["inherited"].eq(True),
+        defect=rows["defect"].eq(True),
+    )
 
 
 def _probes(run: Run, study: Study) -> pd.DataFrame:
-    """Rows of the checks that the study would make today: an earlier study may have left others beside them."""
+    """Rows of the checks that the study would make today: an earlier study may have left others
+    beside them.
+    """
     rows: pd.DataFrame = read_outcomes(run.checks).to_pandas()
-    wanted = {(cell.model, cell.attack.name, epsilon) for cell in checks.cells(study) for epsilon in cell.epsilons}
+    wanted = {
+        (cell.model, cell.attack.name, epsilon)
+        for cell in checks.cells(study)
+        for epsilon in cell.epsilons
+    }
     keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])
-    return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(drop=True)
+    return rows[keys.isin(wanted) & (rows["tuple_id"] < study.evaluation.checks)].reset_index(
+        drop=True
+    )
 
 
-def _tables(path: Callable[[str], Path], study: Study, columns: pa.Schema) -> dict[str, pd.DataFrame]:
-    return {model: read_table(path(model), columns).to_pandas() for model in study.models if path(model).exists()}
+def _tables(
+    path: Callable[[str], Path], study: Study, columns: pa.Schema
+) -> dict[str, pd.DataFrame]:
+    return {
+        model: read_table(path(model), columns).to_pandas()
+        for model in study.models
+        if path(model).exists()
+    }
 
 
 def _of_models(run: Run, study: Study, name: str) -> dict[str, dict[str, Any]]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from advrec.reports import tables, trust
-from advrec.reports.against import Comparison
 from advrec.reports.results import Results
+from advrec.reports.tables import tables, trust
+from advrec.reports.tables.against import Comparison
 
 LABELS = {
     "clean_accuracy": "clean accuracy",
@@ -27,20 +27,37 @@ SHOWN = 10  # differences of two runs
 
 
 def comparison_text(results: Results, compared: Comparison | None = None) -> str:
-    """The defense comparison as plain text for a terminal: quantities down, models across, three in a block; then what the checks say, and
-    where another run differs."""
+    """The defense comparison as plain text for a terminal: quantities down, models across, three in
+    a block; then what the checks say, and where another run differs.
+    """
     models = list(results.study.models)
-    known = {(row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))}
+    known = {
+        (row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))
+    }
     title = (
         f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.epsilon:g}; "
         "percent with 95 % interval"
     )
-    parts = [_text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)]
-    transfers = [f"{name}: {tables.made_on(results, name)}" for name in results.attacks if tables.made_on(results, name)]
+    parts = [
+        _text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)
+    ]
+    transfers = [
+        f"{name}: {tables.made_on(results, name)}"
+        for name in results.attacks
+        if tables.made_on(results, name)
+    ]
     missing = results.count("missing")
-    partial = [f"PARTIAL: {missing} of {len(results.blocks)} blocks are missing; every n counts what is there"] if missing else []
+    partial = (
+        [
+            f"PARTIAL: {missing} of {len(results.blocks)} blocks are missing; every n counts what is there"
+        ]
+        if missing
+        else []
+    )
     differing = _differences(compared) if compared else []
-    parts += ["\n".join(lines) for lines in (transfers, trust.text(results), differing, partial) if lines]
+    parts += [
+        "\n".join(lines) for lines in (transfers, trust.text(results), differing, partial) if lines
+    ]
     return "\n\n".join([title, *parts]) + "\n"
 
 
@@ -48,7 +65,9 @@ def _differences(compared: Comparison) -> list[str]:
     """The cells in which two runs differ, the most certain first."""
     rows = compared.rows
     sure = rows[rows["clustered_p_value"] < 0.05].sort_values("clustered_p_value")
-    lines = [f"against {compared.other}, on the tuples of both: {len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"]
+    lines = [
+        f"against {compared.other}, on the tuples of both: {len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"
+    ]
     for row in tables.records(sure.head(SHOWN)):
         lines.append(
             f"  {row['attack']} on {row['model']} at {row['epsilon']:g}: {row['percent']:.1f} here, {row['other_percent']:.1f} there "
@@ -63,16 +82,36 @@ def label(quantity: str) -> str:
 
 
 def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, str], Any]) -> str:
-    lines = [["model", "n", *models], ["defense", "", *(results.study.models[model].defense for model in models)]]
+    lines = [
+        ["model", "n", *models],
+        ["defense", "", *(results.study.models[model].defense for model in models)],
+    ]
     for quantity in tables.quantity_names(results):
         rows = [known.get((model, quantity)) for model in models]
         counts = [row["n"] for row in rows if row]
-        lines.append([label(quantity), tables.span(counts), *(tables.DASH if row is None else _text_cell(row) for row in rows)])
+        lines.append(
+            [
+                label(quantity),
+                tables.span(counts),
+                *(tables.DASH if row is None else _text_cell(row) for row in rows),
+            ]
+        )
     seconds = [results.training_seconds.get(model) for model in models]
-    lines.append(["seconds of training", "", *(tables.DASH if value is None else f"{value:,.0f}" for value in seconds)])
+    lines.append(
+        [
+            "seconds of training",
+            "",
+            *(tables.DASH if value is None else f"{value:,.0f}" for value in seconds),
+        ]
+    )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)),
+            ]
+        )
         for line in lines
     )
 

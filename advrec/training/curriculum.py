@@ -1,5 +1,6 @@
-"""When training goes on, steps up or ends: pure state machines over validation scores, the same on every worker. Plain numbers, so that
-`dataclasses.asdict` is all there is to save."""
+"""When training goes on, steps up or ends: pure state machines over validation scores, the same on
+every worker. Plain numbers, so that `dataclasses.asdict` is all there is to save.
+"""
 
 import dataclasses
 from typing import NamedTuple, Protocol
@@ -18,7 +19,9 @@ class Verdict(NamedTuple):
 class Schedule(Protocol):
     @property
     def attack_steps(self) -> int:
-        """k: the steps of the attack that epochs are now compared under, and that training makes where it has steps."""
+        """k: the steps of the attack that epochs are now compared under, and that training makes
+        where it has steps.
+        """
 
     @property
     def epsilon(self) -> float:
@@ -48,8 +51,9 @@ class Fixed:
 
 @dataclasses.dataclass(kw_only=True)
 class Curriculum:
-    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: one k after the other, the next after `patience` epochs
-    without a gain of the validation accuracy under PGD-k (or after `epochs` epochs at one k), from the best weights of the last k.
+    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: one k after the other,
+    the next after `patience` epochs without a gain of the validation accuracy under PGD-k (or after
+    `epochs` epochs at one k), from the best weights of the last k.
 
     Args:
         ks: the k of each stage; the study's are 0, 1, ... 8.

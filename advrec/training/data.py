@@ -24,14 +24,21 @@ class Batch(NamedTuple):
 
 
 def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
-    textures = torch.from_numpy(catalog.texture_labels[article_ids]).to(device, torch.float32) if catalog.textures else None
+    textures = (
+        torch.from_numpy(catalog.texture_labels[article_ids]).to(device, torch.float32)
+        if catalog.textures
+        else None
+    )
     categories = torch.from_numpy(catalog.category_labels[article_ids]).to(device)
     return Batch(to_images(catalog.pixels(article_ids), device), categories, textures)
 
 
-def shuffled(article_ids: Ids, size: int, *, seed: int, epoch: int, rank: int, world: int) -> Iterator[Ids]:
-    """This worker's share of every batch of an epoch. All workers together see each article at most once; a last,
-    incomplete batch is left out (unless it is the only one)."""
+def shuffled(
+    article_ids: Ids, size: int, *, seed: int, epoch: int, rank: int, world: int
+) -> Iterator[Ids]:
+    """This worker's share of every batch of an epoch. All workers together see each article at most
+    once; a last, incomplete batch is left out (unless it is the only one).
+    """
     order = np.random.default_rng([seed, epoch]).permutation(article_ids)
     for start in range(0, max(len(order) - size, 0) + 1, size):
         yield order[start : start + size][rank::world]

@@ -1,4 +1,6 @@
-"""What a defense is: it makes the images that a model trains on, and says what it asks of the model on them."""
+"""What a defense is: it makes the images that a model trains on, and says what it asks of the model
+on them.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -47,12 +49,18 @@ class Defense(Protocol):
     def schedule(self) -> Schedule:
         """A new state machine for one training."""
 
-    def craft(self, network: FashionNet, batch: Batch, stage: Stage, generator: torch.Generator) -> Iterator[Tensor]:
-        """Images (N, 3, H, W) to train on, against the network as it now is. What is yielded may ask for its gradient, and has it when
-        the generator goes on: the optimizer has then taken its step."""
+    def craft(
+        self, network: FashionNet, batch: Batch, stage: Stage, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Images (N, 3, H, W) to train on, against the network as it now is. What is yielded may
+        ask for its gradient, and has it when the generator goes on: the optimizer has then taken
+        its step.
+        """
 
     def loss(self, forward: Forward, batch: Batch, images: Tensor) -> Tensor:
-        """Mean loss of the crafted images. Calls `forward` once, as DistributedDataParallel wants it."""
+        """Mean loss of the crafted images. Calls `forward` once, as DistributedDataParallel wants
+        it.
+        """
 
 
 def misclassification(network: FashionNet, batch: Batch) -> Misclassification:

@@ -1,4 +1,6 @@
-"""The training loop: plain PyTorch, on one worker or on several joined by torch.distributed. It knows no Ray."""
+"""The training loop: plain PyTorch, on one worker or on several joined by torch.distributed. It
+knows no Ray.
+"""
 
 import copy
 import dataclasses
@@ -18,10 +20,11 @@ from advrec.attacks.gradient import PGD
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fashionnet import FashionNet
-from advrec.model_spec import AdversarialTraining, CurriculumAdversarialTraining, TrainedModel
-from advrec.spec import Split
-from advrec.training import data, defenses, quality, state
+from advrec.spec.base import Split
+from advrec.spec.models import AdversarialTraining, CurriculumAdversarialTraining, TrainedModel
+from advrec.training import data, quality, state
 from advrec.training.defense import Outputs, Stage
+from advrec.training.defenses import defenses
 from advrec.training.recipe import RECIPES, Recipe
 from advrec.training.state import Epoch, State
 
@@ -39,17 +42,24 @@ def fit(
 ) -> "Training":
     """Train `network` in place as `spec` says. Called by every worker of a process group, or alone.
 
-    Selection is by the validation split: accuracy under the study's PGD of as many steps as the defense's (clean accuracy without one).
-    Where validation was merged into training (published_split) the study selected on the test split, and so does this; the metrics say so.
+    Selection is by the validation split: accuracy under the study's PGD of as many steps as the
+    defense's (clean accuracy without one). Where validation was merged into training
+    (published_split) the study selected on the test split, and so does this; the metrics say so.
 
     Args:
         spec: resolved.
-        checkpoint: the first worker's file, written after each epoch, which an interrupted training goes on from. On CPUs, with as many
-            workers, one or two, it ends with the weights of an undisturbed one.
+        checkpoint: the first worker's file, written after each epoch, which an interrupted training
+            goes on from. On CPUs, with as many workers, one or two, it ends with the weights of an
+            undisturbed one.
     """
     training = Training(network, spec, catalog, seed)
-    # The first worker's view of the file is everyone's: on a shared disk others may still see the epoch before.
-    saved = [state.load(checkpoint) if checkpoint is not None and training.rank == 0 and checkpoint.exists() else None]
+    # The first worker's view of the file is everyone's: on a shared disk others may still see the
+    # epoch before.
+    saved = [
+        state.load(checkpoint)
+        if checkpoint is not None and training.rank == 0 and checkpoint.exists()
+        else None
+    ]
     if dist.is_initialized():
         dist.broadcast_object_list(saved)
     if saved[0] is not None:
@@ -71,11 +81,20 @@ class Training:
         recipe: by default that of `spec`.
     """
 
-    def __init__(self, network: FashionNet, spec: TrainedModel, catalog: Catalog, seed: int, recipe: Recipe | None = None) -> None:
+    def __init__(
+        self,
+        network: FashionNet,
+        spec: TrainedModel,
+        catalog: Catalog,
+        seed: int,
+        recipe: Recipe | None = None,
+    ) -> None:
         assert spec.learning_rate is not None, "config.load resolves it"
         self._learning_rate = spec.learning_rate
         self.network = network
-        self.rank, self._world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.rank, self._world = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        )
         self.history: list[Epoch] = []
         self.finished = False
         self._spec, self._catalog, self._seed = spec, catalog, seed
@@ -87,7 +106,9 @@ class Training:
         outputs = _WithEmbeddings(network)
         self._module: nn.Module = DistributedDataParallel(outputs) if self._world > 1 else outputs
         # Without decay of weights this is Adam.
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=spec.learning_rate, weight_decay=self._recipe.weight_decay)
+        self._optimizer = torch.optim.AdamW(
+            network.parameters(), lr=spec.learning_rate, weight_decay=self._recipe.weight_decay
+        )
         self._average = self._new_average()
         self._attacked = network if self._recipe.attacks_in_training_mode else frozen(network)
         self._best = copy.deepcopy(network.state_dict())
@@ -100,7 +121,14 @@ class Training:
         steps_before = (number - 1) * self._steps_an_epoch()
         losses: list[Tensor] = []
         self.network.train()
-        shuffled = data.shuffled(self._train_ids, self._spec.batch, seed=self._seed, epoch=number, rank=self.rank, world=self._world)
+        shuffled = data.shuffled(
+            self._train_ids,
+            self._spec.batch,
+            seed=self._seed,
+            epoch=number,
+            rank=self.rank,
+            world=self._world,
+        )
         for ids in shuffled:
             batch = data.load(self._catalog, ids, self._device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
@@ -108,13 +136,22 @@ class Training:
         clean, adversarial = self._validate(stage)
         mean_loss = float(_sum(torch.stack(losses).double().mean(), self._device) / self._world)
         rate = self._optimizer.param_groups[0]["lr"]
-        self.history.append(Epoch(number, stage.steps, mean_loss, clean, adversarial, rate, time.monotonic() - start))
-        # Of epochs that withstand the attack equally, as those do that never do, the more accurate one is the better.
+        self.history.append(
+            Epoch(
+                number, stage.steps, mean_loss, clean, adversarial, rate, time.monotonic() - start
+            )
+        )
+        # Of epochs that withstand the attack equally, as those do that never do, the more accurate
+        # one is the better.
         self._move_on(adversarial + TIE * clean if stage.steps else clean)
         return self.history[-1]
 
-    def train_on(self, batch: data.Batch, generator: torch.Generator, number: int = 0) -> list[Tensor]:
-        """Attack a batch as the defense does and take its steps, of which the first is step `number` of the training; their losses."""
+    def train_on(
+        self, batch: data.Batch, generator: torch.Generator, number: int = 0
+    ) -> list[Tensor]:
+        """Attack a batch as the defense does and take its steps, of which the first is step
+        `number` of the training; their losses.
+        """
         if self._defense.attacks and self._attacked is not self.network:
             refresh(self._attacked, self.network)
         stage = self._stage._replace(epsilon=self._stage.epsilon * self._grown(number))
@@ -127,9 +164,23 @@ class Training:
         measured = frozen(self.network)
         ids = quality.shard(self._catalog.ids_of("test"), self.rank, self._world)
         clean = _sum(quality.count(measured, self._catalog, ids), self._device)
-        attacked = quality.count(measured, self._catalog, ids, attack=quality.PUBLISHED, epsilon=quality.PUBLISHED_EPSILON)
-        first = quality.shard(self._catalog.ids_of("test")[: quality.CONVERGED_IMAGES], self.rank, self._world)
-        strong = quality.count(measured, self._catalog, first, attack=quality.CONVERGED, epsilon=quality.PUBLISHED_EPSILON)
+        attacked = quality.count(
+            measured,
+            self._catalog,
+            ids,
+            attack=quality.PUBLISHED,
+            epsilon=quality.PUBLISHED_EPSILON,
+        )
+        first = quality.shard(
+            self._catalog.ids_of("test")[: quality.CONVERGED_IMAGES], self.rank, self._world
+        )
+        strong = quality.count(
+            measured,
+            self._catalog,
+            first,
+            attack=quality.CONVERGED,
+            epsilon=quality.PUBLISHED_EPSILON,
+        )
         counts = (clean, _sum(attacked, self._device), _sum(strong, self._device))
         return quality.metrics(*counts) | {"selected_on": self._selection}
 
@@ -165,7 +216,9 @@ class Training:
         return Stage(self._schedule.attack_steps, self._schedule.epsilon, self.rank, self._world)
 
     def _streams(self, epoch: int) -> torch.Generator:
-        """The random streams of this worker in an epoch: of augmentation and attacks, which is returned, and of dropout."""
+        """The random streams of this worker in an epoch: of augmentation and attacks, which is
+        returned, and of dropout.
+        """
         first, second = np.random.SeedSequence((self._seed, epoch, self.rank)).generate_state(2)
         torch.manual_seed(int(first))
         return torch.Generator().manual_seed(int(second))
@@ -191,7 +244,9 @@ class Training:
         return min((number + 1) / (self._spec.ramp * steps), 1.0)
 
     def _steps_an_epoch(self) -> int:
-        return data.num_batches(len(self._train_ids), self._spec.batch) * self._defense.steps_a_batch
+        return (
+            data.num_batches(len(self._train_ids), self._spec.batch) * self._defense.steps_a_batch
+        )
 
     def _steps(self) -> int | None:
         """In all; None: a curriculum's are known when it is over."""
@@ -210,7 +265,9 @@ class Training:
         return averaged
 
     def _validate(self, stage: Stage) -> tuple[float, float]:
-        """Clean accuracy, and accuracy under the study's PGD of as many steps as training now uses; fractions 0..1."""
+        """Clean accuracy, and accuracy under the study's PGD of as many steps as training now uses;
+        fractions 0..1.
+        """
         _same_statistics(self._candidate)
         _same_statistics(self.network)  # which the next epoch's first attack is made on
         measured = frozen(self._candidate)
@@ -218,7 +275,9 @@ class Training:
         clean = _sum(quality.count(measured, self._catalog, ids), self._device)
         if not stage.steps:
             return float(clean[1] / clean[0]), float(clean[1] / clean[0])
-        attacked = quality.count(measured, self._catalog, ids, attack=PGD(steps=stage.steps), epsilon=stage.epsilon)
+        attacked = quality.count(
+            measured, self._catalog, ids, attack=PGD(steps=stage.steps), epsilon=stage.epsilon
+        )
         attacked = _sum(attacked, self._device)
         return float(clean[1] / clean[0]), float(attacked[1] / attacked[0])
 
@@ -240,7 +299,11 @@ class Training:
         def move(averages: Sequence[Tensor], values: Sequence[Tensor], seen: Tensor | int) -> None:
             """Young averages forget faster: they would be what training began with."""
             if averages[0].is_floating_point():
-                torch._foreach_lerp_(list(averages), list(values), 1.0 - min(decay, (1.0 + int(seen)) / (10.0 + int(seen))))
+                torch._foreach_lerp_(
+                    list(averages),
+                    list(values),
+                    1.0 - min(decay, (1.0 + int(seen)) / (10.0 + int(seen))),
+                )
                 return
             for average, value in zip(averages, values, strict=True):  # BatchNorm's counts
                 average.copy_(value)

@@ -16,16 +16,24 @@ from advrec.training.data import Ids, load
 
 PUBLISHED = PGD(steps=8)  # the attack of adversarial_accuracy, at epsilon 0.03, as published
 PUBLISHED_EPSILON = 0.03
-CONVERGED = APGD(steps=50)  # of strong_adversarial_accuracy, at the same epsilon: PGD-8 leaves much undone
+# of strong_adversarial_accuracy, at the same epsilon: PGD-8 leaves much undone
+CONVERGED = APGD(steps=50)
 CONVERGED_IMAGES = 1000  # at most: seven times as dear
 COUNTS = ("n", "accuracy", "top5_accuracy", "n_textures", "texture_top1_precision")
 
 
 def count(
-    network: FashionNet, catalog: Catalog, article_ids: Ids, *, attack: PGD | APGD | None = None, epsilon: float = 0.0, batch: int = 64
+    network: FashionNet,
+    catalog: Catalog,
+    article_ids: Ids,
+    *,
+    attack: PGD | APGD | None = None,
+    epsilon: float = 0.0,
+    batch: int = 64,
 ) -> Tensor:
-    """Counts (5,) float64 in the order of COUNTS: images, right category, right category among the first five, images with
-    texture labels, and those whose highest-scored texture is one of their labels.
+    """Counts (5,) float64 in the order of COUNTS: images, right category, right category among the
+    first five, images with texture labels, and those whose highest-scored texture is one of their
+    labels.
 
     Args:
         network: a frozen network.
@@ -37,10 +45,15 @@ def count(
         images, categories, textures = load(catalog, article_ids[start : start + batch], device)
         if attack is not None:
             budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=device)
-            images = attack(Problem(Misclassification(network, categories, textures), images, budgets)).images
+            images = attack(
+                Problem(Misclassification(network, categories, textures), images, budgets)
+            ).images
         with torch.inference_mode():
             logits = network(images)
-        best = logits.category.topk(min(5, logits.category.shape[1]), dim=1).indices == categories[:, None]
+        best = (
+            logits.category.topk(min(5, logits.category.shape[1]), dim=1).indices
+            == categories[:, None]
+        )
         totals[0] += len(images)
         totals[1] += best[:, 0].sum().cpu()
         totals[2] += best.any(1).sum().cpu()
@@ -53,7 +66,9 @@ def count(
 
 
 def metrics(clean: Tensor, adversarial: Tensor, strong: Tensor) -> dict[str, Any]:
-    """The content of metrics.json from the counts on clean images, under PGD-8 and under APGD: fractions 0..1, with n."""
+    """The content of metrics.json from the counts on clean images, under PGD-8 and under APGD:
+    fractions 0..1, with n.
+    """
     return {
         "n": int(clean[0]),
         "n_textures": int(clean[3]),

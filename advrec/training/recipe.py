@@ -1,4 +1,6 @@
-"""What a training does beside its defense: augmentation, loss, optimizer, schedule. The study's, and ours."""
+"""What a training does beside its defense: augmentation, loss, optimizer, schedule. The study's,
+and ours.
+"""
 
 import dataclasses
 import math
@@ -11,7 +13,7 @@ from torchvision.transforms import v2
 
 from advrec.attacks.objective import classification_loss
 from advrec.model.fashionnet import Logits
-from advrec.model_spec import RecipeName
+from advrec.spec.models import RecipeName
 from advrec.training.data import Batch
 
 
@@ -25,29 +27,43 @@ class Recipe:
     """Of the categories (Szegedy et al. 2016, section 7)."""
     weight_decay: float
     warm_up: float | None
-    """Share of the steps in which the learning rate rises, before it falls along half a cosine; None: it stays."""
+    """Share of the steps in which the learning rate rises, before it falls along half a cosine;
+    None: it stays.
+    """
     averaging: float | None
-    """Decay a step of the exponential moving average of weights, which is what is validated and kept; None: the weights themselves."""
+    """Decay a step of the exponential moving average of weights, which is what is validated and
+    kept; None: the weights themselves.
+    """
     step_scale: float
     """An attack's step is so many epsilon / k."""
     random_start: bool
     """Attacks begin at random in the ball."""
     attacks_in_training_mode: bool
-    """Attacks see dropout and batch statistics, and move the running ones; otherwise a frozen copy of the network."""
+    """Attacks see dropout and batch statistics, and move the running ones; otherwise a frozen copy
+    of the network.
+    """
     normalise: bool
     """The network begins with ImageNet's mean and deviation of pixels."""
 
     def loss(self, logits: Logits, batch: Batch) -> Tensor:
         """Mean loss of both heads against the correct labels."""
         weight, smoothing = self.texture_weight(batch), self.label_smoothing
-        return classification_loss(*logits, batch.categories, batch.textures, weight, label_smoothing=smoothing).mean()
+        return classification_loss(
+            *logits, batch.categories, batch.textures, weight, label_smoothing=smoothing
+        ).mean()
 
     def texture_weight(self, batch: Batch) -> float:
         """Of the mean over textures."""
-        return float(batch.textures.shape[1]) if self.texture_sum and batch.textures is not None else 1.0
+        return (
+            float(batch.textures.shape[1])
+            if self.texture_sum and batch.textures is not None
+            else 1.0
+        )
 
     def rate(self, step: int, steps: int | None) -> float:
-        """The learning rate of a step, counted from 0, as a share of the full one; `steps` in all, None: not known."""
+        """The learning rate of a step, counted from 0, as a share of the full one; `steps` in all,
+        None: not known.
+        """
         if self.warm_up is None or steps is None:
             return 1.0
         rising = max(self.warm_up * steps, 1.0)
@@ -57,20 +73,35 @@ class Recipe:
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random shift by up to a sixteenth of the side, and horizontal flip. Whole pixels: resampling would blur fine textures."""
+    """Random shift by up to a sixteenth of the side, and horizontal flip. Whole pixels: resampling
+    would blur fine textures.
+    """
     count, _, height, width = images.shape
     margin = max(width // 16, 1)
     padded = functional.pad(images, (margin,) * 4, mode="replicate")
     offsets = torch.randint(0, 2 * margin + 1, (count, 2), generator=generator).tolist()
     flips = torch.randint(0, 2, (count,), generator=generator).tolist()
-    moved = [image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, offsets, strict=True)]
-    return torch.stack([image.flip(2) if flip else image for image, flip in zip(moved, flips, strict=True)])
+    moved = [
+        image[:, top : top + height, left : left + width]
+        for image, (top, left) in zip(padded, offsets, strict=True)
+    ]
+    return torch.stack(
+        [image.flip(2) if flip else image for image, flip in zip(moved, flips, strict=True)]
+    )
 
 
 def rotated(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The study's: rotation by up to 15 degrees, a crop of 0.75 to 1.25 of the area, scaled back, and horizontal flip."""
+    """The study's: rotation by up to 15 degrees, a crop of 0.75 to 1.25 of the area, scaled back,
+    and horizontal flip.
+    """
     side = images.shape[3]
-    transform = v2.Compose([v2.RandomRotation(15), v2.RandomResizedCrop(side, scale=(0.75, 1.25)), v2.RandomHorizontalFlip()])
+    transform = v2.Compose(
+        [
+            v2.RandomRotation(15),
+            v2.RandomResizedCrop(side, scale=(0.75, 1.25)),
+            v2.RandomHorizontalFlip(),
+        ]
+    )
     with torch.random.fork_rng():  # torchvision draws from the global stream
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         return torch.stack([transform(image) for image in images]).clamp_(0.0, 1.0)

@@ -8,8 +8,8 @@ from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.fashionnet import Architecture, FashionNet
-from advrec.model_spec import TrainedModel
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.spec.models import TrainedModel
 from advrec.training.recipe import RECIPES
 
 
@@ -22,7 +22,10 @@ def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -
     """
     assert spec.width is not None, "config.load resolves it"
     architecture = Architecture(
-        backbone=spec.backbone, width=spec.width, categories=catalog.categories, textures=catalog.textures
+        backbone=spec.backbone,
+        width=spec.width,
+        categories=catalog.categories,
+        textures=catalog.textures,
     )
     torch.manual_seed(seed)
     network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
@@ -32,7 +35,9 @@ def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -
     if spec.init != "none":
         trained = checkpoint.load_trained(run.weights(spec.init))
         if trained.architecture != architecture:
-            raise ConfigError(f"init: {spec.init} has another backbone or width; give both models the same")
+            raise ConfigError(
+                f"init: {spec.init} has another backbone or width; give both models the same"
+            )
         network.load_state_dict(trained.state_dict())
     elif spec.weights not in ("none", "imagenet"):
         checkpoint.load_backbone(Path(spec.weights), network)

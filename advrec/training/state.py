@@ -1,4 +1,6 @@
-"""Everything that a training needs to go on after an epoch, as one file: safetensors, and numbers as JSON in its header."""
+"""Everything that a training needs to go on after an epoch, as one file: safetensors, and numbers
+as JSON in its header.
+"""
 
 import dataclasses
 import json
@@ -10,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from advrec import store
 from advrec.errors import AdvrecError
+from advrec.run.files import write_atomically
 
 Tensors = dict[str, Tensor]
 
@@ -30,7 +32,9 @@ class Epoch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """After an epoch. Random streams begin anew with every epoch, from (seed, epoch, rank), so none is kept."""
+    """After an epoch. Random streams begin anew with every epoch, from (seed, epoch, rank), so none
+    is kept.
+    """
 
     network: Tensors
     average: Tensors
@@ -50,11 +54,19 @@ def save(path: Path, state: State) -> None:
     parts |= {f"optimizer.{place}": values for place, values in state.optimizer.items()}
     # Cloned, for a file cannot hold a tensor twice, and these may share memory.
     tensors = {
-        f"{part}/{name}": value.detach().cpu().contiguous().clone() for part, values in parts.items() for name, value in values.items()
+        f"{part}/{name}": value.detach().cpu().contiguous().clone()
+        for part, values in parts.items()
+        for name, value in values.items()
     }
-    header = {"schedule": state.schedule, "history": [epoch._asdict() for epoch in state.history], "averaged": state.averaged}
+    header = {
+        "schedule": state.schedule,
+        "history": [epoch._asdict() for epoch in state.history],
+        "averaged": state.averaged,
+    }
     metadata = {name: json.dumps(value) for name, value in header.items()}
-    store.write_atomically(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=metadata))
+    write_atomically(
+        path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+    )
 
 
 def load(path: Path) -> State:
@@ -65,7 +77,11 @@ def load(path: Path) -> State:
         for key, value in safetensors.torch.load_file(path).items():
             part, _, name = key.partition("/")
             parts.setdefault(part, {})[name] = value
-        optimizer = {int(part.removeprefix("optimizer.")): values for part, values in parts.items() if part.startswith("optimizer.")}
+        optimizer = {
+            int(part.removeprefix("optimizer.")): values
+            for part, values in parts.items()
+            if part.startswith("optimizer.")
+        }
         return State(
             network=parts["network"],
             average=parts.get("average", {}),
@@ -96,7 +112,9 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _no_state(path: Path, reason: object) -> AdvrecError:
-    return AdvrecError(f"{path}: is not the state of a training ({reason}); remove it, and training begins anew")
+    return AdvrecError(
+        f"{path}: is not the state of a training ({reason}); remove it, and training begins anew"
+    )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:

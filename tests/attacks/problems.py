@@ -1,4 +1,6 @@
-"""Small problems that the attack tests share, and an objective that writes down what is asked of it."""
+"""Small problems that the attack tests share, and an objective that writes down what is asked of
+it.
+"""
 
 import dataclasses
 import functools
@@ -44,8 +46,10 @@ def build(name: str):
 
 
 class LinearEncoder:
-    """F(x) = (w.x, c): the cosine distance to the target (1, 0), or to any (large, c), falls as w.x grows, so the best perturbation
-    within epsilon inside the box is epsilon * sign(w), in closed form."""
+    """F(x) = (w.x, c): the cosine distance to the target (1, 0), or to any (large, c), falls as w.x
+    grows, so the best perturbation within epsilon inside the box is epsilon * sign(w), in closed
+    form.
+    """
 
     def __init__(self, shape=PIXELS, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -60,7 +64,9 @@ class LinearEncoder:
         """In float64, (N,)."""
         product = (images.double() * self.w.double()).flatten(1).sum(1)
         embeddings = torch.stack([product, torch.full_like(product, self.c)], dim=1)
-        return cosine_distance(embeddings, torch.tensor([target], dtype=torch.float64).expand_as(embeddings))
+        return cosine_distance(
+            embeddings, torch.tensor([target], dtype=torch.float64).expand_as(embeddings)
+        )
 
     def optimum(self, images, epsilon, target=(1.0, 0.0)):
         return self.distance(images.double() + epsilon.view(-1, 1, 1, 1) * self.w.sign(), target)
@@ -79,7 +85,9 @@ def curved(outputs, seed=0):
 
 
 def precise(network):
-    """Computes in float64, so that a batch's size does not change the sign of a gradient; the embeddings are float32."""
+    """Computes in float64, so that a batch's size does not change the sign of a gradient; the
+    embeddings are float32.
+    """
     network = network.double()
     return lambda images: network(images.double()).float()
 
@@ -87,9 +95,18 @@ def precise(network):
 def problem_of(count, epsilon=0.1, seed=0, **more) -> Problem:
     """Random images and targets; the network is the same for all seeds."""
     generator = torch.Generator().manual_seed(seed)
-    images, targets = torch.rand(count, *PIXELS, generator=generator), torch.randn(count, 8, generator=generator)
+    images, targets = (
+        torch.rand(count, *PIXELS, generator=generator),
+        torch.randn(count, 8, generator=generator),
+    )
     epsilons = torch.as_tensor(epsilon, dtype=torch.float64).expand(count).clone()
-    return Problem(CosineDistance(precise(curved(8)), targets), images, epsilons, seeds=torch.arange(count) + seed, **more)
+    return Problem(
+        CosineDistance(precise(curved(8)), targets),
+        images,
+        epsilons,
+        seeds=torch.arange(count) + seed,
+        **more,
+    )
 
 
 def alone(problem: Problem, row: int) -> Problem:
@@ -107,17 +124,23 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Watched(CosineDistance):
-    """A cosine distance that writes down which image was evaluated when, and whether with a gradient."""
+    """A cosine distance that writes down which image was evaluated when, and whether with a
+    gradient.
+    """
 
     rows: Tensor
     log: list[Asked]
 
     def __call__(self, images: Tensor) -> Tensor:
-        self.log.append(Asked(rows=self.rows.tolist(), images=images.detach().clone(), gradient=False))
+        self.log.append(
+            Asked(rows=self.rows.tolist(), images=images.detach().clone(), gradient=False)
+        )
         return super().__call__(images)
 
     def losses(self, images: Tensor) -> Losses:
-        self.log.append(Asked(rows=self.rows.tolist(), images=images.detach().clone(), gradient=True))
+        self.log.append(
+            Asked(rows=self.rows.tolist(), images=images.detach().clone(), gradient=True)
+        )
         return super().losses(images)
 
     def select(self, rows: Tensor):
@@ -132,5 +155,11 @@ def watch(problem: Problem) -> Problem:
     """The same problem with an empty log."""
     objective = problem.objective
     rows = torch.arange(len(problem.images))
-    watched = Watched(embed=objective.embed, targets=objective.targets, surrogate=objective.surrogate, rows=rows, log=[])
+    watched = Watched(
+        embed=objective.embed,
+        targets=objective.targets,
+        surrogate=objective.surrogate,
+        rows=rows,
+        log=[],
+    )
     return dataclasses.replace(problem, objective=watched)

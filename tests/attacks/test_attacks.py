@@ -1,4 +1,6 @@
-"""The published attacks against truth: the study's protocol step by step, and what their losses and gradients are."""
+"""The published attacks against truth: the study's protocol step by step, and what their losses and
+gradients are.
+"""
 
 import math
 
@@ -7,7 +9,13 @@ import torch
 
 from advrec.attacks import budget, registry
 from advrec.attacks.gradient import PGD, mixed_pgd
-from advrec.attacks.objective import CosineDistance, Misclassification, classification_loss, evaluate, squared_distance
+from advrec.attacks.objective import (
+    CosineDistance,
+    Misclassification,
+    classification_loss,
+    evaluate,
+    squared_distance,
+)
 from advrec.attacks.problem import Problem
 from tests.attacks.problems import LinearEncoder, alone, centred, curved
 from tests.conftest import random_network
@@ -32,11 +40,15 @@ def test_cw_comes_near_the_closed_form_optimum_once_projected():
 def test_each_image_has_its_own_budget():
     """An image's result does not depend on the budgets or images beside it."""
     problem = Problem(
-        CosineDistance(curved(8), torch.randn(4, 8)), torch.rand(4, 3, 4, 4), torch.tensor([0.01, 0.05, 0.3, 0.9], dtype=torch.float64)
+        CosineDistance(curved(8), torch.randn(4, 8)),
+        torch.rand(4, 3, 4, 4),
+        torch.tensor([0.01, 0.05, 0.3, 0.9], dtype=torch.float64),
     )
     together = PGD(steps=4)(problem).images
     for row in range(4):
-        assert PGD(steps=4)(alone(problem, row)).images[0].numpy() == pytest.approx(together[row].numpy(), abs=1e-6)
+        assert PGD(steps=4)(alone(problem, row)).images[0].numpy() == pytest.approx(
+            together[row].numpy(), abs=1e-6
+        )
 
 
 def test_pgd_is_the_published_protocol_written_out():
@@ -57,7 +69,11 @@ def test_pgd_is_the_published_protocol_written_out():
 
 
 def test_cw_is_the_published_protocol_written_out():
-    encoder, images, targets = LinearEncoder(), 0.1 + 0.8 * torch.rand(2, 3, 4, 4), torch.randn(2, 2)
+    encoder, images, targets = (
+        LinearEncoder(),
+        0.1 + 0.8 * torch.rand(2, 3, 4, 4),
+        torch.randn(2, 2),
+    )
     epsilon, steps = 0.01, 9
     w = torch.atanh((images * 2 - 1) * (1 - 1e-6))
     for _ in range(steps):  # Adam made anew each step, the last computed iterate returned
@@ -78,7 +94,8 @@ def test_cw_is_the_published_protocol_written_out():
 @pytest.mark.parametrize(
     ("scale", "most"),
     [
-        (200.0, 0.03 + 0.005),  # the hinge is stronger than c times the gradient: out by about one step
+        # the hinge is stronger than c times the gradient: out by about one step
+        (200.0, 0.03 + 0.005),
         (2.0, 1.0),  # the gradient is stronger: nothing holds the image back
     ],
 )
@@ -96,8 +113,12 @@ def test_cw_overshoots_its_soft_budget(scale, most):
 def test_cw_hardly_moves_saturated_pixels_and_exact_cw_does():
     problem = linear_problem(torch.ones(1, 3, 4, 4), 0.3, targets=torch.tensor([[-1.0, 0.0]]))
     assert budget.linf(problem.images, registry.by_name("cw-1000")(problem).images) <= 0.0115
-    assert budget.linf(problem.images, registry.by_name("pgd-8")(problem).images) == pytest.approx(0.3, abs=1e-6)
-    assert budget.linf(problem.images, registry.by_name("cw-exact-100")(problem).images) == pytest.approx(0.3, abs=1e-3)
+    assert budget.linf(problem.images, registry.by_name("pgd-8")(problem).images) == pytest.approx(
+        0.3, abs=1e-6
+    )
+    assert budget.linf(
+        problem.images, registry.by_name("cw-exact-100")(problem).images
+    ) == pytest.approx(0.3, abs=1e-3)
 
 
 def test_mixed_pgd_gives_each_image_its_own_pgd():
@@ -113,7 +134,9 @@ def test_mixed_pgd_gives_each_image_its_own_pgd():
     mixed = mixed_pgd(problem, steps)
     assert torch.equal(mixed[4:], problem.images[4:])
     for row, k in enumerate(steps[:4]):
-        assert PGD(steps=k)(alone(problem, row)).images[0].numpy() == pytest.approx(mixed[row].numpy(), abs=1e-6)
+        assert PGD(steps=k)(alone(problem, row)).images[0].numpy() == pytest.approx(
+            mixed[row].numpy(), abs=1e-6
+        )
 
 
 def test_evaluate_gives_each_image_the_gradient_of_its_own_loss_and_no_weight_gradients():
@@ -136,7 +159,9 @@ def test_classification_loss_against_a_plain_loop():
         if textures[row].sum():
             p = [1 / (1 + math.exp(-v)) for v in texture[row].tolist()]
             y = textures[row].tolist()
-            expected += sum(-y[t] * math.log(p[t]) - (1 - y[t]) * math.log(1 - p[t]) for t in range(2)) / 2
+            expected += (
+                sum(-y[t] * math.log(p[t]) - (1 - y[t]) * math.log(1 - p[t]) for t in range(2)) / 2
+            )
         assert value == pytest.approx(expected, rel=1e-5)
 
 
@@ -150,7 +175,9 @@ def test_the_two_losses_disagree_about_the_sign_of_many_pixels_gradients():
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
         targets = network.embed(torch.rand(4, 3, 32, 32))
-    cosine, squared = (evaluate(objective, images) for objective in both_losses(network.embed, targets))
+    cosine, squared = (
+        evaluate(objective, images) for objective in both_losses(network.embed, targets)
+    )
     same = (cosine.gradient.sign() == squared.gradient.sign()).flatten(1).double().mean(1)
     assert (same < 0.9).all()
     assert torch.equal(cosine.score, squared.score)  # both are judged by the cosine
@@ -159,7 +186,10 @@ def test_the_two_losses_disagree_about_the_sign_of_many_pixels_gradients():
 def test_the_cosine_loss_is_blind_to_the_embeddings_length_and_the_squared_one_is_not():
     network = random_network()
     with torch.no_grad():
-        embeddings, targets = network.embed(torch.rand(4, 3, 32, 32)), network.embed(torch.rand(4, 3, 32, 32))
+        embeddings, targets = (
+            network.embed(torch.rand(4, 3, 32, 32)),
+            network.embed(torch.rand(4, 3, 32, 32)),
+        )
     slopes = []
     for objective in both_losses(lambda rows: rows, targets):
         rows = embeddings.clone().requires_grad_(True)
@@ -175,8 +205,15 @@ def test_scaling_the_embeddings_leaves_the_cosine_gradient_alone_and_not_the_squ
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         targets = network.embed(torch.rand(2, 3, 32, 32))
-    plain = [evaluate(objective, images).gradient for objective in both_losses(network.embed, targets)]
-    scaled = [evaluate(objective, images).gradient for objective in both_losses(lambda x: 3.0 * network.embed(x), targets)]
-    assert scaled[0].numpy() == pytest.approx(plain[0].numpy(), rel=1e-3, abs=1e-6 * float(plain[0].abs().max()))
+    plain = [
+        evaluate(objective, images).gradient for objective in both_losses(network.embed, targets)
+    ]
+    scaled = [
+        evaluate(objective, images).gradient
+        for objective in both_losses(lambda x: 3.0 * network.embed(x), targets)
+    ]
+    assert scaled[0].numpy() == pytest.approx(
+        plain[0].numpy(), rel=1e-3, abs=1e-6 * float(plain[0].abs().max())
+    )
     turned = torch.nn.functional.cosine_similarity(scaled[1].flatten(1), plain[1].flatten(1))
     assert (turned < 0.99).all()

@@ -11,16 +11,31 @@ from advrec.attacks import budget
 from advrec.attacks.carlini import ExactCW
 from advrec.attacks.objective import CosineDistance
 from advrec.attacks.problem import Goal, Problem
-from tests.attacks.problems import PIXELS, UNSEEDED, LinearEncoder, alone, build, curved, names, problem_of, same_as_alone, watch
+from tests.attacks.problems import (
+    PIXELS,
+    UNSEEDED,
+    LinearEncoder,
+    alone,
+    build,
+    curved,
+    names,
+    problem_of,
+    same_as_alone,
+    watch,
+)
 
 QUICK = names(steps=3, queries=12)
 ALL = ["auto", *QUICK]
 RANDOM = [name for name in ALL if name.rpartition("-")[0] not in UNSEEDED and name not in UNSEEDED]
-CELLS = [(fill, epsilon) for fill in ("zeros", "ones", "random") for epsilon in (0.0, 1e-3, 0.03, 1.0)]
+CELLS = [
+    (fill, epsilon) for fill in ("zeros", "ones", "random") for epsilon in (0.0, 1e-3, 0.03, 1.0)
+]
 
 
 def filled(fill, generator):
-    return {"zeros": torch.zeros, "ones": torch.ones}.get(fill, lambda *shape: torch.rand(*shape, generator=generator))(*PIXELS)
+    return {"zeros": torch.zeros, "ones": torch.ones}.get(
+        fill, lambda *shape: torch.rand(*shape, generator=generator)
+    )(*PIXELS)
 
 
 def mixed(cells, seed=0):
@@ -35,7 +50,10 @@ def mixed(cells, seed=0):
 def batches(size):
     """Every cell in problems of `size` images."""
     cells = CELLS * -(-size // len(CELLS))
-    return [mixed(cells[start : start + size], seed=start) for start in range(0, len(cells) if size < len(CELLS) else 1, size)]
+    return [
+        mixed(cells[start : start + size], seed=start)
+        for start in range(0, len(cells) if size < len(CELLS) else 1, size)
+    ]
 
 
 def hold(name, problem, result):
@@ -43,7 +61,8 @@ def hold(name, problem, result):
     final = problem.ball.project(result.images)
     assert result.images.shape == problem.images.shape
     assert torch.isfinite(result.images).all()
-    assert (budget.linf(problem.images, final) <= problem.epsilon).all()  # in float64, without a tolerance
+    # in float64, without a tolerance
+    assert (budget.linf(problem.images, final) <= problem.epsilon).all()
     assert final.min() >= 0
     assert final.max() <= 1
     unchanged = problem.epsilon == 0
@@ -82,7 +101,9 @@ def test_an_attack_keeps_budget_and_box_from_a_start_outside_the_ball(name):
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("name", QUICK)
-def test_every_image_that_is_asked_about_is_finite_and_inside_the_box_and_but_for_cw_the_ball(name, begun):
+def test_every_image_that_is_asked_about_is_finite_and_inside_the_box_and_but_for_cw_the_ball(
+    name, begun
+):
     problem = watch(batches(64)[0])
     build(name)(dataclasses.replace(problem, start=problem.images.round() if begun else None))
     for entry in problem.objective.log:
@@ -94,10 +115,13 @@ def test_every_image_that_is_asked_about_is_finite_and_inside_the_box_and_but_fo
 
 def test_exact_cw_stays_inside_where_tanh_has_come_to_its_ends():
     encoder = LinearEncoder((3, 32, 32))
-    encoder.c = 1000.0  # so that the cosine, and with it the gradient, does not come to its end before
+    # so that the cosine, and with it the gradient, does not come to its end before
+    encoder.c = 1000.0
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     epsilon = torch.tensor([0.013, 0.03, 0.1, 0.7], dtype=torch.float64)
-    result = ExactCW(steps=40, learning_rate=1.0)(Problem(CosineDistance(encoder, torch.tensor([[1.0, 0.0]] * 4)), images, epsilon)).images
+    result = ExactCW(steps=40, learning_rate=1.0)(
+        Problem(CosineDistance(encoder, torch.tensor([[1.0, 0.0]] * 4)), images, epsilon)
+    ).images
     assert (budget.linf(images, result) <= epsilon).all()
     assert (budget.linf(images, result) > 0.999999 * epsilon).all()
     assert result.min() >= 0
@@ -110,9 +134,12 @@ STARTABLE = [name for name in QUICK if name != "noise"]
 @pytest.mark.parametrize("name", STARTABLE)
 def test_an_attack_goes_on_from_the_start_that_it_is_given(name):
     problem = watch(problem_of(3, epsilon=0.2))
-    start = problem.ball.project(torch.rand(problem.images.shape, generator=torch.Generator().manual_seed(3)))
+    start = problem.ball.project(
+        torch.rand(problem.images.shape, generator=torch.Generator().manual_seed(3))
+    )
     build(name)(dataclasses.replace(problem, start=start))
-    # cw-exact leaves a hundredth of the interval on both sides, for tanh reaches its ends only at infinity; cw a millionth.
+    # cw-exact leaves a hundredth of the interval on both sides, for tanh reaches its ends only at
+    # infinity; cw a millionth.
     nearly = {"cw-3": 1e-5, "cw-exact-3": 0.01 * 0.4}.get(name, 0.0)
     assert (problem.objective.log[0].images - start).abs().max() <= nearly + 1e-7
 
@@ -126,9 +153,12 @@ def test_an_attack_goes_on_from_the_start_that_it_is_given(name):
     darker=st.sampled_from([1, 8]),
     seed=st.integers(0, 1000),
 )
-def test_an_attack_keeps_any_budget_and_the_box_to_the_last_bit(name, batch, fill, epsilon, darker, seed):
+def test_an_attack_keeps_any_budget_and_the_box_to_the_last_bit(
+    name, batch, fill, epsilon, darker, seed
+):
     generator = torch.Generator().manual_seed(seed)
-    images = torch.stack([filled(fill, generator) for _ in range(batch)]) ** darker  # 8: pixels far below a budget's unit in the last place
+    # 8: pixels far below a budget's unit in the last place
+    images = torch.stack([filled(fill, generator) for _ in range(batch)]) ** darker
     objective = CosineDistance(LinearEncoder(seed=seed), torch.randn(batch, 2, generator=generator))
     problem = Problem(objective, images, torch.full((batch,), epsilon, dtype=torch.float64))
     result = build(name)(problem)
@@ -147,7 +177,9 @@ def test_the_same_problem_twice_gives_the_same_images_and_costs(name):
 
 
 def rippled(epsilons):
-    """An encoder that ripples many times within the ball, so that where an attack ends depends on where it began."""
+    """An encoder that ripples many times within the ball, so that where an attack ends depends on
+    where it began.
+    """
     network, waves = curved(8), 50.0 / torch.tensor(epsilons, dtype=torch.float32).view(-1, 1, 1, 1)
     return lambda images: network(torch.sin(images * waves))
 
@@ -156,7 +188,12 @@ def rippled_problem():
     """Every kind of image at every budget but 0."""
     cells = [cell for cell in CELLS if cell[1] > 0]
     problem = mixed(cells)
-    return dataclasses.replace(problem, objective=CosineDistance(rippled([epsilon for _, epsilon in cells]), problem.objective.targets))
+    return dataclasses.replace(
+        problem,
+        objective=CosineDistance(
+            rippled([epsilon for _, epsilon in cells]), problem.objective.targets
+        ),
+    )
 
 
 def all_differ(first, second):
@@ -170,10 +207,13 @@ def test_another_seed_gives_other_images_where_there_is_a_budget(name):
     assert all_differ(build(name)(problem).images, build(name)(other).images)
 
 
-@pytest.mark.parametrize("name", [name for name in RANDOM if name != "auto"])  # which numbers its members' draws itself
+# which numbers its members' draws itself
+@pytest.mark.parametrize("name", [name for name in RANDOM if name != "auto"])
 def test_another_draw_gives_other_images_where_there_is_a_budget(name):
     problem = rippled_problem()
-    assert all_differ(build(name)(problem).images, build(name)(dataclasses.replace(problem, draw=1)).images)
+    assert all_differ(
+        build(name)(problem).images, build(name)(dataclasses.replace(problem, draw=1)).images
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name not in RANDOM])
@@ -211,7 +251,15 @@ def test_the_costs_are_those_that_the_objective_saw(name, stop, begun):
     problem.objective.log.clear()
     below = clean - torch.tensor([0.1, 0.1, 0.1, 5.0, 0.3, -0.1])
     goal = Goal(below=below, stop=stop, round_trips=(lambda images: images.round(decimals=2),))
-    result = build(name)(dataclasses.replace(problem, goal=goal, start=problem.ball.project(problem.images.round()) if begun else None))
+    result = build(name)(
+        dataclasses.replace(
+            problem,
+            goal=goal,
+            start=problem.ball.project(problem.images.round()) if begun else None,
+        )
+    )
     asked = [problem.objective.asked(row) for row in range(6)]
-    assert result.gradient_steps.tolist() == [sum(entry.gradient for entry in entries) for entries in asked]
+    assert result.gradient_steps.tolist() == [
+        sum(entry.gradient for entry in entries) for entries in asked
+    ]
     assert result.forward_passes.tolist() == [len(entries) for entries in asked]

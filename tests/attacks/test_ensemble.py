@@ -1,4 +1,6 @@
-"""Attacks made of attacks: who meets whom, whose image is kept, and what a larger budget owes to a smaller one."""
+"""Attacks made of attacks: who meets whom, whose image is kept, and what a larger budget owes to a
+smaller one.
+"""
 
 import dataclasses
 
@@ -36,7 +38,9 @@ def scores_of(problem, images):
 
 
 def partly_solved(first, stop="never", epsilon=0.2):
-    """Images of which the attack `first`, in its first draw, solves 0, 1 and 2; 3 to 5 nobody solves."""
+    """Images of which the attack `first`, in its first draw, solves 0, 1 and 2; 3 to 5 nobody
+    solves.
+    """
     problem = problem_of(COUNT, epsilon=epsilon)
     below = scores_of(problem, registry.by_name(first)(problem).images) + 1e-3
     below[3:] = -1.0
@@ -44,7 +48,9 @@ def partly_solved(first, stop="never", epsilon=0.2):
 
 
 def logged(*names):
-    return Ensemble(tuple(Member(f"member {place} {name}", Logged(name)) for place, name in enumerate(names)))
+    return Ensemble(
+        tuple(Member(f"member {place} {name}", Logged(name)) for place, name in enumerate(names))
+    )
 
 
 def calls(ensemble):
@@ -78,12 +84,17 @@ def test_members_draw_from_streams_of_their_own():
     assert all(not torch.equal(starts[a], starts[b]) for a in range(3) for b in range(a))
 
 
-@pytest.mark.parametrize("members", [("fgsm", "square-60", "pgd-3"), ("cw-9", "apgd-3", "pgd-8"), registry.AUTO])
+@pytest.mark.parametrize(
+    "members", [("fgsm", "square-60", "pgd-3"), ("cw-9", "apgd-3", "pgd-8"), registry.AUTO]
+)
 def test_the_winner_made_the_image_and_nobody_made_a_better_one(members):
     """Each member alone, with the draw that it has in the ensemble."""
     problem = problem_of(COUNT, epsilon=[0.01, 0.05, 0.1, 0.3, 0.6, 0.9])
     result = Ensemble(tuple(Member(name, registry.by_name(name)) for name in members))(problem)
-    made = {name: registry.by_name(name)(dataclasses.replace(problem, draw=draw)).images for draw, name in enumerate(members)}
+    made = {
+        name: registry.by_name(name)(dataclasses.replace(problem, draw=draw)).images
+        for draw, name in enumerate(members)
+    }
     scores = {name: scores_of(problem, images) for name, images in made.items()}
     ours = scores_of(problem, result.images)
     for row, winner in enumerate(result.winners):
@@ -95,25 +106,40 @@ def test_the_winner_made_the_image_and_nobody_made_a_better_one(members):
 def test_auto_is_the_ensemble_that_the_registry_says():
     attack = registry.build("auto", nested=True)
     assert [member.label for member in attack.members] == list(registry.AUTO)
-    assert [member.attack for member in attack.members] == [registry.by_name(name) for name in registry.AUTO]
+    assert [member.attack for member in attack.members] == [
+        registry.by_name(name) for name in registry.AUTO
+    ]
 
 
 def test_a_solved_image_is_its_first_solvers_even_where_another_came_nearer_unsolved():
     """A round trip decides what is solved; the score before it does not."""
     problem = problem_of(COUNT, epsilon=0.3)
-    near, far = registry.by_name("apgd-20")(problem).images, registry.by_name("fgsm")(dataclasses.replace(problem, draw=1)).images
+    near, far = (
+        registry.by_name("apgd-20")(problem).images,
+        registry.by_name("fgsm")(dataclasses.replace(problem, draw=1)).images,
+    )
     assert (scores_of(problem, near) < scores_of(problem, far)).all()
 
     def spoil(images):
         """A shop that puts other pixels into the first attack's images."""
-        return torch.where(torch.stack([(image == near).flatten(1).all(1).any() for image in images]).view(-1, 1, 1, 1), 0.5, images)
+        return torch.where(
+            torch.stack([(image == near).flatten(1).all(1).any() for image in images]).view(
+                -1, 1, 1, 1
+            ),
+            0.5,
+            images,
+        )
 
     below = scores_of(problem, far) + 1e-3
     lost = scores_of(problem, torch.full_like(near, 0.5)) >= below
     assert lost.sum() > 1
     problem = dataclasses.replace(problem, goal=Goal(below=below, round_trips=(spoil,)))
-    result = Ensemble((Member("near", registry.by_name("apgd-20")), Member("far", registry.by_name("fgsm"))))(problem)
-    assert [winner for winner, gone in zip(result.winners, lost.tolist(), strict=True) if gone] == ["far"] * int(lost.sum())
+    result = Ensemble(
+        (Member("near", registry.by_name("apgd-20")), Member("far", registry.by_name("fgsm")))
+    )(problem)
+    assert [winner for winner, gone in zip(result.winners, lost.tolist(), strict=True) if gone] == [
+        "far"
+    ] * int(lost.sum())
     assert torch.equal(result.images[lost], far[lost])
 
 
@@ -132,7 +158,11 @@ def test_restarts_attack_only_the_survivors_and_begin_elsewhere(name):
     attack = Logged(name)
     problem = partly_solved(name)
     result = with_restarts(name, attack, 2)(problem)
-    assert [given.seeds.tolist() for given, _ in attack.calls] == [[0, 1, 2, 3, 4, 5], [3, 4, 5], [3, 4, 5]]
+    assert [given.seeds.tolist() for given, _ in attack.calls] == [
+        [0, 1, 2, 3, 4, 5],
+        [3, 4, 5],
+        [3, 4, 5],
+    ]
     assert [given.draw for given, _ in attack.calls] == [0, 1, 2]
     assert result.winners[:3] == (name,) * 3
     ends = [made.images[-3:] for _, made in attack.calls]
@@ -144,7 +174,9 @@ def test_an_image_with_restarts_is_as_good_as_the_best_of_them(family):
     name = f"{family}-6"
     problem = problem_of(COUNT, epsilon=0.9)
     result = registry.build(name, restarts=2)(problem)
-    made = [registry.by_name(name)(dataclasses.replace(problem, draw=draw)).images for draw in range(3)]
+    made = [
+        registry.by_name(name)(dataclasses.replace(problem, draw=draw)).images for draw in range(3)
+    ]
     scores = torch.stack([scores_of(problem, images) for images in made])
     labels = [name, f"{name} restart 1", f"{name} restart 2"]
     assert result.winners == tuple(labels[place] for place in scores.argmin(0))
@@ -168,7 +200,9 @@ def test_a_larger_budget_is_never_worse_than_the_smaller_one_that_it_starts_from
 
 
 @pytest.mark.parametrize("name", NESTABLE)
-def test_a_larger_budget_is_never_worse_than_a_smaller_one_that_was_solved_where_all_steps_are_taken(name):
+def test_a_larger_budget_is_never_worse_than_a_smaller_one_that_was_solved_where_all_steps_are_taken(
+    name,
+):
     """The harness asks this with nested and stop: never."""
     smaller = problem_of(64, epsilon=0.2)
     start = smaller.ball.project(registry.by_name("apgd-30")(smaller).images)

@@ -30,7 +30,18 @@ WRONG = [
     "noise-5",
     "auto-5",
 ]
-WRONG += ["apgd-100 ", "apgd-l2-5o", "apgd-l2-0", "apgd-l2-", "square", "square-0", "mifgsm", "cw-exact", "cw-exact-", "pgd-decay--3"]
+WRONG += [
+    "apgd-100 ",
+    "apgd-l2-5o",
+    "apgd-l2-0",
+    "apgd-l2-",
+    "square",
+    "square-0",
+    "mifgsm",
+    "cw-exact",
+    "cw-exact-",
+    "pgd-decay--3",
+]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -90,7 +101,11 @@ def test_restarts_are_refused_for_what_draws_nothing_and_for_ensembles(name, nes
 def test_the_other_attacks_are_restarted_as_often_as_asked(family):
     attack = registry.build(f"{family}-7", restarts=2)
     assert isinstance(attack, Ensemble)
-    assert [member.label for member in attack.members] == [f"{family}-7", f"{family}-7 restart 1", f"{family}-7 restart 2"]
+    assert [member.label for member in attack.members] == [
+        f"{family}-7",
+        f"{family}-7 restart 1",
+        f"{family}-7 restart 2",
+    ]
     assert {member.attack for member in attack.members} == {registry.by_name(f"{family}-7")}
 
 
@@ -99,7 +114,9 @@ def test_a_misspelt_attack_is_refused_as_such_with_restarts_too():
         registry.build("apdg-100", restarts=2)
 
 
-@pytest.mark.parametrize("name", [*registry.FIXED, *(f"{family}-7" for family in registry.FAMILIES)])
+@pytest.mark.parametrize(
+    "name", [*registry.FIXED, *(f"{family}-7" for family in registry.FAMILIES)]
+)
 def test_an_attack_without_restarts_and_nesting_is_the_attack_itself(name):
     assert registry.build(name) == registry.by_name(name)
 

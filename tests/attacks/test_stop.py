@@ -8,7 +8,16 @@ import torch
 from advrec.attacks import registry
 from advrec.attacks.objective import CosineDistance, score
 from advrec.attacks.problem import Goal, Problem
-from tests.attacks.problems import LinearEncoder, alone, build, centred, families, problem_of, same_as_alone, watch
+from tests.attacks.problems import (
+    LinearEncoder,
+    alone,
+    build,
+    centred,
+    families,
+    problem_of,
+    same_as_alone,
+    watch,
+)
 
 NAMES = ["auto", *families(steps=20, queries=60)]
 UNREACHABLE = -1.0
@@ -49,7 +58,9 @@ def test_a_solved_image_leaves_below_its_threshold_and_sooner_than_it_would(name
     stopped, never = build(name)(problem), build(name)(dataclasses.replace(problem, goal=None))
     assert (final_scores(problem, stopped.images)[:4] < problem.goal.below[:4]).all()
     assert (stopped.forward_passes[:4] < never.forward_passes[:4]).all()
-    assert (stopped.gradient_steps[:4] < never.gradient_steps[:4]).all() or name.startswith("square")
+    assert (stopped.gradient_steps[:4] < never.gradient_steps[:4]).all() or name.startswith(
+        "square"
+    )
     assert stopped.gradient_steps[0] == (0 if name.startswith("square") else 1)
 
 
@@ -68,7 +79,9 @@ def test_who_leaves_changes_nothing_for_the_others(name):
 
 
 def test_what_the_test_of_a_solved_image_costs_does_not_depend_on_the_image_beside_it():
-    """CW begins a millionth away from the clean image: outside the first image's ball, inside the second's."""
+    """CW begins a millionth away from the clean image: outside the first image's ball, inside the
+    second's.
+    """
     problem = with_goal(problem_of(2, epsilon=[1e-9, 0.2]), [3.0, 3.0], stop="rank-1")
     costs = [int(build("cw-20")(alone(problem, row)).forward_passes[0]) for row in range(2)]
     assert build("cw-20")(problem).forward_passes.tolist() == costs
@@ -78,7 +91,9 @@ def test_what_the_test_of_a_solved_image_costs_does_not_depend_on_the_image_besi
 def test_every_step_is_taken_where_none_may_stop_even_with_a_goal(name):
     problem = graded(name)
     free = build(name)(dataclasses.replace(problem, goal=None))
-    held = build(name)(dataclasses.replace(problem, goal=dataclasses.replace(problem.goal, stop="never")))
+    held = build(name)(
+        dataclasses.replace(problem, goal=dataclasses.replace(problem.goal, stop="never"))
+    )
     assert torch.equal(held.images, free.images)
     assert torch.equal(held.forward_passes, free.forward_passes)
     assert (held.gradient_steps == (0 if name.startswith("square") else 20)).all()
@@ -89,7 +104,9 @@ def test_a_solved_image_is_the_first_that_was_below(name):
     problem = watch(graded(name))
     result = build(name)(problem)
     for row in (1, 2, 3):
-        asked = [entry for entry in problem.objective.asked(row) if entry.gradient or "square" in name]
+        asked = [
+            entry for entry in problem.objective.asked(row) if entry.gradient or "square" in name
+        ]
         iterates = torch.stack([entry.images[entry.rows.index(row)] for entry in asked])
         one = problem.select(torch.full((len(iterates),), row))
         solved = final_scores(one, iterates) < problem.goal.below[row]
@@ -101,7 +118,8 @@ def test_an_image_that_is_below_only_outside_the_ball_does_not_stop():
     encoder = LinearEncoder()
     images, epsilon = centred(2), torch.full((2,), 0.03, dtype=torch.float64)
     problem = Problem(CosineDistance(encoder, torch.tensor([[1.0, 0.0]] * 2)), images, epsilon)
-    below = encoder.optimum(images, epsilon) - 1e-3  # cw-40 overshoots its budget by more than that (test_attacks)
+    # cw-40 overshoots its budget by more than that (test_attacks)
+    below = encoder.optimum(images, epsilon) - 1e-3
     result = registry.by_name("cw-40")(with_goal(problem, below.float(), stop="rank-1"))
     assert (problem.objective(result.images) < below).all()
     assert result.gradient_steps.tolist() == [40, 40]
@@ -111,7 +129,9 @@ def test_an_image_that_is_below_only_outside_the_ball_does_not_stop():
 
 
 def drawn_in_bytes(name, epsilon):
-    """Images of whole 255ths, as the catalog's are, and scores halfway to where the attack comes by itself."""
+    """Images of whole 255ths, as the catalog's are, and scores halfway to where the attack comes by
+    itself.
+    """
     problem = problem_of(4, epsilon=epsilon)
     problem = dataclasses.replace(problem, images=png(problem.images))
     return problem, on_the_way(name, problem)
@@ -148,10 +168,19 @@ def test_a_solved_image_is_returned_even_where_one_before_scored_lower_but_did_n
     result = build("apgd-20")(with_goal(problem, below, stop="rank-1", round_trips=(coarse,)))
     passed_over = 0
     for row in (result.gradient_steps < 20).nonzero()[:, 0].tolist():
-        iterates = [entry.images[entry.rows.index(row)] for entry in problem.objective.asked(row) if entry.gradient]
-        scores = final_scores(problem.select(torch.full((len(iterates),), row)), torch.stack(iterates))
+        iterates = [
+            entry.images[entry.rows.index(row)]
+            for entry in problem.objective.asked(row)
+            if entry.gradient
+        ]
+        scores = final_scores(
+            problem.select(torch.full((len(iterates),), row)), torch.stack(iterates)
+        )
         assert torch.equal(result.images[row], iterates[-1])
-        assert score(problem.objective.select(torch.tensor([row])), coarse(iterates[-1][None])) < below[row]
+        assert (
+            score(problem.objective.select(torch.tensor([row])), coarse(iterates[-1][None]))
+            < below[row]
+        )
         passed_over += bool(scores[-1] > scores.min())
     assert passed_over > 0
 
@@ -159,7 +188,12 @@ def test_a_solved_image_is_returned_even_where_one_before_scored_lower_but_did_n
 def test_every_round_trip_has_a_say():
     problem, below = drawn_in_bytes("pgd-20", 0.4 / 255)
     for trips in [(png, torch.clone), (torch.clone, png)]:
-        assert (build("pgd-20")(with_goal(problem, below, stop="rank-1", round_trips=trips)).gradient_steps == 20).all()
+        assert (
+            build("pgd-20")(
+                with_goal(problem, below, stop="rank-1", round_trips=trips)
+            ).gradient_steps
+            == 20
+        ).all()
 
 
 # Convergence
@@ -168,10 +202,16 @@ def test_every_round_trip_has_a_say():
 @pytest.mark.parametrize("name", families(steps=60, queries=60))
 def test_an_image_on_a_flat_objective_leaves_after_so_many_steps_from_the_first_evaluation(name):
     problem = problem_of(2)
-    flat = CosineDistance(lambda images: images.flatten(1)[:, :8] * 0.0 + 1.0, problem.objective.targets)
-    result = build(name)(with_goal(dataclasses.replace(problem, objective=flat), [UNREACHABLE] * 2, stop="converged"))
+    flat = CosineDistance(
+        lambda images: images.flatten(1)[:, :8] * 0.0 + 1.0, problem.objective.targets
+    )
+    result = build(name)(
+        with_goal(dataclasses.replace(problem, objective=flat), [UNREACHABLE] * 2, stop="converged")
+    )
     assert (result.forward_passes == CONVERGED_STEPS + 1).all()
-    assert (result.gradient_steps == (0 if name.startswith("square") else CONVERGED_STEPS + 1)).all()
+    assert (
+        result.gradient_steps == (0 if name.startswith("square") else CONVERGED_STEPS + 1)
+    ).all()
 
 
 def level():
@@ -186,7 +226,9 @@ def test_an_image_that_gains_goes_on_where_one_beside_it_leaves():
     result = build("pgd-60")(problem)
     assert result.gradient_steps.tolist() == [CONVERGED_STEPS + 1, 60]
     assert torch.equal(result.images[0], problem.images[0])
-    assert torch.equal(result.images[1:], build("pgd-60")(dataclasses.replace(alone(problem, 1), goal=None)).images)
+    assert torch.equal(
+        result.images[1:], build("pgd-60")(dataclasses.replace(alone(problem, 1), goal=None)).images
+    )
 
 
 @pytest.mark.parametrize(("share", "steps"), [(0.8, CONVERGED_STEPS + 1), (1.2, 60)])
@@ -195,16 +237,27 @@ def test_the_least_gain_that_counts_is_the_stated_one(share, steps):
     encoder = LinearEncoder()
     encoder.c = 20.0
     images = centred(1)
-    problem = Problem(CosineDistance(encoder, torch.tensor([[1.0, 0.0]])), images, torch.tensor([1e-3], dtype=torch.float64))
+    problem = Problem(
+        CosineDistance(encoder, torch.tensor([[1.0, 0.0]])),
+        images,
+        torch.tensor([1e-3], dtype=torch.float64),
+    )
     full = float(encoder.distance(images) - encoder.optimum(images, problem.epsilon))
     epsilon = problem.epsilon * share * 1e-4 / (full * CONVERGED_STEPS / 60)
-    problem = with_goal(dataclasses.replace(problem, epsilon=epsilon), [UNREACHABLE], stop="converged")
+    problem = with_goal(
+        dataclasses.replace(problem, epsilon=epsilon), [UNREACHABLE], stop="converged"
+    )
     assert build("pgd-60")(problem).gradient_steps.tolist() == [steps]
 
 
-@pytest.mark.parametrize("name", [name for name in families(steps=80, queries=80) if name != "cw-80"])  # whose images never stand still
+# whose images never stand still
+@pytest.mark.parametrize(
+    "name", [name for name in families(steps=80, queries=80) if name != "cw-80"]
+)
 def test_who_converges_changes_nothing_for_the_others(name):
-    problem = with_goal(problem_of(4, epsilon=[0.3, 0.0, 0.03, 0.1]), [UNREACHABLE] * 4, stop="converged")
+    problem = with_goal(
+        problem_of(4, epsilon=[0.3, 0.0, 0.03, 0.1]), [UNREACHABLE] * 4, stop="converged"
+    )
     same_as_alone(name, problem)
     together = build(name)(problem)
     assert len(set(together.forward_passes.tolist())) > 1
@@ -223,6 +276,8 @@ def test_a_converged_image_is_the_best_so_far_where_the_attack_keeps_the_best():
     result = build("apgd-200")(problem)
     assert (result.gradient_steps < 200).all()
     for row in range(4):
-        seen = torch.stack([entry.images[entry.rows.index(row)] for entry in problem.objective.asked(row)])
+        seen = torch.stack(
+            [entry.images[entry.rows.index(row)] for entry in problem.objective.asked(row)]
+        )
         scores = final_scores(problem.select(torch.full((len(seen),), row)), seen)
         assert torch.equal(result.images[row], seen[scores.argmin()])

@@ -33,7 +33,9 @@ def clustered(draw):
     centres = draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4))
     changes = st.sets(st.integers(0, 63), max_size=5)
     made = draw(st.lists(st.tuples(st.sampled_from(centres), changes), max_size=40))
-    return np.array([centre ^ sum(1 << bit for bit in bits) for centre, bits in made], dtype=np.uint64)
+    return np.array(
+        [centre ^ sum(1 << bit for bit in bits) for centre, bits in made], dtype=np.uint64
+    )
 
 
 @given(clustered(), st.integers(0, 4))
@@ -42,7 +44,12 @@ def test_the_same_as_comparing_each_with_each(hashes, most):
     assert first_of_each(hashes, most).tolist() == kept_naively(hashes, most)
     distinct = np.array(list(dict.fromkeys(hashes.tolist())), dtype=np.uint64)
     pairs, distances = near_pairs(distinct, most)
-    expected = [(i, j) for i in range(len(distinct)) for j in range(i + 1, len(distinct)) if distance(distinct[i], distinct[j]) <= most]
+    expected = [
+        (i, j)
+        for i in range(len(distinct))
+        for j in range(i + 1, len(distinct))
+        if distance(distinct[i], distinct[j]) <= most
+    ]
     assert [tuple(pair) for pair in pairs.tolist()] == expected
     assert distances.tolist() == [distance(distinct[i], distinct[j]) for i, j in expected]
 
@@ -54,7 +61,11 @@ def test_the_nearest_article_of_each_other_split_is_found(hashes, random):
     expected = []
     for other in ("train", "validation", "test"):
         for article, (value, split) in enumerate(zip(hashes, splits, strict=True)):
-            near = [(distance(value, hashes[j]), j) for j in range(len(hashes)) if splits[j] == other and split != other]
+            near = [
+                (distance(value, hashes[j]), j)
+                for j in range(len(hashes))
+                if splits[j] == other and split != other
+            ]
             if near and min(near)[0] <= 4:
                 expected.append((article, split, min(near)[1], other, min(near)[0]))
     assert [tuple(row.values()) for row in near_duplicates(hashes, splits).to_pylist()] == expected
@@ -78,11 +89,16 @@ def test_the_same_pairs_as_imagededup():
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, 30, dtype=np.uint64).repeat(4)
     hashes[1::4] ^= np.uint64(1 << 40)
-    hashes ^= np.array([sum(1 << int(bit) for bit in random.integers(0, 64, n % 4)) for n in range(120)], dtype=np.uint64)
+    hashes ^= np.array(
+        [sum(1 << int(bit) for bit in random.integers(0, 64, n % 4)) for n in range(120)],
+        dtype=np.uint64,
+    )
     hashes = np.unique(hashes)
     named = {str(place): f"{int(value):016x}" for place, value in enumerate(hashes)}
     found = PHash(verbose=False).find_duplicates(encoding_map=named, max_distance_threshold=4)
-    expected = {tuple(sorted((int(one), int(other)))) for one, others in found.items() for other in others}
+    expected = {
+        tuple(sorted((int(one), int(other)))) for one, others in found.items() for other in others
+    }
     assert {tuple(pair) for pair in near_pairs(hashes, 4)[0].tolist()} == expected
     assert len(expected) > 100
 

@@ -1,4 +1,6 @@
-"""Files of a source: on this machine with what must not be read, and on filesystems that a URL names, through real servers and archives."""
+"""Files of a source: on this machine with what must not be read, and on filesystems that a URL
+names, through real servers and archives.
+"""
 
 import functools
 import http.server
@@ -9,8 +11,9 @@ from typing import ClassVar
 
 import pytest
 
-from advrec.catalog import files, folder
+from advrec.catalog import files
 from advrec.catalog.files import LocalRoot, RefusedError, RemoteRoot
+from advrec.catalog.sources import folder
 from advrec.errors import ConfigError, UnreachableError
 
 
@@ -29,7 +32,10 @@ def tree(tmp_path):
 def test_a_file_is_read_and_a_directory_listed(tree):
     root = files.at(str(tree))
     assert root.read("hat/a b.jpg") == b"hat"
-    assert [tuple(entry) for entry in root.entries()] == [("hat", "directory"), ("shoe", "directory")]
+    assert [tuple(entry) for entry in root.entries()] == [
+        ("hat", "directory"),
+        ("shoe", "directory"),
+    ]
     assert [tuple(entry) for entry in root.entries("hat")] == [("hat/a b.jpg", "file")]
 
 
@@ -79,7 +85,9 @@ def served(tree):
         def log_message(self, *arguments):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tree)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tree))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -147,7 +155,9 @@ def flaky(monkeypatch):
 
 
 def test_a_server_that_does_not_answer_says_nothing_of_the_image(flaky):
-    """One that fails for a moment is asked again; one that is down is not a missing image; one that says no is."""
+    """One that fails for a moment is asked again; one that is down is not a missing image; one that
+    says no is.
+    """
     root = files.at(flaky)
     Flaky.answers = [503, 429]
     assert root.read("a.jpg") == b"image"
@@ -174,7 +184,9 @@ def test_an_error_that_says_nothing_has_a_name():
     assert "TimeoutError" in files._reason(TimeoutError())
 
 
-@pytest.mark.parametrize("url", ["nonsense://bucket/photos", "http://127.0.0.1:1/photos", "zip://::/gone.zip"])
+@pytest.mark.parametrize(
+    "url", ["nonsense://bucket/photos", "http://127.0.0.1:1/photos", "zip://::/gone.zip"]
+)
 def test_a_root_that_cannot_be_reached_is_refused_in_one_sentence(url):
     with pytest.raises(ConfigError) as error:
         folder.read(url, seed=1)
@@ -190,7 +202,9 @@ def test_a_listing_that_is_refused_is_one_sentence(flaky, status):
 
 
 def test_filesystems_that_only_pyarrow_reads_are_read_through_it(tree, monkeypatch):
-    """Where fsspec asks for a package: s3fs, gcsfs. Here the local filesystem stands in for one of those."""
+    """Where fsspec asks for a package: s3fs, gcsfs. Here the local filesystem stands in for one of
+    those.
+    """
 
     def missing(url):
         raise ImportError("Install s3fs to access S3")

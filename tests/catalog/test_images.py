@@ -1,4 +1,6 @@
-"""Odd image files, as Pillow and others write them: which are converted, to which pixels, and which are refused."""
+"""Odd image files, as Pillow and others write them: which are converted, to which pixels, and which
+are refused.
+"""
 
 import io
 import struct
@@ -72,10 +74,20 @@ def png(width, height, bits, colour, rows):
     """A PNG written by hand: Pillow cannot write 16 bits a channel in colour."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_sixteen_bits_in_colour_are_reduced_to_eight():
@@ -103,7 +115,9 @@ def test_an_image_is_turned_upright_by_its_exif():
 
 
 def test_broken_exif_does_not_cost_the_image():
-    pixels = decoded(Image.new("RGB", (8, 8), RED), format="JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")
+    pixels = decoded(
+        Image.new("RGB", (8, 8), RED), format="JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage"
+    )
     assert near(pixels, RED, 6)
 
 
@@ -111,7 +125,9 @@ def test_broken_exif_does_not_cost_the_image():
 def test_the_first_frame_of_an_animation_counts(format):
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, GREEN)]
     options = {"lossless": True} if format == "WEBP" else {}
-    pixels = decoded(frames[0], format=format, save_all=True, append_images=frames[1:], duration=100, **options)
+    pixels = decoded(
+        frames[0], format=format, save_all=True, append_images=frames[1:], duration=100, **options
+    )
     assert near(pixels, RED, 3)
 
 
@@ -123,7 +139,10 @@ def test_the_first_frame_of_an_animation_counts(format):
         (encoded(Image.new("RGB", (64, 64), RED), "JPEG")[:300], "cannot be decoded"),
         (encoded(Image.effect_noise((64, 64), 90), "PNG")[:2000], "cannot be decoded"),
         (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), "32 bits a value"),
-        (encoded(Image.new("1", (10_000, 5_001)), "PNG"), "has 10000 x 5001 pixels, more than 50 million"),
+        (
+            encoded(Image.new("1", (10_000, 5_001)), "PNG"),
+            "has 10000 x 5001 pixels, more than 50 million",
+        ),
         (png(60_000, 60_000, 8, 2, b""), "more than 50 million"),
     ],
     ids=["empty", "html", "truncated jpeg", "truncated png", "float", "bomb", "large bomb"],
@@ -145,7 +164,9 @@ def test_padding_keeps_the_whole_image_on_white():
     assert (pixels[:, :10] == 255).all()
     assert (pixels[:, 10:30] == 0).all()
     assert (pixels[:, 30:] == 255).all()
-    assert (np.asarray(images.squared(Image.new("RGB", (20_000, 1), "black"), 40, "pad")) == 0).any(), "a strip leaves a trace"
+    assert (
+        np.asarray(images.squared(Image.new("RGB", (20_000, 1), "black"), 40, "pad")) == 0
+    ).any(), "a strip leaves a trace"
 
 
 def test_cropping_takes_the_centre():

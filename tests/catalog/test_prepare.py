@@ -10,9 +10,9 @@ from PIL import Image
 from advrec.catalog import dataset, prepare
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
-from advrec.catalog_spec import CatalogSpec
 from advrec.errors import ConfigError
-from advrec.store import Run
+from advrec.run.directory import Run
+from advrec.spec.catalog import CatalogSpec
 from tests.conftest import prepare_alone
 
 SPEC = CatalogSpec(source="folder", root="unused", image_size=32)
@@ -79,14 +79,20 @@ def test_the_hash_is_that_of_the_whole_image_as_imagededup_takes_it(tmp_path):
     """The study's counts come from hashes of the files as they are, not of what was made of them."""
     scene(5, (300, 120)).save(tmp_path / "x.jpg")
     spec = SPEC.model_copy(update={"square": "crop"})
-    made = prepare_alone(Run(tmp_path / "run"), spec, listing(tmp_path, ("x.jpg", "Tee", ()), has_textures=False))
-    assert made.listing["phash"].to_pylist() == [int(PHash(verbose=False).encode_image(image_file=str(tmp_path / "x.jpg")), 16)]
+    made = prepare_alone(
+        Run(tmp_path / "run"), spec, listing(tmp_path, ("x.jpg", "Tee", ()), has_textures=False)
+    )
+    assert made.listing["phash"].to_pylist() == [
+        int(PHash(verbose=False).encode_image(image_file=str(tmp_path / "x.jpg")), 16)
+    ]
 
 
 def test_an_image_that_is_listed_twice_is_one_article_even_where_duplicates_are_kept(tmp_path):
     scene(1).save(tmp_path / "a.jpg")
     twice = listing(tmp_path, ("a.jpg", "Tee", ()), ("a.jpg", "Tee", ()), has_textures=False)
-    made = prepare_alone(Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), twice)
+    made = prepare_alone(
+        Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), twice
+    )
     assert made.catalog["name"].to_pylist() == ["a.jpg"]
     assert made.listing["outcome"].to_pylist() == ["article", "duplicate"]
 
@@ -100,13 +106,17 @@ def test_a_shard_of_large_images_has_fewer_of_them(tmp_path, size, images):
 
 
 def test_duplicates_may_be_kept(mixed, tmp_path):
-    made = prepare_alone(Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), mixed)
+    made = prepare_alone(
+        Run(tmp_path / "run"), SPEC.model_copy(update={"duplicates": "keep"}), mixed
+    )
     assert made.catalog["name"].to_pylist() == ["again.png", "other.jpg"]
 
 
 def test_a_source_without_textures_keeps_images_without_them(tmp_path):
     scene(1).save(tmp_path / "a.jpg")
-    made = prepare_alone(Run(tmp_path / "run"), SPEC, listing(tmp_path, ("a.jpg", "Tee", ()), has_textures=False))
+    made = prepare_alone(
+        Run(tmp_path / "run"), SPEC, listing(tmp_path, ("a.jpg", "Tee", ()), has_textures=False)
+    )
     assert len(made.catalog) == 1
     assert made.preparation["textures"] == []
 
@@ -117,9 +127,15 @@ def test_articles_of_different_splits_that_look_alike_are_reported(tmp_path):
     pixels[:4, :4] //= 2
     Image.fromarray(pixels).save(tmp_path / "test.png")
     scene(3).save(tmp_path / "far.png")
-    articles = (Listed("train.png", "a", (), "train"), Listed("test.png", "b", (), "test"), Listed("far.png", "b", (), "test"))
+    articles = (
+        Listed("train.png", "a", (), "train"),
+        Listed("test.png", "b", (), "test"),
+        Listed("far.png", "b", (), "test"),
+    )
     run = Run(tmp_path / "run")
-    made = prepare_alone(run, SPEC, Listing(root=str(tmp_path), articles=articles, has_textures=False))
+    made = prepare_alone(
+        run, SPEC, Listing(root=str(tmp_path), articles=articles, has_textures=False)
+    )
     hashes = made.listing["phash"].to_pylist()
     distance = (hashes[0] ^ hashes[1]).bit_count()
     assert 1 <= distance <= 4, "the example shows nothing"
@@ -132,13 +148,18 @@ def test_articles_of_different_splits_that_look_alike_are_reported(tmp_path):
 
 def test_a_split_without_a_usable_image_is_refused_with_the_reason(mixed, tmp_path):
     made = prepare_alone(Run(tmp_path / "run"), SPEC, mixed)
-    with pytest.raises(ConfigError, match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: cannot be"):
+    with pytest.raises(
+        ConfigError,
+        match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: cannot be",
+    ):
         prepare.check(made, SPEC)
 
 
 @pytest.fixture
 def many(tmp_path, monkeypatch):
-    """A catalog of 90 images in several shards and parts, of which every third is a duplicate; and its pixels."""
+    """A catalog of 90 images in several shards and parts, of which every third is a duplicate; and
+    its pixels.
+    """
     monkeypatch.setattr(prepare, "SHARD", 14)
     monkeypatch.setattr(prepare, "PART", 2)
     names, pixels = [], []
@@ -161,7 +182,11 @@ def test_what_was_written_is_read_back_by_article(many):
     assert len(catalog) == 60
     parts = sorted(run.images.glob("part-*.parquet"))
     assert [part.name for part in parts] == [f"part-{n:06d}.parquet" for n in range(4)]
-    groups = [pq.read_metadata(part).row_group(n).num_rows for part in parts for n in range(pq.read_metadata(part).num_row_groups)]
+    groups = [
+        pq.read_metadata(part).row_group(n).num_rows
+        for part in parts
+        for n in range(pq.read_metadata(part).num_row_groups)
+    ]
     assert max(groups) == prepare.ROW_GROUP, "reading one image would read many"
     assert catalog.names[:4] == ["0.png", "2.png", "3.png", "5.png"]
     assert catalog.categories == ("Hat", "Tee")

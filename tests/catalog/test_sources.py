@@ -10,14 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from advrec.catalog import files, folder, manifest, source
-from advrec.catalog_spec import CatalogSpec
+from advrec.catalog import files
+from advrec.catalog.sources import folder, manifest
+from advrec.catalog.sources import registry as source
 from advrec.errors import ConfigError
+from advrec.spec.catalog import CatalogSpec
 
 
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(len(str(path))).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(
+        np.random.default_rng(len(str(path))).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    ).save(path)
 
 
 def test_a_folder_is_split_by_name_and_seed_alike_in_every_category(tmp_path):
@@ -31,7 +35,9 @@ def test_a_folder_is_split_by_name_and_seed_alike_in_every_category(tmp_path):
     for category in ("hat", "shoe"):
         assert [counts[category, split] for split in ("train", "validation", "test")] == [14, 3, 3]
     assert folder.read(str(tmp_path), seed=1) == listing
-    assert [a.split for a in folder.read(str(tmp_path), seed=2).articles] != [a.split for a in listing.articles]
+    assert [a.split for a in folder.read(str(tmp_path), seed=2).articles] != [
+        a.split for a in listing.articles
+    ]
     assert not listing.has_textures
 
 
@@ -39,9 +45,13 @@ def test_split_directories_may_say_val_and_stand_alone(tmp_path):
     for split in ("train", "val", "test"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == [
+        "train"
+    ] * 2 + ["validation"] * 2 + ["test"] * 2
     (tmp_path / "extra").mkdir()
-    with pytest.raises(ConfigError, match="holds the splits test, train, val and beside them extra"):
+    with pytest.raises(
+        ConfigError, match="holds the splits test, train, val and beside them extra"
+    ):
         folder.read(str(tmp_path), seed=1)
 
 
@@ -50,14 +60,19 @@ def test_the_names_of_splits_may_be_written_large(tmp_path, name):
     for split in (name, "Val", "TEST"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
+    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == [
+        "train"
+    ] * 2 + ["validation"] * 2 + ["test"] * 2
 
 
 def test_a_category_may_be_called_train_but_a_split_among_categories_is_refused(tmp_path):
     for category in ("train", "doll"):
         for n in range(10):
             picture(tmp_path / category / f"{n}.png")
-    assert {article.category for article in folder.read(str(tmp_path), seed=1).articles} == {"train", "doll"}
+    assert {article.category for article in folder.read(str(tmp_path), seed=1).articles} == {
+        "train",
+        "doll",
+    }
     picture(tmp_path / "test" / "doll" / "1.png")
     with pytest.raises(ConfigError, match="beside them doll"):
         folder.read(str(tmp_path), seed=1)
@@ -107,7 +122,11 @@ def test_a_folder_with_split_directories_keeps_them(tmp_path):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
     listing = folder.read(str(tmp_path), seed=1)
-    assert sorted((a.split, a.category, a.name) for a in listing.articles)[0] == ("test", "hat", "test/hat/1.png")
+    assert sorted((a.split, a.category, a.name) for a in listing.articles)[0] == (
+        "test",
+        "hat",
+        "test/hat/1.png",
+    )
     assert len(listing.articles) == 6
 
 
@@ -130,7 +149,11 @@ def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path)
     (tmp_path / "linked").symlink_to(tmp_path / "shoe")
     picture(tmp_path / "stray.jpg")
     listing = folder.read(str(tmp_path), seed=1)
-    assert [article.name for article in listing.articles] == ["hat/1.jpg", "hat/link.jpg", "shoe/1.jpg"]
+    assert [article.name for article in listing.articles] == [
+        "hat/1.jpg",
+        "hat/link.jpg",
+        "shoe/1.jpg",
+    ]
     assert listing.ignored == (
         "linked (a link)",
         "stray.jpg (in no category)",
@@ -139,7 +162,7 @@ def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path)
     )
 
 
-CSV = "path,category,textures,split\na/1.jpg,Tee,striped|dotted,train\n\"b, c/2.jpg\",Hat,,val\n3.jpg,Hat, plain ,test\n"
+CSV = 'path,category,textures,split\na/1.jpg,Tee,striped|dotted,train\n"b, c/2.jpg",Hat,,val\n3.jpg,Hat, plain ,test\n'
 
 
 def test_a_manifest_is_read_as_csv_and_as_parquet(tmp_path):
@@ -153,7 +176,15 @@ def test_a_manifest_is_read_as_csv_and_as_parquet(tmp_path):
     assert [tuple(article)[:4] for article in listing.articles] == expected
     assert listing.has_textures
     names, categories, textures, splits = zip(*expected, strict=True)
-    table = pa.table({"path": names, "category": categories, "textures": [list(t) for t in textures], "split": splits, "price": [1, 2, 3]})
+    table = pa.table(
+        {
+            "path": names,
+            "category": categories,
+            "textures": [list(t) for t in textures],
+            "split": splits,
+            "price": [1, 2, 3],
+        }
+    )
     pq.write_table(table, tmp_path / "items.parquet")
     assert manifest.read(str(tmp_path / "items.parquet"), str(tmp_path), seed=1) == listing
 
@@ -163,21 +194,34 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
         for n in range(20):
             picture(tmp_path / category / f"{n}.jpg")
     by_folder = folder.read(str(tmp_path), seed=1)
-    (tmp_path / "items.csv").write_text("category,path\n" + "".join(f"{a.category},{a.name}\n" for a in by_folder.articles))
-    assert manifest.read(str(tmp_path / "items.csv"), str(tmp_path), seed=1) == dataclasses.replace(by_folder, ignored=())
+    (tmp_path / "items.csv").write_text(
+        "category,path\n" + "".join(f"{a.category},{a.name}\n" for a in by_folder.articles)
+    )
+    assert manifest.read(str(tmp_path / "items.csv"), str(tmp_path), seed=1) == dataclasses.replace(
+        by_folder, ignored=()
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("path,kind\na,b\n", "has no column category; it has path, kind, of path, category, textures, split"),
+        (
+            "path,kind\na,b\n",
+            "has no column category; it has path, kind, of path, category, textures, split",
+        ),
         (CSV.replace("Tee", ""), "line 2: category is empty"),
         (CSV.replace("a/1.jpg", ""), "line 2: path is empty"),
-        (CSV.replace(",val", ",dev"), "line 3: split is dev (allowed: train, val, validation, test)"),
+        (
+            CSV.replace(",val", ",dev"),
+            "line 3: split is dev (allowed: train, val, validation, test)",
+        ),
         (CSV.replace(",test", ","), "line 4: split is empty"),
         (CSV.replace("3.jpg", "a/1.jpg"), "line 4: a/1.jpg stands already in line 2"),
         (CSV.replace("3.jpg", "./a//1.jpg"), "line 4: a/1.jpg stands already in line 2"),
-        (CSV.replace("plain ,test", "plain ,test,more"), "line 4: holds more values than the 4 columns"),
+        (
+            CSV.replace("plain ,test", "plain ,test,more"),
+            "line 4: holds more values than the 4 columns",
+        ),
         (CSV.replace("Hat,,val", '"Hat,,val'), "line 3: unexpected end of data"),
         ("", "has no column path"),
         ("path,category\n", "items.csv: holds no images"),
@@ -194,10 +238,15 @@ def test_a_malformed_manifest_is_named_with_its_line(tmp_path, text, part):
 
 def test_a_manifest_of_numbers_and_gaps_is_text(tmp_path):
     textures = pa.array([float("nan"), None], pa.float64())
-    table = pa.table({"path": ["1.jpg", "2.jpg"], "category": [7, 8], "textures": textures, "img": [b"", b""]})
+    table = pa.table(
+        {"path": ["1.jpg", "2.jpg"], "category": [7, 8], "textures": textures, "img": [b"", b""]}
+    )
     pq.write_table(table, tmp_path / "items.parquet")
     articles = manifest.read(str(tmp_path / "items.parquet"), str(tmp_path), seed=1).articles
-    assert [(a.name, a.category, a.textures) for a in articles] == [("1.jpg", "7", ()), ("2.jpg", "8", ())]
+    assert [(a.name, a.category, a.textures) for a in articles] == [
+        ("1.jpg", "7", ()),
+        ("2.jpg", "8", ()),
+    ]
 
 
 def test_a_manifest_lies_where_a_url_says(tmp_path):
@@ -210,6 +259,10 @@ def test_a_manifest_lies_where_a_url_says(tmp_path):
 def test_a_manifest_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "items.csv").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "items.parquet").write_text("PAR1 path,category")
-    for name, part in (("items.csv", "neither a CSV"), ("items.parquet", "nor a Parquet file"), ("gone.csv", "cannot be read")):
+    for name, part in (
+        ("items.csv", "neither a CSV"),
+        ("items.parquet", "nor a Parquet file"),
+        ("gone.csv", "cannot be read"),
+    ):
         with pytest.raises(ConfigError, match=part):
             manifest.read(str(tmp_path / name), str(tmp_path), seed=1)

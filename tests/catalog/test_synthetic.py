@@ -1,4 +1,6 @@
-"""The synthetic catalog: its plan, its pictures and its annotation files, read back independently of the writer."""
+"""The synthetic catalog: its plan, its pictures and its annotation files, read back independently
+of the writer.
+"""
 
 from collections import Counter
 from itertools import pairwise
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 from imagededup.methods import PHash
 
-from advrec.catalog.garments import CATEGORIES, SIZE, TEXTURES, draw
-from advrec.catalog.synthetic import Plan, plan, write_annotations, write_images
+from advrec.catalog.sources.garments import CATEGORIES, SIZE, TEXTURES, draw
+from advrec.catalog.sources.synthetic import Plan, plan, write_annotations, write_images
 
 ARTICLES = 300
 
@@ -28,7 +30,9 @@ def written(planned: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _files(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def _rows(path: Path, header: str) -> list[str]:
@@ -55,8 +59,12 @@ def test_same_seed_gives_the_same_files_in_any_chunking(tmp_path: Path) -> None:
 
 def test_another_seed_gives_another_catalog() -> None:
     first, second = plan(50, seed=1), plan(50, seed=2)
-    assert not {entry.drawing for entry in first.entries} & {entry.drawing for entry in second.entries}
-    assert [entry.category for entry in first.entries] != [entry.category for entry in second.entries]
+    assert not {entry.drawing for entry in first.entries} & {
+        entry.drawing for entry in second.entries
+    }
+    assert [entry.category for entry in first.entries] != [
+        entry.category for entry in second.entries
+    ]
     assert [entry.split for entry in first.entries] != [entry.split for entry in second.entries]
     assert not np.array_equal(draw("Tee", ("striped",), 1), draw("Tee", ("striped",), 2))
 
@@ -65,7 +73,11 @@ def test_numbers_asked_for(planned: Plan) -> None:
     usable = [entry for entry in planned.entries if entry.copy is None and entry.textures]
     assert len(usable) == ARTICLES
     assert len({entry.drawing for entry in usable}) == ARTICLES
-    assert (planned.exact_duplicates, planned.near_duplicates, planned.without_texture) == (6, 6, 18)
+    assert (planned.exact_duplicates, planned.near_duplicates, planned.without_texture) == (
+        6,
+        6,
+        18,
+    )
     assert len(planned.entries) == ARTICLES + 6 + 6 + 18
     assert len({entry.name for entry in planned.entries}) == len(planned.entries)
 
@@ -75,25 +87,43 @@ def test_annotations_say_what_is_planned(planned: Plan, written: Path) -> None:
     assert [row.split()[0] for row in rows] == list(CATEGORIES)
     assert {("Tee", "1"), ("Jeans", "2"), ("Dress", "3")} <= {tuple(row.split()) for row in rows}
     attributes = [
-        row.rsplit(maxsplit=1) for row in _rows(written / "anno/list_attr_cloth.txt", "attribute_name  attribute_type")
+        row.rsplit(maxsplit=1)
+        for row in _rows(written / "anno/list_attr_cloth.txt", "attribute_name  attribute_type")
     ]
     assert {name for name, kind in attributes if kind == "1"} == set(TEXTURES)
     assert {kind for _, kind in attributes} == {"1", "2", "3", "4", "5"}
     assert sum(" " in name for name, _ in attributes) >= 3
 
-    labels = [row.split() for row in _rows(written / "anno/list_category_img.txt", "image_name  category_label")]
-    splits = [row.split() for row in _rows(written / "eval/list_eval_partition.txt", "image_name  evaluation_status")]
-    values = [row.split() for row in _rows(written / "anno/list_attr_img.txt", "image_name  attribute_labels")]
+    labels = [
+        row.split()
+        for row in _rows(written / "anno/list_category_img.txt", "image_name  category_label")
+    ]
+    splits = [
+        row.split()
+        for row in _rows(written / "eval/list_eval_partition.txt", "image_name  evaluation_status")
+    ]
+    values = [
+        row.split()
+        for row in _rows(written / "anno/list_attr_img.txt", "image_name  attribute_labels")
+    ]
     assert len(planned.entries) == len(labels) == len(splits) == len(values)
     seen: Counter[str] = Counter()
-    for entry, label, split, (name, *numbers) in zip(planned.entries, labels, splits, values, strict=True):
+    for entry, label, split, (name, *numbers) in zip(
+        planned.entries, labels, splits, values, strict=True
+    ):
         assert label == [entry.name, str(CATEGORIES.index(entry.category) + 1)]
         assert split == [entry.name, entry.split]
         assert name == entry.name
-        marked = [attribute for attribute, number in zip(attributes, numbers, strict=True) if number == "1"]
+        marked = [
+            attribute
+            for attribute, number in zip(attributes, numbers, strict=True)
+            if number == "1"
+        ]
         assert {text for text, kind in marked if kind == "1"} == set(entry.textures)
         assert {text for text, kind in marked if kind != "1"} == set(entry.attributes)
-        textured = {number for (_, kind), number in zip(attributes, numbers, strict=True) if kind == "1"}
+        textured = {
+            number for (_, kind), number in zip(attributes, numbers, strict=True) if kind == "1"
+        }
         assert textured <= {"1", "-1"}
         seen.update(numbers)
         seen["images without a texture"] += "1" not in textured
@@ -102,7 +132,9 @@ def test_annotations_say_what_is_planned(planned: Plan, written: Path) -> None:
     assert 0.02 < seen["0"] / seen["-1"] < 0.1
 
 
-def test_perceptual_hash_finds_the_planned_duplicates_and_nothing_else(planned: Plan, written: Path) -> None:
+def test_perceptual_hash_finds_the_planned_duplicates_and_nothing_else(
+    planned: Plan, written: Path
+) -> None:
     hasher = PHash(verbose=False)
     first: dict[str, int] = {}
     found = set()
@@ -138,11 +170,17 @@ def test_every_category_and_texture_is_in_every_split(planned: Plan) -> None:
 
 def test_categories_and_textures_are_balanced_and_independent() -> None:
     cells = len(CATEGORIES) * len(TEXTURES)
-    usable = [entry for entry in plan(10 * cells + 17, seed=4).entries if entry.copy is None and entry.textures]
+    usable = [
+        entry
+        for entry in plan(10 * cells + 17, seed=4).entries
+        if entry.copy is None and entry.textures
+    ]
     pairs = Counter((entry.category, entry.textures[0]) for entry in usable)
     assert len(pairs) == cells
     assert set(pairs.values()) <= {10, 11}
-    assert sum(len(entry.textures) == 2 for entry in usable) / len(usable) == pytest.approx(0.08, abs=0.03)
+    assert sum(len(entry.textures) == 2 for entry in usable) / len(usable) == pytest.approx(
+        0.08, abs=0.03
+    )
     assert all(len(set(entry.textures)) == len(entry.textures) <= 2 for entry in usable)
     # Shuffled: neighbours in the file are of one category as often as chance has it.
     same = np.mean([a.category == b.category for a, b in pairwise(usable)])
@@ -164,7 +202,9 @@ def test_every_garment_stands_whole_on_a_light_background(category: str) -> None
 @pytest.mark.parametrize("texture", TEXTURES)
 def test_every_texture_shows(texture: str) -> None:
     def roughness(textures: tuple[str, ...]) -> float:
-        inside = [draw("Skirt", textures, seed)[56:80, 52:76].astype(np.float32) for seed in range(5)]
+        inside = [
+            draw("Skirt", textures, seed)[56:80, 52:76].astype(np.float32) for seed in range(5)
+        ]
         return float(np.mean([part.std((0, 1)).mean() for part in inside]))
 
     assert roughness((texture,)) > 1.8 * roughness(())

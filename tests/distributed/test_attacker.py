@@ -1,4 +1,6 @@
-"""Memory that does not suffice: half the batch, and rows that say so. The device's allocator raises torch.OutOfMemoryError, as here."""
+"""Memory that does not suffice: half the batch, and rows that say so. The device's allocator raises
+torch.OutOfMemoryError, as here.
+"""
 
 import numpy as np
 import pytest
@@ -7,8 +9,8 @@ import torch
 from advrec.attacks import registry
 from advrec.distributed.attacker import fitting
 from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.index.exact import ExactIndex
 from advrec.model.encoder import embed_all, frozen
+from advrec.recommenders.ranks import ExactIndex
 from tests.conftest import random_network
 
 
@@ -42,7 +44,9 @@ def evaluate(catalog, most, batch):
             label="pgd-3",
             seed=0,
         )
-        return evaluate_block(Recommender(embed, index), registry.by_name("pgd-3"), block).rows.to_pandas()
+        return evaluate_block(
+            Recommender(embed, index), registry.by_name("pgd-3"), block
+        ).rows.to_pandas()
 
     return fitting(work, batch)
 

@@ -88,13 +88,20 @@ def test_every_unit_gives_one_result(cluster):
 
 
 def test_a_dead_actor_is_replaced_and_its_unit_tried_again(cluster, tmp_path):
-    results, set_aside = run(unit("crash", "crash_once", 5, str(tmp_path / "flag")), *(unit(str(n), "square", n) for n in range(6)))
+    results, set_aside = run(
+        unit("crash", "crash_once", 5, str(tmp_path / "flag")),
+        *(unit(str(n), "square", n) for n in range(6)),
+    )
     assert results == {"crash": 5} | {str(n): n * n for n in range(6)}
     assert set_aside == {}
 
 
 def test_hopeless_units_are_set_aside_with_the_reason_while_others_finish(cluster):
-    results, set_aside = run(unit("poison", "poison"), unit("error", "raise_an_error"), *(unit(str(n), "square", n) for n in range(4)))
+    results, set_aside = run(
+        unit("poison", "poison"),
+        unit("error", "raise_an_error"),
+        *(unit(str(n), "square", n) for n in range(4)),
+    )
     assert results == {str(n): n * n for n in range(4)}
     assert set_aside["error"] == "ValueError: no such thing (3 attempts)"
     assert "died" in set_aside["poison"]
@@ -110,7 +117,9 @@ def test_what_is_given_up_on_is_told_at_once(cluster, tmp_path):
         (tmp_path / "told").touch()  # the other ends after it
 
     with engine.Pool(start, 2) as pool:
-        assert list(pool.run(units, lambda unit, result: told.append(unit.key), on_set_aside)) == ["poison"]
+        assert list(pool.run(units, lambda unit, result: told.append(unit.key), on_set_aside)) == [
+            "poison"
+        ]
     assert told == ["poison", "waits"]
 
 
@@ -123,13 +132,18 @@ def test_an_actor_without_a_place_holds_no_work(cluster):
 
 def test_work_waits_for_a_node_that_comes_later(cluster):
     def start_elsewhere():
-        return ray.remote(Worker).options(num_cpus=1, resources={"late": 1}, max_restarts=0).remote()
+        return (
+            ray.remote(Worker).options(num_cpus=1, resources={"late": 1}, max_restarts=0).remote()
+        )
 
     results = []
 
     def work():
         with engine.Pool(start_elsewhere, 2) as pool:
-            pool.run([unit(str(n), "square", n) for n in range(4)], lambda unit, result: results.append(result))
+            pool.run(
+                [unit(str(n), "square", n) for n in range(4)],
+                lambda unit, result: results.append(result),
+            )
 
     working = threading.Thread(target=work)
     working.start()
@@ -142,8 +156,13 @@ def test_work_waits_for_a_node_that_comes_later(cluster):
 
 
 def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
-    """As one whose GPU is in a bad state would: it alone would fail everything that waits, while another is at work."""
-    units = [unit("bad", "go_bad", str(tmp_path / "flag")), *(unit(str(n), "square_unless_bad", n) for n in range(8))]
+    """As one whose GPU is in a bad state would: it alone would fail everything that waits, while
+    another is at work.
+    """
+    units = [
+        unit("bad", "go_bad", str(tmp_path / "flag")),
+        *(unit(str(n), "square_unless_bad", n) for n in range(8)),
+    ]
     results = {}
     with engine.Pool(start, 1) as pool:
         set_aside = pool.run(units, lambda unit, result: results.__setitem__(unit.key, result))
@@ -154,7 +173,10 @@ def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
 def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
     results = []
     with engine.Pool(start, 2) as pool:
-        pool.run([unit(str(n), "slow_pid") for n in range(2)], lambda unit, result: results.append(result))
+        pool.run(
+            [unit(str(n), "slow_pid") for n in range(2)],
+            lambda unit, result: results.append(result),
+        )
         for pid in set(results):
             os.kill(pid, signal.SIGKILL)
         again = [unit(str(n), "square", n) for n in range(4)]
@@ -183,15 +205,24 @@ def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster)
 
     results = []
     with engine.Pool(start_one_and_then_broken_ones, 2) as pool:
-        assert pool.run([unit(str(n), "slow_pid") for n in range(12)], lambda unit, result: results.append(result)) == {}
+        assert (
+            pool.run(
+                [unit(str(n), "slow_pid") for n in range(12)],
+                lambda unit, result: results.append(result),
+            )
+            == {}
+        )
     assert len(results) == 12
     assert made.count(Broken) >= 2
 
 
 def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
-    with pytest.raises(AdvrecError, match="no module named shop"), engine.Pool(
-        lambda: ray.remote(Broken).options(num_cpus=1, max_restarts=0).remote(), 2
-    ) as pool:
+    with (
+        pytest.raises(AdvrecError, match="no module named shop"),
+        engine.Pool(
+            lambda: ray.remote(Broken).options(num_cpus=1, max_restarts=0).remote(), 2
+        ) as pool,
+    ):
         pool.run([unit("a", "square", 1)], lambda unit, result: None)
 
 

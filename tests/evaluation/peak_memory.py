@@ -1,4 +1,5 @@
-"""Prints by how many MiB an evaluation raises the peak: python -m tests.evaluation.peak_memory TUPLES EPSILONS BATCH. Blocks of 128.
+"""Prints by how many MiB an evaluation raises the peak: python -m tests.evaluation.peak_memory
+TUPLES EPSILONS BATCH. Blocks of 128.
 
 The catalog is random and the same for all numbers, so that only the work differs.
 """
@@ -11,10 +12,10 @@ import torch
 
 from advrec.attacks import registry
 from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
+from advrec.recommenders.ranks import ExactIndex
 
 ARTICLES, SIZE, BLOCK = 128, 64, 128
 
@@ -24,7 +25,11 @@ def main(tuples: int, epsilons: int, batch: int) -> None:
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (ARTICLES, SIZE, SIZE, 3), dtype=np.uint8)
     keep_freed()  # as the attackers do
-    network = frozen(FashionNet(Architecture(backbone="mobilenet_v2", width=0.5, categories=("a", "b"), textures=())))
+    network = frozen(
+        FashionNet(
+            Architecture(backbone="mobilenet_v2", width=0.5, categories=("a", "b"), textures=())
+        )
+    )
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255.0
     with torch.inference_mode():
         embeddings = torch.cat([network.embed(image[None]) for image in images]).numpy()
@@ -48,8 +53,14 @@ def main(tuples: int, epsilons: int, batch: int) -> None:
 
 
 def peak() -> float:
-    """Of this program; what getrusage says would be that of the process which started it, if that was larger."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    """Of this program; what getrusage says would be that of the process which started it, if that
+    was larger.
+    """
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 

@@ -9,8 +9,8 @@ import torch
 from advrec.attacks import registry
 from advrec.attacks.result import spent
 from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
+from advrec.recommenders.ranks import ExactIndex
 from tests.conftest import random_network
 
 
@@ -42,7 +42,12 @@ class Liar:
 
     def __call__(self, problem):
         images = problem.images
-        claims = {"white": torch.ones_like(images), "far": images + 7.0, "nan": images * float("nan"), "small": images[:, :, 1:]}
+        claims = {
+            "white": torch.ones_like(images),
+            "far": images + 7.0,
+            "nan": images * float("nan"),
+            "small": images[:, :, 1:],
+        }
         return spent(claims[self.claim], gradient_steps=3, forward_passes=5)
 
 
@@ -66,8 +71,12 @@ def test_rows_are_what_a_plain_loop_finds(setting, catalog):
     embed, index = recommender.embed, recommender.index
     outcomes = evaluate_block(recommender, registry.by_name("pgd-2"), block)
     rows, examples = outcomes.rows.to_pylist(), outcomes.examples.to_pylist()
-    assert [(r["tuple_id"], r["epsilon"]) for r in rows] == [(t, e) for t in range(4, 10) for e in (0.0, 0.01, 0.05)]
-    assert [(e["tuple_id"], e["epsilon"]) for e in examples] == [(t, e) for t in (4, 5) for e in (0.0, 0.01, 0.05)]
+    assert [(r["tuple_id"], r["epsilon"]) for r in rows] == [
+        (t, e) for t in range(4, 10) for e in (0.0, 0.01, 0.05)
+    ]
+    assert [(e["tuple_id"], e["epsilon"]) for e in examples] == [
+        (t, e) for t in (4, 5) for e in (0.0, 0.01, 0.05)
+    ]
     for row, example in zip(rows, examples, strict=False):
         image = np.frombuffer(example["pixels"], dtype="<f4").reshape(32, 32, 3)
         clean = catalog.pixels([row["attack_id"]])[0] / 255.0
@@ -76,10 +85,18 @@ def test_rows_are_what_a_plain_loop_finds(setting, catalog):
         with torch.inference_mode():
             candidate = embed(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]).numpy()[0]
         target = index.embeddings[row["target_id"]]
-        assert cosine_distance(target, candidate) == pytest.approx(row["adversarial_distance"], abs=1e-5)
-        others = [cosine_distance(target, e) for j, e in enumerate(index.embeddings) if j not in (row["target_id"], row["attack_id"])]
+        assert cosine_distance(target, candidate) == pytest.approx(
+            row["adversarial_distance"], abs=1e-5
+        )
+        others = [
+            cosine_distance(target, e)
+            for j, e in enumerate(index.embeddings)
+            if j not in (row["target_id"], row["attack_id"])
+        ]
         # The image came back through a batch of one: its distance is known here to 1e-5 only.
-        least, most = (sum(d < row["adversarial_distance"] + slack for d in others) for slack in (-1e-5, 1e-5))
+        least, most = (
+            sum(d < row["adversarial_distance"] + slack for d in others) for slack in (-1e-5, 1e-5)
+        )
         assert 1 + least <= row["adversarial_rank"] <= 1 + most
 
 
@@ -92,11 +109,15 @@ def test_no_budget_gives_the_clean_image(setting):
     rows = evaluate_block(setting[0], registry.by_name("cw-3"), setting[1]).rows.to_pandas()
     nothing = rows[rows.epsilon == 0]
     assert (nothing.linf == 0).all()
-    assert nothing.adversarial_distance.to_numpy() == pytest.approx(nothing.clean_distance.to_numpy(), abs=1e-5)
+    assert nothing.adversarial_distance.to_numpy() == pytest.approx(
+        nothing.clean_distance.to_numpy(), abs=1e-5
+    )
 
 
 def test_the_same_block_gives_the_same_rows(setting):
-    first, second = (evaluate_block(setting[0], registry.by_name("apgd-3"), setting[1]) for _ in range(2))
+    first, second = (
+        evaluate_block(setting[0], registry.by_name("apgd-3"), setting[1]) for _ in range(2)
+    )
     assert first.rows.drop(["seconds"]) == second.rows.drop(["seconds"])
     assert first.examples == second.examples
 
@@ -110,16 +131,22 @@ def attacked(setting, name, **changes):
 
 def test_a_stopped_tuple_has_rank_1_and_costs_less(setting):
     epsilons = (0.05, 0.2)
-    stopped, never = (attacked(setting, "apgd-40", epsilons=epsilons, stop=stop) for stop in ("rank-1", "never"))
+    stopped, never = (
+        attacked(setting, "apgd-40", epsilons=epsilons, stop=stop) for stop in ("rank-1", "never")
+    )
     early = stopped.gradient_steps < 40
     assert early.any()
     assert (stopped.adversarial_rank[early] == 1).all()
     assert (never.gradient_steps == 40).all()
-    assert set(never.tuple_id[never.adversarial_rank == 1]) <= set(stopped.tuple_id[stopped.adversarial_rank == 1])
+    assert set(never.tuple_id[never.adversarial_rank == 1]) <= set(
+        stopped.tuple_id[stopped.adversarial_rank == 1]
+    )
 
 
 def test_a_nested_budget_goes_on_from_the_smaller_one_and_skips_what_is_solved(setting):
-    rows = attacked(setting, "apgd-20", epsilons=(0.02, 0.1, 0.3), stop="rank-1", nested=True, batch=6)
+    rows = attacked(
+        setting, "apgd-20", epsilons=(0.02, 0.1, 0.3), stop="rank-1", nested=True, batch=6
+    )
     for _, one in rows.groupby("tuple_id"):
         ranks, inherited = one.adversarial_rank.tolist(), one.inherited.tolist()
         assert not inherited[0]
@@ -134,8 +161,12 @@ def test_a_nested_budget_goes_on_from_the_smaller_one_and_skips_what_is_solved(s
 
 
 def test_nested_results_depend_on_neither_the_batch_nor_the_block(setting):
-    together, apart = (attacked(setting, "apgd-10", nested=True, stop="rank-1", batch=batch) for batch in (6, 2))
-    assert together.adversarial_distance.to_numpy() == pytest.approx(apart.adversarial_distance.to_numpy(), abs=2e-3)
+    together, apart = (
+        attacked(setting, "apgd-10", nested=True, stop="rank-1", batch=batch) for batch in (6, 2)
+    )
+    assert together.adversarial_distance.to_numpy() == pytest.approx(
+        apart.adversarial_distance.to_numpy(), abs=2e-3
+    )
 
 
 def test_the_row_names_the_member_that_won(setting):
@@ -148,7 +179,8 @@ def test_the_row_names_the_member_that_won(setting):
 def test_a_delivered_image_is_ranked_as_the_shop_stores_it(setting):
     rows = attacked(setting, "pgd-8", epsilons=(0.0, 0.05), deliveries=("png", "jpeg-30"))
     clean = rows[rows.epsilon == 0.0]
-    assert (clean.adversarial_rank_png == clean.clean_rank).all()  # the catalog holds 8 bits already
+    # the catalog holds 8 bits already
+    assert (clean.adversarial_rank_png == clean.clean_rank).all()
     assert (rows.adversarial_distance_jpeg_30 != rows.adversarial_distance).all()
     moved = rows[rows.epsilon > 0]
     assert (moved.adversarial_distance_png - moved.adversarial_distance).abs().max() < 0.05

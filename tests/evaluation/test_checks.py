@@ -1,4 +1,6 @@
-"""The self-checks against models that are known to be healthy or sick, and their intervals against brute force."""
+"""The self-checks against models that are known to be healthy or sick, and their intervals against
+brute force.
+"""
 
 import itertools
 
@@ -10,16 +12,24 @@ import torch
 from advrec.attacks import registry
 from advrec.evaluation import checks, health, tuples
 from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.index.exact import ExactIndex
 from advrec.model.encoder import frozen, to_images
+from advrec.recommenders.ranks import ExactIndex
 from tests.conftest import small_network, study
 
-EVALUATION = {"tuples": 40, "block": 40, "epsilons": [0.05, 0.1], "attacks": ["apgd-100"], "checks": 40}
+EVALUATION = {
+    "tuples": 40,
+    "block": 40,
+    "epsilons": [0.05, 0.1],
+    "attacks": ["apgd-100"],
+    "checks": 40,
+}
 TUPLES = 40
 
 
 class Quantised(torch.autograd.Function):
-    """Sixteen grey values, as a defense that removes small perturbations; to gradients it is a mirror."""
+    """Sixteen grey values, as a defense that removes small perturbations; to gradients it is a
+    mirror.
+    """
 
     @staticmethod
     def forward(context, images):
@@ -41,7 +51,9 @@ def examine(catalog, embed, other=None):
     models = {"model": {"defense": "none"}} | ({"other": {"defense": "none"}} if other else {})
     asked = study(models=models, evaluation=EVALUATION)
     rows = tuples.sample(catalog, "test", TUPLES, seed=1)
-    recommenders = {"model": recommender(catalog, embed)} | ({"other": recommender(catalog, other)} if other else {})
+    recommenders = {"model": recommender(catalog, embed)} | (
+        {"other": recommender(catalog, other)} if other else {}
+    )
     made = []
     for cell in checks.cells(asked):
         if cell.model == "model":
@@ -59,11 +71,17 @@ def examine(catalog, embed, other=None):
                 stop=attack.stop,
             )
             method = registry.build(attack.attack, restarts=attack.restarts)
-            outcomes = evaluate_block(recommenders["model"], method, block, recommenders.get(attack.source))
+            outcomes = evaluate_block(
+                recommenders["model"], method, block, recommenders.get(attack.source)
+            )
             made.append(outcomes.rows.to_pandas().assign(model="model", attack=attack.name))
-    measured = health.measure(recommenders["model"], to_images(catalog.pixels(catalog.ids_of("test")[:8])))
+    measured = health.measure(
+        recommenders["model"], to_images(catalog.pixels(catalog.ids_of("test")[:8]))
+    )
     probes = pd.concat(made)
-    judged = checks.judge(asked, "model", 3, probes, probes[probes["attack"] == "apgd-100"], measured)
+    judged = checks.judge(
+        asked, "model", 3, probes, probes[probes["attack"] == "apgd-100"], measured
+    )
     return {check.name: check for check in judged}
 
 
@@ -81,7 +99,9 @@ def test_a_healthy_model_raises_no_flag(catalog, network):
     judged = examine(catalog, network.embed, other=frozen(small_network(catalog, seed=5)).embed)
     assert failed(judged) == set()
     assert {check.verdict for check in judged.values()} == {"passed", "information"}
-    assert [name for name, check in judged.items() if check.verdict == "information"] == ["one gradient step against noise"]
+    assert [name for name, check in judged.items() if check.verdict == "information"] == [
+        "one gradient step against noise"
+    ]
 
 
 def test_a_model_that_hides_its_gradients_is_flagged(catalog, network):
@@ -97,13 +117,17 @@ def test_a_model_without_gradients_is_flagged(catalog, network):
 
 
 def test_a_model_that_draws_random_numbers_is_flagged(catalog, network):
-    judged = examine(catalog, lambda images: network.embed(images + 0.02 * torch.randn_like(images)))
+    judged = examine(
+        catalog, lambda images: network.embed(images + 0.02 * torch.randn_like(images))
+    )
     assert "two forward passes agree" in failed(judged)
     assert "no budget, no change" in failed(judged)
 
 
 def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, network):
-    judged = examine(catalog, lambda images: network.embed(images - images.mean(0, keepdim=True) * 0.5))
+    judged = examine(
+        catalog, lambda images: network.embed(images - images.mean(0, keepdim=True) * 0.5)
+    )
     assert "two forward passes agree" in failed(judged)
 
 
@@ -113,19 +137,37 @@ def test_collapsed_embeddings_are_flagged(catalog, network):
 
 
 def fabricated(solved, of_each_target=1):
-    """Rows of 64 tuples at budgets 0.05 and 0.1, of which the first so many are solved; every probe solves 30 unless said otherwise."""
-    asked = study(models={"model": {"defense": "none"}, "other": {"defense": "none"}}, evaluation=EVALUATION | {"checks": 64})
+    """Rows of 64 tuples at budgets 0.05 and 0.1, of which the first so many are solved; every probe
+    solves 30 unless said otherwise.
+    """
+    asked = study(
+        models={"model": {"defense": "none"}, "other": {"defense": "none"}},
+        evaluation=EVALUATION | {"checks": 64},
+    )
     rows = []
     for cell in checks.cells(asked):
         if cell.model == "model":
             for epsilon in cell.epsilons:
-                first, last = solved.get((cell.attack.name, epsilon), (0, 64 if epsilon == 1.0 else 30))
-                rows += [(cell.attack.name, epsilon, t, 1 if first <= t < last else 50) for t in range(64)]
+                first, last = solved.get(
+                    (cell.attack.name, epsilon), (0, 64 if epsilon == 1.0 else 30)
+                )
+                rows += [
+                    (cell.attack.name, epsilon, t, 1 if first <= t < last else 50)
+                    for t in range(64)
+                ]
     probes = pd.DataFrame(rows, columns=["attack", "epsilon", "tuple_id", "adversarial_rank"])
     probes = probes.assign(target_id=probes["tuple_id"] // of_each_target)
-    probes = probes.assign(model="model", linf=np.float32(0), clean_rank=50, clean_distance=0.5, adversarial_distance=0.5)
+    probes = probes.assign(
+        model="model",
+        linf=np.float32(0),
+        clean_rank=50,
+        clean_distance=0.5,
+        adversarial_distance=0.5,
+    )
     first, last = solved.get("study", (0, 30))
-    own = probes[(probes["attack"] == "apgd-100")].assign(adversarial_rank=[1 if first <= t < last else 50 for t in range(64)])
+    own = probes[(probes["attack"] == "apgd-100")].assign(
+        adversarial_rank=[1 if first <= t < last else 50 for t in range(64)]
+    )
     return {check.name: check.verdict for check in checks.judge(asked, "model", 3, probes, own, {})}
 
 
@@ -148,7 +190,11 @@ def test_tuples_that_repeat_each_other_do_not_decide():
         ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 29)}, "passed"),
         ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 33)}, "undecided"),
         ("twice the steps gain nothing to speak of", {("apgd-100", 0.05): (0, 45)}, "failed"),
-        ("a restart gains nothing to speak of", {("apgd-50-restarted", 0.05): (0, 32)}, "undecided"),
+        (
+            "a restart gains nothing to speak of",
+            {("apgd-50-restarted", 0.05): (0, 32)},
+            "undecided",
+        ),
         ("a restart gains nothing to speak of", {("apgd-50-restarted", 0.05): (0, 45)}, "failed"),
         ("success rises with the budget", {("apgd-50", 0.1): (0, 40)}, "passed"),
         ("success rises with the budget", {("apgd-50", 0.1): (0, 28)}, "undecided"),
@@ -158,7 +204,11 @@ def test_tuples_that_repeat_each_other_do_not_decide():
         ("gradients beat no gradients", {("square-500", 0.1): (0, 20)}, "passed"),
         ("gradients beat no gradients", {("square-500", 0.1): (0, 33)}, "undecided"),
         ("gradients beat no gradients", {("square-500", 0.1): (0, 50)}, "failed"),
-        ("gradients beat no gradients", {("square-500", 0.1): (0, 0), ("apgd-50", 0.1): (0, 0)}, "information"),
+        (
+            "gradients beat no gradients",
+            {("square-500", 0.1): (0, 0), ("apgd-50", 0.1): (0, 0)},
+            "information",
+        ),
         ("gradients beat another model's", {("from-other", 0.1): (0, 50)}, "failed"),
         ("gradients beat another model's", {("from-other", 0.1): (20, 50)}, "passed"),
     ],
@@ -168,7 +218,9 @@ def test_verdicts_are_decided_by_paired_counts(name, solved, verdict):
 
 
 def test_an_image_beyond_its_budget_is_flagged():
-    rows = pd.DataFrame({"model": "m", "attack": "a", "epsilon": [0.03, 0.03], "linf": np.float32([0.03, 0.0301])})
+    rows = pd.DataFrame(
+        {"model": "m", "attack": "a", "epsilon": [0.03, 0.03], "linf": np.float32([0.03, 0.0301])}
+    )
     assert checks._budget_kept(rows, rows.iloc[:0]).verdict == "failed"
     assert checks._budget_kept(rows.iloc[:1], rows.iloc[:0]).verdict == "passed"
 
@@ -179,7 +231,9 @@ def test_effective_rank_and_mean_cosine_of_known_embeddings(catalog):
     spread = health._spread(orthonormal)
     assert spread["effective_rank"] == pytest.approx(8, rel=1e-5)
     assert spread["mean_cosine"] == pytest.approx(0, abs=1e-6)
-    line = health._spread(np.outer(random.uniform(1, 2, 9), random.normal(size=5)).astype(np.float32))
+    line = health._spread(
+        np.outer(random.uniform(1, 2, 9), random.normal(size=5)).astype(np.float32)
+    )
     assert line["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert line["mean_cosine"] == pytest.approx(1, abs=1e-5)
     vectors = random.normal(size=(7, 4)).astype(np.float32)

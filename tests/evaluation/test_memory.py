@@ -5,12 +5,22 @@ import sys
 
 
 def peak(tuples: int, epsilons: int, batch: int) -> float:
-    command = [sys.executable, "-m", "tests.evaluation.peak_memory", *map(str, (tuples, epsilons, batch))]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.evaluation.peak_memory",
+        *map(str, (tuples, epsilons, batch)),
+    ]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def test_peak_memory_grows_with_the_batch_and_not_with_tuples_or_epsilons():
-    few, many, budgets, large = peak(128, 1, 16), peak(1024, 1, 16), peak(128, 8, 16), peak(128, 1, 128)
+    few, many, budgets, large = (
+        peak(128, 1, 16),
+        peak(1024, 1, 16),
+        peak(128, 8, 16),
+        peak(128, 1, 128),
+    )
     assert large - few > 150  # 112 images more, each with activations of some megabytes
     assert abs(many - few) < (large - few) / 4
     assert abs(budgets - few) < (large - few) / 4

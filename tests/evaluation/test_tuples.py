@@ -17,7 +17,9 @@ def test_pairs_are_distinct_of_different_categories_and_of_one_split(catalog):
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_larger_one(catalog):
-    assert tuples.sample(catalog, "test", 60, seed=1).slice(0, 20) == tuples.sample(catalog, "test", 20, seed=1)
+    assert tuples.sample(catalog, "test", 60, seed=1).slice(0, 20) == tuples.sample(
+        catalog, "test", 20, seed=1
+    )
     assert tuples.sample(catalog, "test", 20, seed=2) != tuples.sample(catalog, "test", 20, seed=1)
 
 
@@ -38,7 +40,10 @@ def test_pairs_by_name_are_read_and_bad_ones_named_by_line(catalog, tmp_path):
 
     def read(*pairs, header="target_name,attack_name"):
         path = tmp_path / "pairs.csv"
-        path.write_text("\n".join([header, *(f"{catalog.names[t]},{catalog.names[a]}" for t, a in pairs)]) + "\n")
+        path.write_text(
+            "\n".join([header, *(f"{catalog.names[t]},{catalog.names[a]}" for t, a in pairs)])
+            + "\n"
+        )
         return tuples.read_csv(catalog, "test", path)
 
     assert read((other, ids[0]), (ids[0], other)).to_pylist()[1]["attack_id"] == other

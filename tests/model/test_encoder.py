@@ -6,7 +6,8 @@ from tests.conftest import random_network
 
 
 def test_a_frozen_copy_computes_the_same_function_and_leaves_the_original_alone():
-    network = random_network().double().train()  # in float64, where rounding does not blur what is compared
+    # in float64, where rounding does not blur what is compared
+    network = random_network().double().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     copied, images = frozen(network), torch.rand(4, 3, 32, 32, dtype=torch.float64)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in copied.modules())
@@ -30,7 +31,9 @@ def test_refresh_brings_a_copy_up_to_date():
 
 def test_attacks_see_pixels_in_0_1_and_normalisation_lies_inside():
     network, images = random_network(), torch.rand(2, 3, 32, 32)
-    by_hand = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    by_hand = (images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    )[:, None, None]
     expected = network.backbone(by_hand).mean((2, 3))
     torch.testing.assert_close(network.embed(images), expected)
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
@@ -47,7 +50,8 @@ def test_a_checkpoint_gives_back_the_network(tmp_path):
 
 
 def test_in_few_sizes_is_the_same_function_and_gradient_at_few_sizes_of_batches():
-    embed, seen = frozen(random_network().double()).embed, set()  # in float64, where rounding does not blur what is compared
+    # in float64, where rounding does not blur what is compared
+    embed, seen = frozen(random_network().double()).embed, set()
 
     def watched(images):
         seen.add(len(images))

@@ -7,7 +7,7 @@ import torchvision
 from advrec.errors import ConfigError
 from advrec.model import checkpoint, own
 from advrec.model.encoder import frozen
-from advrec.model_spec import OwnModel
+from advrec.spec.models import OwnModel
 from tests.shop import resnet
 
 
@@ -36,7 +36,9 @@ def test_the_frozen_copy_is_folded_only_where_that_changes_nothing():
         network = own.adopt(spec(f"tests.shop.resnet:{function}"), 64)
         copied = frozen(network)
         assert bool(norms(copied)) != folded
-        torch.testing.assert_close(copied.embed(images), network.embed(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            copied.embed(images), network.embed(images), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("file", ["weights.pt", "weights.safetensors"])
@@ -44,14 +46,23 @@ def test_a_network_of_torchvision_gives_what_its_last_layer_reads(tmp_path, file
     torch.manual_seed(3)
     classifier = torchvision.models.resnet18(num_classes=7).eval()
     if file.endswith("pt"):
-        torch.save({"state_dict": {f"module.{name}": value for name, value in classifier.state_dict().items()}}, tmp_path / file)
+        torch.save(
+            {
+                "state_dict": {
+                    f"module.{name}": value for name, value in classifier.state_dict().items()
+                }
+            },
+            tmp_path / file,
+        )
     else:
         own.safetensors.torch.save_file(classifier.state_dict(), tmp_path / file)
     network = own.adopt(spec("resnet18", checkpoint=str(tmp_path / file)), 64)
     images = torch.rand(2, 3, 64, 64)
     seen = []
     classifier.fc.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     classifier((images - mean) / std)
     torch.testing.assert_close(network.embed(images), seen[0])
     assert network.dimension == 512
@@ -93,7 +104,9 @@ def test_weights_of_another_model_are_refused(tmp_path):
 
 
 def test_a_fingerprint_tells_changed_weights_and_changed_code_apart(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("import torch\n\ndef model():\n    return torch.nn.Flatten()\n")
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\ndef model():\n    return torch.nn.Flatten()\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     torch.save({}, tmp_path / "w.pt")
     before = own.fingerprint(spec("mine:model", checkpoint=str(tmp_path / "w.pt")))
@@ -111,10 +124,12 @@ def test_every_backbone_of_the_configuration_builds_and_embeds():
     from typing import get_args
 
     from advrec.model.fashionnet import Architecture, FashionNet
-    from advrec.model_spec import Backbone
+    from advrec.spec.models import Backbone
 
     for name in get_args(Backbone):
-        network = FashionNet(Architecture(backbone=name, width=1.0, categories=("a", "b"), textures=())).eval()
+        network = FashionNet(
+            Architecture(backbone=name, width=1.0, categories=("a", "b"), textures=())
+        ).eval()
         assert network.embed(torch.rand(1, 3, 64, 64)).shape == (1, network.dimension)
 
 

@@ -3,11 +3,15 @@ import sys
 
 
 def printed(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    ).stdout
 
 
 def test_the_attacker_does_not_import_what_only_compilers_need():
-    said = printed("import sys; from advrec.distributed import session, attacker; print(sys.modules.keys() & {'torch._dynamo', 'sympy'})")
+    said = printed(
+        "import sys; from advrec.distributed import session, attacker; print(sys.modules.keys() & {'torch._dynamo', 'sympy'})"
+    )
     assert said == "set()\n"
 
 

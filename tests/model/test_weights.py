@@ -1,4 +1,6 @@
-"""Weights to start from: torchvision's own loader with its cache, a network that is not there, local files, wrong files."""
+"""Weights to start from: torchvision's own loader with its cache, a network that is not there,
+local files, wrong files.
+"""
 
 import pytest
 import safetensors.torch
@@ -19,7 +21,9 @@ def untrained(name, seed=3):
 
 def fashionnet(name, width=1.0):
     torch.manual_seed(9)
-    return FashionNet(Architecture(backbone=name, width=width, categories=("a", "b"), textures=())).eval()
+    return FashionNet(
+        Architecture(backbone=name, width=width, categories=("a", "b"), textures=())
+    ).eval()
 
 
 def penultimate(network, images):
@@ -62,13 +66,20 @@ def test_weights_that_cannot_be_had_are_said_with_the_file_and_the_place(offline
         (offline / FILES["mobilenet_v2"]).write_bytes(content)
     with pytest.raises(AdvrecError) as error:
         backbones.build("mobilenet_v2", width=1.0, imagenet=True)
-    for part in ("ImageNet weights of mobilenet_v2 cannot be loaded", FILES["mobilenet_v2"], str(offline), "set weights: none"):
+    for part in (
+        "ImageNet weights of mobilenet_v2 cannot be loaded",
+        FILES["mobilenet_v2"],
+        str(offline),
+        "set weights: none",
+    ):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "resnet18", "efficientnet_b0", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mobilenet_v3_large", "resnet18", "efficientnet_b0", "convnext_tiny"]
+)
 def test_a_local_file_of_torchvisions_gives_its_embedding(tmp_path, name, ending):
     original, path = untrained(name), tmp_path / f"weights.{ending}"
     save = torch.save if ending == "pth" else safetensors.torch.save_file

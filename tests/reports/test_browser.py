@@ -1,4 +1,6 @@
-"""The page in a real browser: nothing is asked of a network, nothing fails, filters work, a phone shows it without scrolling sideways."""
+"""The page in a real browser: nothing is asked of a network, nothing fails, filters work, a phone
+shows it without scrolling sideways.
+"""
 
 import os
 import shutil
@@ -7,7 +9,9 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None and "CI" not in os.environ, reason=f"none of {', '.join(BROWSERS)} is installed")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None and "CI" not in os.environ, reason=f"none of {', '.join(BROWSERS)} is installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +19,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = driver.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield browser
         browser.close()
 
@@ -28,14 +34,21 @@ def page(request, chromium, finished):
     opened.noise = []
     opened.on("console", lambda message: opened.noise.append(message.text))
     opened.on("pageerror", lambda error: opened.noise.append(str(error)))
-    opened.on("request", lambda asked: opened.noise.append(asked.url) if not asked.url.startswith(("data:", "file:")) else None)
+    opened.on(
+        "request",
+        lambda asked: (
+            opened.noise.append(asked.url) if not asked.url.startswith(("data:", "file:")) else None
+        ),
+    )
     opened.goto((finished.report / "index.html").as_uri())
     yield opened
     context.close()
 
 
 def test_it_loads_whole_and_alone(page):
-    broken = page.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt))).then(r => r.filter(x => x))")
+    broken = page.evaluate(
+        "Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt))).then(r => r.filter(x => x))"
+    )
     assert (page.noise, broken) == ([], [])
     assert page.evaluate("document.images.length") > 50
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
@@ -88,7 +101,10 @@ def test_a_figure_gives_its_numbers(page, finished):
     with page.expect_download() as download:
         page.locator("figure a").first.click()
     assert download.value.suggested_filename == "figure-comparison.csv"
-    assert download.value.path().read_text() == (finished.report / "figures" / "comparison.csv").read_text()
+    assert (
+        download.value.path().read_text()
+        == (finished.report / "figures" / "comparison.csv").read_text()
+    )
 
 
 def test_everything_is_printed(page):

@@ -1,4 +1,6 @@
-"""Who is exposed, to what and how fast: against naive loops over the rows; distances against lines that are known."""
+"""Who is exposed, to what and how fast: against naive loops over the rows; distances against lines
+that are known.
+"""
 
 import dataclasses
 
@@ -6,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered, paired_difference
-from advrec.reports import distances, exposure, figures, gallery, page, results, tables, terminal
-from advrec.reports.against import against, compare, differences
+from advrec.reports import results, terminal
+from advrec.reports.page import page
+from advrec.reports.pictures import figures, gallery
 from advrec.reports.report import write_report
-from advrec.store import read_outcomes, read_table, write_table
+from advrec.reports.tables import distances, exposure, tables
+from advrec.reports.tables.against import against, compare, differences
+from advrec.run import schema
+from advrec.run.files import write_table
+from advrec.run.tables import read_outcomes, read_table
 
 
 def rows_of(run):
@@ -30,10 +36,15 @@ def test_the_worst_case_is_the_union_over_attacks(make_run):
         won = [any(r["adversarial_rank"] <= 3 for r in cell if r["tuple_id"] == t) for t in tried]
         targets = [next(r["target_id"] for r in cell if r["tuple_id"] == t) for t in tried]
         assert (row["n"], row["successes"], row["attacks"]) == (len(tried), sum(won), 3)
-        np.testing.assert_allclose([row["low_percent"], row["high_percent"]], 100 * np.array(clustered(won, targets)[1:]))
+        np.testing.assert_allclose(
+            [row["low_percent"], row["high_percent"]], 100 * np.array(clustered(won, targets)[1:])
+        )
     assert set(made["n"]) == {20, 12}  # a tuple that one attack has not seen says nothing of all
     best = tables.headline(results.read(run)).groupby("model")["successes"].max()
-    assert (made[made["epsilon"] == 0.05].set_index("model")["successes"].loc[["unsecured", "cat"]] >= best[["unsecured", "cat"]]).all()
+    assert (
+        made[made["epsilon"] == 0.05].set_index("model")["successes"].loc[["unsecured", "cat"]]
+        >= best[["unsecured", "cat"]]
+    ).all()
 
 
 def test_categories_equal_a_naive_loop(make_run):
@@ -46,24 +57,42 @@ def test_categories_equal_a_naive_loop(make_run):
     made = exposure.categories(read, strongest)
     for side in ("attack", "target"):
         own = made[(made["model"] == "cat") & (made["side"] == side)].set_index("category")
-        cell = [r for r in rows_of(run) if (r["model"], r["attack"], r["epsilon"]) == ("cat", strongest["cat"]["attack"], 0.05)]
+        cell = [
+            r
+            for r in rows_of(run)
+            if (r["model"], r["attack"], r["epsilon"]) == ("cat", strongest["cat"]["attack"], 0.05)
+        ]
         assert own["n"].sum() == 40
         for category in own.index:
-            inside = [r["adversarial_rank"] <= 3 for r in cell if f"c{r[f'{side}_id'] % 5}" == category]
-            assert (own.loc[category, "n"], own.loc[category, "successes"]) == (len(inside), sum(inside))
+            inside = [
+                r["adversarial_rank"] <= 3 for r in cell if f"c{r[f'{side}_id'] % 5}" == category
+            ]
+            assert (own.loc[category, "n"], own.loc[category, "successes"]) == (
+                len(inside),
+                sum(inside),
+            )
         assert own["low_percent"].is_monotonic_decreasing
 
 
 def test_a_category_of_one_tuple_does_not_lead(make_run):
     run = make_run(tuples=40, block=40)
     tuples, outcomes = read_table(run.tuples, schema.TUPLES).to_pydict(), rows_of(run)
-    solved = next(r["tuple_id"] for r in outcomes if (r["model"], r["attack"], r["epsilon"]) == ("unsecured", "pgd-8", 0.05)
-                  and r["adversarial_rank"] <= 3 and tuples["attack_id"].count(r["attack_id"]) == 1)  # fmt: skip
+    solved = next(
+        r["tuple_id"]
+        for r in outcomes
+        if (r["model"], r["attack"], r["epsilon"]) == ("unsecured", "pgd-8", 0.05)
+        and r["adversarial_rank"] <= 3
+        and tuples["attack_id"].count(r["attack_id"]) == 1
+    )
     catalog = read_table(run.catalog, schema.CATALOG).to_pydict()
-    catalog["category"] = ["rare" if article == tuples["attack_id"][solved] else "common" for article in range(30)]
+    catalog["category"] = [
+        "rare" if article == tuples["attack_id"][solved] else "common" for article in range(30)
+    ]
     write_table(run.catalog, schema.table(schema.CATALOG, catalog))
     read = results.read(run)
-    made = exposure.categories(read, tables.strongest(read)).query("model == 'unsecured' and side == 'attack'")
+    made = exposure.categories(read, tables.strongest(read)).query(
+        "model == 'unsecured' and side == 'attack'"
+    )
     assert made["category"].tolist() == ["common", "rare"]
     assert made["percent"].tolist()[0] < 100 == made["percent"].tolist()[1]
 
@@ -71,12 +100,16 @@ def test_a_category_of_one_tuple_does_not_lead(make_run):
 def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
     run = make_run(attacks=["pgd-8", "auto"], epsilons=(0.01, 0.03, 0.05))
     rng = np.random.default_rng(0)
-    for model in ("unsecured", "cat"):  # at is attacked at 0.05 too, but the headline's budget is the largest that all have
+    # at is attacked at 0.05 too, but the headline's budget is the largest that all have
+    for model in ("unsecured", "cat"):
         for attack in ("pgd-8", "auto"):
             for block in range(3):
                 rows = read_table(run.block(model, attack, block), schema.OUTCOMES).to_pandas()
                 kept = rows[rows["epsilon"] < 0.05]
-                write_table(run.block(model, attack, block), schema.table(schema.OUTCOMES, {n: kept[n].to_numpy() for n in kept}))
+                write_table(
+                    run.block(model, attack, block),
+                    schema.table(schema.OUTCOMES, {n: kept[n].to_numpy() for n in kept}),
+                )
     for block in range(3):
         path = run.block("at", "auto", block)
         rows = read_table(path, schema.OUTCOMES).to_pydict()
@@ -84,13 +117,18 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
         write_table(path, schema.table(schema.OUTCOMES, rows))
     made = exposure.convergence(results.read(run))
     rows = [r for r in rows_of(run) if (r["model"], r["attack"]) == ("at", "auto")]
-    spent = {t: sum(r["gradient_steps"] for r in rows if r["tuple_id"] == t and r["epsilon"] < 0.05) for t in range(20)}
+    spent = {
+        t: sum(r["gradient_steps"] for r in rows if r["tuple_id"] == t and r["epsilon"] < 0.05)
+        for t in range(20)
+    }
     solved = {r["tuple_id"]: r["adversarial_rank"] == 1 for r in rows if r["epsilon"] == 0.03}
     assert 0 < sum(solved.values()) < 20
     curve = made[(made["model"] == "at") & (made["attack"] == "auto")]
     assert len(curve) > 10
     for row in curve.to_dict("records"):
-        assert row["successes"] == sum(solved[t] and spent[t] <= row["gradient_steps"] for t in range(20))
+        assert row["successes"] == sum(
+            solved[t] and spent[t] <= row["gradient_steps"] for t in range(20)
+        )
     assert curve["successes"].iloc[-1] == sum(solved.values())
     point = made[(made["model"] == "at") & (made["attack"] == "pgd-8")]
     assert (point["gradient_steps"].tolist(), point["n"].tolist()) == ([8], [20])
@@ -116,30 +154,50 @@ def test_distances_are_of_the_attack_that_gets_nearest_and_never_stops(make_run)
     run = make_run(attacks=["fgsm", "pgd-32", "auto"])
     read = results.read(run)
     made = distances.pairs(read, tables.strongest(read))
-    assert set(made["attack"]) == {"pgd-32"}  # auto is stronger, but its distances end at the threshold
+    # auto is stronger, but its distances end at the threshold
+    assert set(made["attack"]) == {"pgd-32"}
     assert len(made) == 3 * 20
     lines = distances.quantile_lines(made)
     assert len(lines) == 3 * 3
     figure = figures.distances(made, lines, ["unsecured", "at", "cat"], "wide")
     row = lines.query("model == 'at' and quantile == 0.9").iloc[0]
     drawn = next(line for line in figure.axes[1].get_lines() if line.get_label() == "90% quantile")
-    np.testing.assert_allclose(drawn.get_ydata(), row["intercept"] + row["slope"] * np.asarray(drawn.get_xdata()))
+    np.testing.assert_allclose(
+        drawn.get_ydata(), row["intercept"] + row["slope"] * np.asarray(drawn.get_xdata())
+    )
     same = made.assign(clean_distance=0.6)
     assert distances.quantile_lines(same).empty  # all stood equally far before: no line
 
 
-@pytest.mark.parametrize(("rank", "was_listed"), [(1, False), (3, False), (5, True), (6, False), (900, True)])
+@pytest.mark.parametrize(
+    ("rank", "was_listed"), [(1, False), (3, False), (5, True), (6, False), (900, True)]
+)
 def test_an_injected_article_stands_at_its_rank(make_run, rank, was_listed):
     run = make_run(trained=True)
-    vectors = np.array(read_table(run.embeddings("at"), schema.embeddings(8)).to_pydict()["embedding"])
+    vectors = np.array(
+        read_table(run.embeddings("at"), schema.embeddings(8)).to_pydict()["embedding"]
+    )
     read = results.read(run)
     strongest = tables.strongest(read)
-    kept = [e for e in gallery.kept_examples(read) if (e.model, e.attack, e.epsilon) == ("at", strongest["at"]["attack"], 0.05)]
-    distance = 1 - vectors @ vectors[kept[0].target_id] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[kept[0].target_id])
+    kept = [
+        e
+        for e in gallery.kept_examples(read)
+        if (e.model, e.attack, e.epsilon) == ("at", strongest["at"]["attack"], 0.05)
+    ]
+    distance = 1 - vectors @ vectors[kept[0].target_id] / np.linalg.norm(
+        vectors, axis=1
+    ) / np.linalg.norm(vectors[kept[0].target_id])
     near = [int(article) for article in np.argsort(distance) if article != kept[0].target_id]
-    example = dataclasses.replace(kept[0], attack_id=near[2] if was_listed else near[20], adversarial_rank=rank, adversarial_distance=0.25)
+    example = dataclasses.replace(
+        kept[0],
+        attack_id=near[2] if was_listed else near[20],
+        adversarial_rank=rank,
+        adversarial_distance=0.25,
+    )
     made = gallery.injections(read, [example], strongest)["at"]
-    np.testing.assert_allclose([place.distance for place in made.before], distance[near[:5]], atol=1e-6)
+    np.testing.assert_allclose(
+        [place.distance for place in made.before], distance[near[:5]], atol=1e-6
+    )
     others = [article for article in near if article != example.attack_id]
     expected = [distance[article] for article in others]
     if rank <= 5:
@@ -151,35 +209,57 @@ def test_an_injected_article_stands_at_its_rank(make_run, rank, was_listed):
 def test_the_list_shown_is_of_the_first_tuple_that_reaches_it(make_run):
     run = make_run(trained=True)
     read = results.read(run)
-    kept = [dataclasses.replace(e, adversarial_rank=2 if e.tuple_id == 1 else 7) for e in gallery.kept_examples(read)]
-    assert {made.example.tuple_id for made in gallery.injections(read, kept, tables.strongest(read)).values()} == {1}
+    kept = [
+        dataclasses.replace(e, adversarial_rank=2 if e.tuple_id == 1 else 7)
+        for e in gallery.kept_examples(read)
+    ]
+    assert {
+        made.example.tuple_id
+        for made in gallery.injections(read, kept, tables.strongest(read)).values()
+    } == {1}
     kept = [dataclasses.replace(e, adversarial_rank=7) for e in kept]
-    assert {made.example.tuple_id for made in gallery.injections(read, kept, tables.strongest(read)).values()} == {0}
+    assert {
+        made.example.tuple_id
+        for made in gallery.injections(read, kept, tables.strongest(read)).values()
+    } == {0}
 
 
 def test_kept_images_are_those_of_whole_tuples_within_the_limit(finished):
     read = results.read(finished)
     kept = gallery.kept_examples(read)
-    assert [example.tuple_id for example in kept] == [0] * 12 + [1] * 12  # 3 models x 2 attacks x 2 budgets
+    # 3 models x 2 attacks x 2 budgets
+    assert [example.tuple_id for example in kept] == [0] * 12 + [1] * 12
     assert {example.tuple_id for example in gallery.kept_examples(read, limit=23)} == {0}
     assert len(gallery.kept_examples(read, limit=1)) == 12  # of one at least
     grown = gallery.growing(kept, tables.strongest(read))
     assert [(e.tuple_id, e.epsilon) for e in grown["at"]] == [(0, 0.01), (0, 0.05)]
-    taken = page._growing(read, "at", [grown["at"][0], dataclasses.replace(grown["at"][1], inherited=True)]).rows[0][1]
-    assert ["the image of a smaller budget" in caption for _, caption, _, _ in taken] == [False, False, True, False]
+    taken = page._growing(
+        read, "at", [grown["at"][0], dataclasses.replace(grown["at"][1], inherited=True)]
+    ).rows[0][1]
+    assert ["the image of a smaller budget" in caption for _, caption, _, _ in taken] == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_two_runs_are_compared_on_the_tuples_that_both_have(make_run):
-    short = [(model, attack, 2) for model in ("unsecured", "at", "cat") for attack in ("fgsm", "pgd-8")]
+    short = [
+        (model, attack, 2) for model in ("unsecured", "at", "cat") for attack in ("fgsm", "pgd-8")
+    ]
     run, other = make_run("one"), make_run("two", attacks=["pgd-8", "fgsm"], skip=short)
     made = against(results.read(run), results.read(other)).set_index(["model", "attack", "epsilon"])
     assert len(made) == 3 * 2 * 2
     names = read_table(run.catalog, schema.CATALOG)["name"].to_pylist()
     keyed = [
-        {(names[r["target_id"]], names[r["attack_id"]], r["epsilon"]): r["adversarial_rank"] <= 3 for r in reversed(rows_of(each))
-         if (r["model"], r["attack"]) == ("cat", "pgd-8")}
+        {
+            (names[r["target_id"]], names[r["attack_id"]], r["epsilon"]): r["adversarial_rank"] <= 3
+            for r in reversed(rows_of(each))
+            if (r["model"], r["attack"]) == ("cat", "pgd-8")
+        }
         for each in (run, other)
-    ]  # fmt: skip
+    ]
     both = [key for key in keyed[0] if key in keyed[1] and key[2] == 0.05]
     row = made.loc[("cat", "pgd-8", 0.05)]
     assert row["n"] == len(both) == 16
@@ -195,23 +275,40 @@ def test_two_runs_are_compared_on_the_tuples_that_both_have(make_run):
 
 
 def test_what_else_differs_between_two_runs_is_said(make_run):
-    settings = {"name": "fast", "attack": "apgd-20", "stop": "never", "nested": False, "restarts": 0, "from": None}
+    settings = {
+        "name": "fast",
+        "attack": "apgd-20",
+        "stop": "never",
+        "nested": False,
+        "restarts": 0,
+        "from": None,
+    }
     run = make_run("one", attacks=["fgsm", settings])
-    other = make_run("two", attacks=["fgsm", settings | {"restarts": 2}], articles=40, skip=[("at", "fgsm", 1)])
+    other = make_run(
+        "two", attacks=["fgsm", settings | {"restarts": 2}], articles=40, skip=[("at", "fgsm", 1)]
+    )
     said = differences(results.read(run), results.read(other))
     assert said[0] == "Of one name but with other settings: fast."
     assert "30 and 40 articles" in said[1]
     assert "1 of its 18 blocks are missing" in said[2]
     assert differences(results.read(run), results.read(run)) == []
-    run.study.write_text(run.study.read_text().replace("at: {defense: at, width: 0.5,", "at: {defense: at, width: 0.5, epsilon: 0.02,", 1))
-    assert "The model at differs in epsilon (0.02 here, 0.03 there)." in differences(results.read(run), results.read(other))
+    run.study.write_text(
+        run.study.read_text().replace(
+            "at: {defense: at, width: 0.5,", "at: {defense: at, width: 0.5, epsilon: 0.02,", 1
+        )
+    )
+    assert "The model at differs in epsilon (0.02 here, 0.03 there)." in differences(
+        results.read(run), results.read(other)
+    )
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_page_shows_the_comparison_only_when_asked(make_run):
     run, other = make_run("one"), make_run("two")
     compared = compare(results.read(run), results.read(other))
-    assert f"Compared with {other.directory}" in write_report(results.read(run), compared=compared).read_text(encoding="utf-8")
+    assert f"Compared with {other.directory}" in write_report(
+        results.read(run), compared=compared
+    ).read_text(encoding="utf-8")
     assert (run.report / "tables" / "against.csv").exists()
     assert "Compared with" not in write_report(results.read(run)).read_text(encoding="utf-8")
     assert not (run.report / "tables" / "against.csv").exists()
@@ -222,11 +319,19 @@ def test_the_terminal_names_the_cells_in_which_two_runs_differ(make_run):
     for block in range(5):  # the other one never fails
         path = other.block("at", "pgd-8", block)
         rows = read_table(path, schema.OUTCOMES).to_pydict()
-        write_table(path, schema.table(schema.OUTCOMES, rows | {"adversarial_rank": [1] * len(rows["tuple_id"])}))
-    text = terminal.comparison_text(results.read(run), compare(results.read(run), results.read(other)))
+        write_table(
+            path,
+            schema.table(schema.OUTCOMES, rows | {"adversarial_rank": [1] * len(rows["tuple_id"])}),
+        )
+    text = terminal.comparison_text(
+        results.read(run), compare(results.read(run), results.read(other))
+    )
     made = against(results.read(run), results.read(other)).set_index(["model", "attack", "epsilon"])
     assert f"against {other.directory}, on the tuples of both: 2 of 12 cells differ" in text
-    assert f"pgd-8 on at at 0.05: {made.loc[('at', 'pgd-8', 0.05), 'percent']:.1f} here, 100.0 there" in text
+    assert (
+        f"pgd-8 on at at 0.05: {made.loc[('at', 'pgd-8', 0.05), 'percent']:.1f} here, 100.0 there"
+        in text
+    )
 
 
 def test_runs_that_share_nothing_are_refused(make_run):

@@ -8,15 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from advrec import schema
-from advrec.reports import figures, gallery, pictures, results, tables
-from advrec.store import read_outcomes, read_table
+from advrec.reports import results
+from advrec.reports.pictures import figures, gallery
+from advrec.reports.pictures import images as pictures
+from advrec.reports.tables import tables
+from advrec.run import schema
+from advrec.run.tables import read_outcomes, read_table
 
 
 def test_pictures_show_what_they_are_given(tmp_path):
     rng = np.random.default_rng(0)
     clean, target = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    adversarial = np.clip(clean / 255.0 + 0.03 * np.sign(rng.standard_normal(clean.shape)), 0, 1).astype(np.float32)
+    adversarial = np.clip(
+        clean / 255.0 + 0.03 * np.sign(rng.standard_normal(clean.shape)), 0, 1
+    ).astype(np.float32)
     lines = pictures.attack_lines((0.6247, 0.05), (1200, 1), "pgd-32 on unsecured, ε = 0.03")
     pictures.attack_picture(tmp_path / "attack.png", clean, adversarial, target, lines)
     drawn = np.asarray(Image.open(tmp_path / "attack.png"))
@@ -51,29 +56,51 @@ def test_a_perturbation_fills_the_range_and_none_is_grey():
 def test_figures_leave_no_global_state(finished):
     before = dict(mpl.rcParams)
     read = results.read(finished)
-    figure = figures.success_curves(tables.success(read), ["unsecured", "at", "cat"], read.attacks, 3, "wide")
+    figure = figures.success_curves(
+        tables.success(read), ["unsecured", "at", "cat"], read.attacks, 3, "wide"
+    )
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["unsecured", "at", "cat"]
     row = tables.success(read).query("model == 'at' and attack == 'pgd-8' and rank == 3")
     drawn = panels[1].get_lines()
-    assert any(np.allclose(line.get_ydata(), row["percent"]) for line in drawn if len(line.get_ydata()) == 2)
+    assert any(
+        np.allclose(line.get_ydata(), row["percent"])
+        for line in drawn
+        if len(line.get_ydata()) == 2
+    )
 
 
 def test_examples_show_the_stored_images(finished):
     read = results.read(finished)
-    shown = gallery.example_images(gallery.kept_examples(read), tables.strongest(read), read.epsilon, limit=5)
+    shown = gallery.example_images(
+        gallery.kept_examples(read), tables.strongest(read), read.epsilon, limit=5
+    )
     assert [(e.tuple_id, e.model) for e in shown] == [(0, "unsecured"), (0, "at"), (0, "cat")]
     example = shown[1]
-    stored = read_table(finished.example_block("at", example.attack, 0), schema.EXAMPLES).to_pylist()
+    stored = read_table(
+        finished.example_block("at", example.attack, 0), schema.EXAMPLES
+    ).to_pylist()
     mine = next(row for row in stored if row["tuple_id"] == 0 and row["epsilon"] == 0.05)
     assert example.adversarial.tobytes() == mine["pixels"]
-    png = {row["article_id"]: row["png"] for row in read_table(finished.images, schema.IMAGES).to_pylist()}
-    np.testing.assert_array_equal(example.target, np.asarray(Image.open(io.BytesIO(png[mine["target_id"]]))))
-    outcome = [r for r in read_outcomes(finished.attacks).to_pylist() if (r["model"], r["attack"]) == ("at", example.attack)]
+    png = {
+        row["article_id"]: row["png"]
+        for row in read_table(finished.images, schema.IMAGES).to_pylist()
+    }
+    np.testing.assert_array_equal(
+        example.target, np.asarray(Image.open(io.BytesIO(png[mine["target_id"]])))
+    )
+    outcome = [
+        r
+        for r in read_outcomes(finished.attacks).to_pylist()
+        if (r["model"], r["attack"]) == ("at", example.attack)
+    ]
     row = next(r for r in outcome if r["tuple_id"] == 0 and r["epsilon"] == 0.05)
-    assert (example.clean_rank, example.adversarial_rank) == (row["clean_rank"], row["adversarial_rank"])
+    assert (example.clean_rank, example.adversarial_rank) == (
+        row["clean_rank"],
+        row["adversarial_rank"],
+    )
     uri = base64.b64encode(as_png(example.target)).decode()
     assert uri in (finished.report / "index.html").read_text(encoding="utf-8")
 
@@ -86,7 +113,9 @@ def as_png(pixels):
 
 def test_a_dark_figure_differs_in_ink_paper_and_grid_alone(finished):
     read = results.read(finished)
-    light = figures.rendered(figures.success_curves(tables.success(read), ["at"], read.attacks, 3, "wide"), "svg")
+    light = figures.rendered(
+        figures.success_curves(tables.success(read), ["at"], read.attacks, 3, "wide"), "svg"
+    )
     dark = figures.darkened(light).decode()
     for colour, other in figures.DARK.items():
         assert colour in light.decode()

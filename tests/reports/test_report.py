@@ -1,4 +1,6 @@
-"""A small run with invented outcomes: its tables, its page, and what happens when something is missing."""
+"""A small run with invented outcomes: its tables, its page, and what happens when something is
+missing.
+"""
 
 import base64
 import html
@@ -14,12 +16,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from advrec import overview, schema
 from advrec.errors import ConfigError
-from advrec.reports import results, tables, terminal
-from advrec.reports.against import against
+from advrec.reports import results, terminal
 from advrec.reports.report import write_report
-from advrec.store import Run, read_outcomes, read_table, write_json, write_table
+from advrec.reports.tables import tables
+from advrec.reports.tables.against import against
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.files import write_json, write_table
+from advrec.run.tables import read_outcomes, read_table
+from advrec.stages import status
 
 NASTY = "<script>alert(1)</script>&\"'.jpg"
 
@@ -36,7 +42,11 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.tags.append(tag)
-        self.loads += [given[key] for key in ("src", "srcset", "href", "data", "action") if key in given and given[key][0] != "#"]
+        self.loads += [
+            given[key]
+            for key in ("src", "srcset", "href", "data", "action")
+            if key in given and given[key][0] != "#"
+        ]
         self.links += [given["href"]] if given.get("href", "").startswith("#") else []
         self.ids += [given["id"]] if "id" in given else []
         self.downloads += [(given["download"], given["href"])] if "download" in given else []
@@ -66,13 +76,22 @@ def test_success_equals_a_naive_recomputation(finished):
         hits = sum(r["adversarial_rank"] <= row["rank"] for r in cell)
         share, z, n = hits / 20, 1.959963984540054, len({r["target_id"] for r in cell})
         if 0 < share < 1:  # by how much outcomes of one target agree
-            won = [[r["adversarial_rank"] <= row["rank"] for r in cell if r["target_id"] == t] for t in {r["target_id"] for r in cell}]
-            between = sum((sum(each) - share * len(each)) ** 2 for each in won) * len(won) / (len(won) - 1)
+            won = [
+                [r["adversarial_rank"] <= row["rank"] for r in cell if r["target_id"] == t]
+                for t in {r["target_id"] for r in cell}
+            ]
+            between = (
+                sum((sum(each) - share * len(each)) ** 2 for each in won)
+                * len(won)
+                / (len(won) - 1)
+            )
             n = min(20, 20**2 * share * (1 - share) / between)
         roots = sorted(np.roots([1 + z**2 / n, -(2 * share + z**2 / n), share**2]).real)
         assert (row["n"], row["successes"]) == (20, hits)
         shown = [row["effective_n"], row["percent"], row["low_percent"], row["high_percent"]]
-        np.testing.assert_allclose(shown, [n, 100 * share, 100 * roots[0], 100 * roots[1]], atol=1e-6)
+        np.testing.assert_allclose(
+            shown, [n, 100 * share, 100 * roots[0], 100 * roots[1]], atol=1e-6
+        )
 
 
 def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget(finished):
@@ -93,7 +112,11 @@ def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget
 
 
 def test_cost_and_budget_equal_a_naive_recomputation(finished):
-    rows = [r for r in read_outcomes(finished.attacks).to_pylist() if (r["model"], r["attack"]) == ("cat", "pgd-8")]
+    rows = [
+        r
+        for r in read_outcomes(finished.attacks).to_pylist()
+        if (r["model"], r["attack"]) == ("cat", "pgd-8")
+    ]
     cost = csv(finished, "cost").set_index(["model", "attack"]).loc[("cat", "pgd-8")]
     assert cost["n"] == len(rows) == 40
     assert cost["forward_passes_per_row"] == 10.0
@@ -106,7 +129,9 @@ def test_cost_and_budget_equal_a_naive_recomputation(finished):
 @pytest.mark.usefixtures("quick")
 def test_a_broken_budget_is_seen(make_run):
     run = make_run(attacks=["fgsm", "cw-50"])
-    assert tables.budget(results.read(run))["max_raw_overshoot"].max() == pytest.approx(0.0025, abs=1e-6)
+    assert tables.budget(results.read(run))["max_raw_overshoot"].max() == pytest.approx(
+        0.0025, abs=1e-6
+    )
     path = run.block("at", "fgsm", 0)
     table = read_table(path, schema.OUTCOMES).to_pydict()
     table["linf"][0] += 0.01
@@ -120,21 +145,45 @@ def test_a_broken_budget_is_seen(make_run):
 
 def test_the_page_loads_nothing_from_anywhere(finished):
     page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
-    assert len(page.loads) == 5 * 4 + len(page.images) - 5 + len(page.downloads)  # a chart has four pictures
-    assert all(re.match(r"data:(image/(png|jpeg|svg\+xml)|text/csv);base64,[A-Za-z0-9+/=]+$", load) for load in page.loads)
+    # a chart has four pictures
+    assert len(page.loads) == 5 * 4 + len(page.images) - 5 + len(page.downloads)
+    assert all(
+        re.match(r"data:(image/(png|jpeg|svg\+xml)|text/csv);base64,[A-Za-z0-9+/=]+$", load)
+        for load in page.loads
+    )
     assert not {"link", "iframe", "object", "embed"} & set(page.tags)
-    style = re.search(r"<style>(.*?)</style>", (finished.report / "index.html").read_text(encoding="utf-8"), re.S)
+    style = re.search(
+        r"<style>(.*?)</style>", (finished.report / "index.html").read_text(encoding="utf-8"), re.S
+    )
     assert not re.search(r"url\(|@import", style[1])
 
 
 def test_every_figure_and_table_of_the_page_can_be_downloaded(finished):
     page = Page((finished.report / "index.html").read_text(encoding="utf-8"))
-    charts = {f"figure-{name}" for name in ("comparison", "success", "convergence", "distances", "training", "map")}
-    shown = {"success", "delivered", "checks", "worst_case", "categories", "defense_comparison", "cost", "budget", "preparation", "splits"}
+    charts = {
+        f"figure-{name}"
+        for name in ("comparison", "success", "convergence", "distances", "training", "map")
+    }
+    shown = {
+        "success",
+        "delivered",
+        "checks",
+        "worst_case",
+        "categories",
+        "defense_comparison",
+        "cost",
+        "budget",
+        "preparation",
+        "splits",
+    }
     shown |= {"index_recall", "classifiers", "recommendations"}
     assert {name.removesuffix(".csv") for name, _ in page.downloads} == charts | shown
     for name, link in page.downloads:
-        path = finished.report / "figures" / name[7:] if name.startswith("figure-") else finished.report / "tables" / name
+        path = (
+            finished.report / "figures" / name[7:]
+            if name.startswith("figure-")
+            else finished.report / "tables" / name
+        )
         assert base64.b64decode(link.removeprefix("data:text/csv;base64,")) == path.read_bytes()
 
 
@@ -150,18 +199,35 @@ def test_the_page_is_accessible(finished):
 
 
 def test_the_verdict_comes_first_with_n_and_interval(finished):
-    text = html.unescape(Page((finished.report / "index.html").read_text(encoding="utf-8")).text).replace("\u00a0", " ")
+    text = html.unescape(
+        Page((finished.report / "index.html").read_text(encoding="utf-8")).text
+    ).replace("\u00a0", " ")
     best = tables.strongest(results.read(finished))["unsecured"]
     interval = f"{best['low_percent']:.1f} to {best['high_percent']:.1f}"
     sentence = f"in {best['percent']:.1f} % (95 % interval {interval}, n = 20"
     assert sentence in text
-    small = tables.success(results.read(finished)).query("model == 'unsecured' and rank == 3 and epsilon == 0.01")
+    small = tables.success(results.read(finished)).query(
+        "model == 'unsecured' and rank == 3 and epsilon == 0.01"
+    )
     small = small.sort_values("percent").iloc[-1]
     assert "That is 12.8 of a pixel's 255 levels at most." in text
-    assert f"At budget 0.01 the strongest, {small['attack']}, succeeds in {small['percent']:.1f} % (95 % interval" in text
+    assert (
+        f"At budget 0.01 the strongest, {small['attack']}, succeeds in {small['percent']:.1f} % (95 % interval"
+        in text
+    )
     assert text.count("Of the ten articles beside each") == 2
-    assert text.index("What each defense saves") < text.index("What it changes") < text.index("Defenses compared")
-    titles = ("Defenses compared", "Success against budget", "Examples\n", "Catalog and preparation", "Provenance")
+    assert (
+        text.index("What each defense saves")
+        < text.index("What it changes")
+        < text.index("Defenses compared")
+    )
+    titles = (
+        "Defenses compared",
+        "Success against budget",
+        "Examples\n",
+        "Catalog and preparation",
+        "Provenance",
+    )
     body = text[text.index(titles[0]) :]  # the links to the sections come before
     places = [body.index(title) for title in titles]
     assert places == sorted(places)
@@ -175,7 +241,10 @@ def test_hostile_names_stay_text(finished, make_run):
     run = make_run("hostile")
     run.write_set_aside({f"attacks/{NASTY}/fgsm/0": NASTY})
     write_json(run.provenance, {NASTY: NASTY})
-    write_json(run.preparation, {"source": NASTY, "categories": [NASTY], "steps": [{"step": NASTY, "articles": 1}]})
+    write_json(
+        run.preparation,
+        {"source": NASTY, "categories": [NASTY], "steps": [{"step": NASTY, "articles": 1}]},
+    )
     forged = page_of(run)
     assert "<script>alert" not in forged
     assert html.unescape(forged).count(NASTY) >= 7
@@ -183,16 +252,43 @@ def test_hostile_names_stay_text(finished, make_run):
 
 def test_every_table_and_figure_is_written(finished):
     names = {path.name for path in (finished.report / "tables").iterdir()}
-    made = {"success", "defense_comparison", "blocks", "cost", "budget", "recommendations", "index_recall", "preparation", "splits"}
-    made |= {"checks", "delivered", "winners", "worst_case", "categories", "convergence", "defects", "classifiers"}
+    made = {
+        "success",
+        "defense_comparison",
+        "blocks",
+        "cost",
+        "budget",
+        "recommendations",
+        "index_recall",
+        "preparation",
+        "splits",
+    }
+    made |= {
+        "checks",
+        "delivered",
+        "winners",
+        "worst_case",
+        "categories",
+        "convergence",
+        "defects",
+        "classifiers",
+    }
     made |= {"training", "quantile_lines"}
     assert names == {f"{name}.{form}" for name in made for form in ("csv", "tex")}
     drawn = {path.name for path in (finished.report / "figures").iterdir()}
     charts = ("success", "comparison", "convergence", "distances", "training")
-    pictures = {f"{kind}-{model}" for kind in ("before", "after", "growing") for model in ("unsecured", "at", "cat")}
+    pictures = {
+        f"{kind}-{model}"
+        for kind in ("before", "after", "growing")
+        for model in ("unsecured", "at", "cat")
+    }
     pictures, numbers = pictures | {"map"}, {*charts, "map"}
-    assert drawn == {f"{name}.{form}" for name in (*charts, *pictures) for form in ("png", "svg")} | {f"{name}.csv" for name in numbers}
-    (finished.report / "figures" / "growing-gone.png").write_bytes(b"of a model that is not in the study any more")
+    assert drawn == {
+        f"{name}.{form}" for name in (*charts, *pictures) for form in ("png", "svg")
+    } | {f"{name}.csv" for name in numbers}
+    (finished.report / "figures" / "growing-gone.png").write_bytes(
+        b"of a model that is not in the study any more"
+    )
     write_report(results.read(finished))
     assert {path.name for path in (finished.report / "figures").iterdir()} == drawn
     for name in pictures:
@@ -215,7 +311,9 @@ def test_the_same_run_gives_the_same_report(finished):
 
 def test_missing_blocks_are_refused_with_their_number(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
-    with pytest.raises(ConfigError, match=r"2 of 18 blocks are missing.*`advrec evaluate`.*--partial") as refused:
+    with pytest.raises(
+        ConfigError, match=r"2 of 18 blocks are missing.*`advrec evaluate`.*--partial"
+    ) as refused:
         write_report(results.read(run))
     assert "\n" not in str(refused.value)
     assert not run.report.exists()
@@ -226,7 +324,7 @@ def test_a_partial_run_has_a_banner_and_true_denominators(make_run):
     run = make_run(skip=[("at", "fgsm", 1), ("cat", "pgd-8", 2)])
     text = Page(page_of(run, partial=True)).text
     assert "Partial: 2 of 18 blocks are missing" in text
-    assert "report    made, but work is missing" in overview.overview(run, results.read(run).study)
+    assert "report    made, but work is missing" in status.overview(run, results.read(run).study)
     assert "PARTIAL: 2 of 18 blocks are missing" in terminal.comparison_text(results.read(run))
     assert "fgsm on at: 12 of 20 tuples" in text
     assert "pgd-8 on cat: 16 of 20 tuples" in text
@@ -245,7 +343,14 @@ def test_set_aside_blocks_do_not_stop_a_report_but_are_told(make_run):
     assert "attacks/at/fgsm/1: killed three times" in text
     assert "Partial:" not in text
     row = csv(run, "blocks").set_index(["model", "attack"]).loc[("at", "fgsm")]
-    assert row[["tuples", "tuples_done", "blocks", "done", "set_aside", "missing"]].tolist() == [20, 12, 3, 2, 1, 0]
+    assert row[["tuples", "tuples_done", "blocks", "done", "set_aside", "missing"]].tolist() == [
+        20,
+        12,
+        3,
+        2,
+        1,
+        0,
+    ]
 
 
 def test_a_whole_run_has_no_banner(finished):
@@ -262,7 +367,11 @@ def test_missing_metrics_become_a_dash(make_run):
     made = csv(run, "defense_comparison").set_index("model")
     assert np.isnan(made.loc["at", "clean_accuracy_percent"])
     assert made.loc["cat", "clean_accuracy_percent"] == pytest.approx(62.0)
-    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("clean accuracy"))
+    line = next(
+        line
+        for line in terminal.comparison_text(results.read(run)).splitlines()
+        if line.startswith("clean accuracy")
+    )
     assert re.search(rf"68\.0 \(.*\)\s+{tables.DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
 
 
@@ -299,7 +408,9 @@ def test_models_and_attacks_that_the_study_does_not_name_are_left_out(make_run):
     assert success["attack"].unique().tolist() == ["pgd-8", "fgsm"]
 
 
-@pytest.mark.parametrize(("ranks", "chosen"), [([1, 3, 10], 3), ([1, 5], 1), ([2, 10], 2), ([100], 100)])
+@pytest.mark.parametrize(
+    ("ranks", "chosen"), [([1, 3, 10], 3), ([1, 5], 1), ([2, 10], 2), ([100], 100)]
+)
 def test_the_headline_takes_the_rank_nearest_to_3(make_run, ranks, chosen):
     run = make_run(tuples=4, block=4, attacks=["fgsm"])
     run.study.write_text(run.study.read_text().replace("ranks: [1, 3, 10, 100]", f"ranks: {ranks}"))
@@ -321,7 +432,7 @@ def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
 
 def test_a_report_needs_neither_torch_nor_ray(finished):
     code = (
-        "import sys; from pathlib import Path; from advrec.store import Run; import advrec.reports.report; "
+        "import sys; from pathlib import Path; from advrec.run.directory import Run; import advrec.reports.report; "
         "from advrec.reports import results, terminal; "
         f"print(terminal.comparison_text(results.read(Run(Path({str(finished.directory)!r}))))); "
         "sys.exit(' '.join({'torch', 'ray', 'torchvision'} & set(sys.modules)) or 0)"
@@ -334,13 +445,25 @@ def test_a_report_needs_neither_torch_nor_ray(finished):
 @pytest.mark.usefixtures("quick")
 def test_the_comparison_says_what_training_took(make_run):
     run = make_run()
-    columns = {"epoch": [1, 2], "attack_steps": [0, 8], "learning_rate": [0.1, 0.1], "seconds": [60.0, 30.5]}
-    columns |= {key: [0.5, 0.5] for key in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy")}
+    columns = {
+        "epoch": [1, 2],
+        "attack_steps": [0, 8],
+        "learning_rate": [0.1, 0.1],
+        "seconds": [60.0, 30.5],
+    }
+    columns |= {
+        key: [0.5, 0.5]
+        for key in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy")
+    }
     write_table(run.history("at"), schema.table(schema.HISTORY, columns))
     made = tables.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
     assert made["training_seconds"].isna().sum() == 2
-    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("seconds of training"))
+    line = next(
+        line
+        for line in terminal.comparison_text(results.read(run)).splitlines()
+        if line.startswith("seconds of training")
+    )
     assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
 
 
@@ -350,15 +473,27 @@ def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
     shutil.copytree(shipped, tmp_path / "reference", ignore=shutil.ignore_patterns("report"))
     write_report(results.read(Run(tmp_path / "reference")))
     for table in ("success", "defense_comparison", "checks", "cost", "categories"):
-        made = (tmp_path / "reference" / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
+        made = (tmp_path / "reference" / "report" / "tables" / f"{table}.csv").read_text(
+            encoding="utf-8"
+        )
         assert made == (shipped / "report" / "tables" / f"{table}.csv").read_text(encoding="utf-8")
 
 
 def test_every_column_is_explained(finished):
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    explained = set(re.findall(r"`([a-z0-9_]+)`", readme[readme.index("## The report") : readme.index("## A run directory")]))
-    patterns = re.compile(r".+_(percent|low_percent|high_percent|n)$")  # of defense_comparison: <quantity>_percent, ...
+    explained = set(
+        re.findall(
+            r"`([a-z0-9_]+)`",
+            readme[readme.index("## The report") : readme.index("## A run directory")],
+        )
+    )
+    # of defense_comparison: <quantity>_percent, ...
+    patterns = re.compile(r".+_(percent|low_percent|high_percent|n)$")
     read = results.read(finished)
     for name, table in (tables.all_tables(read) | {"against": against(read, read)}).items():
-        columns = {str(column) for column in table if name != "defense_comparison" or not patterns.match(str(column))}
+        columns = {
+            str(column)
+            for column in table
+            if name != "defense_comparison" or not patterns.match(str(column))
+        }
         assert columns <= explained, (name, columns - explained)

@@ -1,4 +1,6 @@
-"""Checks, deliveries, ensembles and models of one's own in a report: tables against plain loops, and what page and text say."""
+"""Checks, deliveries, ensembles and models of one's own in a report: tables against plain loops,
+and what page and text say.
+"""
 
 import html
 import itertools
@@ -7,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advrec import schema
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered
-from advrec.reports import results, tables, terminal, trust
-from advrec.store import read_outcomes, read_table, write_json, write_table
+from advrec.reports import results, terminal
+from advrec.reports.tables import tables, trust
+from advrec.run import schema
+from advrec.run.files import write_json, write_table
+from advrec.run.tables import read_outcomes, read_table
 from tests.reports.conftest import HEALTH
 from tests.reports.test_report import Page, csv, page_of
 
@@ -36,16 +40,31 @@ def test_delivered_equals_a_naive_recomputation(finished):
     rows = read_outcomes(finished.attacks, schema.outcomes(DELIVERED[1:])).to_pylist()
     made = csv(finished, "delivered")
     assert len(made) == 3 * 2 * 2 * 3
-    columns = {"float": "adversarial_rank", "png": "adversarial_rank_png", "jpeg-90": "adversarial_rank_jpeg_90"}
+    columns = {
+        "float": "adversarial_rank",
+        "png": "adversarial_rank_png",
+        "jpeg-90": "adversarial_rank_jpeg_90",
+    }
     keys = itertools.product(("unsecured", "at", "cat"), ("fgsm", "pgd-8"), (0.01, 0.05), columns)
     for row, (model, attack, epsilon, delivery) in zip(made.to_dict("records"), keys, strict=True):
-        assert (row["model"], row["attack"], row["epsilon"], row["delivery"], row["rank"]) == (model, attack, epsilon, delivery, 3)
-        cell = [r for r in rows if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)]
+        assert (row["model"], row["attack"], row["epsilon"], row["delivery"], row["rank"]) == (
+            model,
+            attack,
+            epsilon,
+            delivery,
+            3,
+        )
+        cell = [
+            r for r in rows if (r["model"], r["attack"], r["epsilon"]) == (model, attack, epsilon)
+        ]
         won = [r[columns[delivery]] <= 3 for r in cell]
         hits = sum(won)
         _, low, high = clustered(won, [r["target_id"] for r in cell])
         assert (row["n"], row["successes"]) == (20, hits)
-        np.testing.assert_allclose([row["percent"], row["low_percent"], row["high_percent"]], [5 * hits, 100 * low, 100 * high])
+        np.testing.assert_allclose(
+            [row["percent"], row["low_percent"], row["high_percent"]],
+            [5 * hits, 100 * low, 100 * high],
+        )
     assert made.groupby("delivery")["successes"].sum().nunique() == 3
 
 
@@ -57,17 +76,29 @@ def test_winners_equal_a_naive_recomputation(make_run):
     made = csv(run, "winners").to_dict("records")
     assert len(made) == 3 * 2 * 2 * 3
     for row in made:
-        cell = [r for r in rows if all(r[key] == row[key] for key in ("model", "attack", "epsilon"))]
+        cell = [
+            r for r in rows if all(r[key] == row[key] for key in ("model", "attack", "epsilon"))
+        ]
         own = [r["winner"] == row["winner"] for r in cell]
         _, low, high = clustered(own, [r["target_id"] for r in cell])
         won = sum(own)
         assert (row["n"], row["successes"]) == (20, won)
         np.testing.assert_allclose([row["percent"], row["low_percent"]], [5 * won, 100 * low])
         assert row["high_percent"] == pytest.approx(100 * high)
-    assert {row["winner"] for row in made if row["attack"] == "again"} == {"apgd-20", "apgd-20 restart 1", "apgd-20 restart 2"}
+    assert {row["winner"] for row in made if row["attack"] == "again"} == {
+        "apgd-20",
+        "apgd-20 restart 1",
+        "apgd-20 restart 2",
+    }
     shown = tables.winners(results.read(run), restarts_as_one=True)
-    apart = pd.DataFrame(made).query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["successes"]
-    merged = shown.query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index("winner")["successes"]
+    apart = (
+        pd.DataFrame(made)
+        .query("attack == 'again' and model == 'cat' and epsilon == 0.05")
+        .set_index("winner")["successes"]
+    )
+    merged = shown.query("attack == 'again' and model == 'cat' and epsilon == 0.05").set_index(
+        "winner"
+    )["successes"]
     assert merged["apgd-20, restarted"] == apart.drop("apgd-20").sum()
     assert "Which attack made the image" in page
     assert "apgd-20, restarted" in page
@@ -79,7 +110,11 @@ def test_cost_names_the_settings_and_counts_what_was_inherited(make_run):
     page = text_of(run)
     rows = read_outcomes(run.attacks).to_pylist()
     made = csv(run, "cost")
-    settings = made[made["model"] == "cat"].set_index("attack")[["stop", "nested", "restarts", "from"]].astype(object)
+    settings = (
+        made[made["model"] == "cat"]
+        .set_index("attack")[["stop", "nested", "restarts", "from"]]
+        .astype(object)
+    )
     assert settings.loc["fgsm"].fillna("").tolist() == ["never", False, 0, ""]
     assert settings.loc["auto"].fillna("").tolist() == ["rank-1", True, 0, ""]
     assert settings.loc["again"].fillna("").tolist() == ["rank-1", True, 2, ""]
@@ -105,7 +140,11 @@ def test_a_transfer_says_what_it_was_made_on(make_run):
 
 def test_a_healthy_run_shows_its_checks_between_comparison_and_success(finished):
     text = html.unescape(Page((finished.report / "index.html").read_text(encoding="utf-8")).text)
-    assert text.index("Defenses compared") < text.index("Can these numbers be trusted?") < text.index("Success against budget")
+    assert (
+        text.index("Defenses compared")
+        < text.index("Can these numbers be trusted?")
+        < text.index("Success against budget")
+    )
     assert "Checks: 39 passed, 0 failed, 3 for information." in text
     assert "first 12 tuples" in text
     made = csv(finished, "checks")
@@ -120,7 +159,14 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
     run = make_run(checks=12)
     write_json(run.health("at"), HEALTH | {"mean_cosine": 0.991, "effective_rank": 1.4})
     for model in ("at", "unsecured"):
-        probe(run, model, "fgsm", lambda rows: rows.assign(adversarial_distance=rows["adversarial_distance"] + np.float32(0.01)))
+        probe(
+            run,
+            model,
+            "fgsm",
+            lambda rows: rows.assign(
+                adversarial_distance=rows["adversarial_distance"] + np.float32(0.01)
+            ),
+        )
     raw = page_of(run)
     banner = html.unescape(Page(raw[raw.index('class="banner"') : raw.index("<main>")]).text)
     named = "3 of 39 checks failed: no budget, no change (unsecured, at); embeddings are spread out (at)."
@@ -146,7 +192,10 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
 def test_probes_of_another_study_do_not_count(make_run):
     run = make_run(checks=12)
     before = trust.checks(results.read(run))
-    foreign = {"tuple_id": lambda rows: rows["tuple_id"] + 12, "epsilon": lambda rows: rows["epsilon"] + 0.001}
+    foreign = {
+        "tuple_id": lambda rows: rows["tuple_id"] + 12,
+        "epsilon": lambda rows: rows["epsilon"] + 0.001,
+    }
     for number, (column, value) in enumerate(foreign.items()):
         rows = read_table(run.block("at", "apgd-50", 0, "checks"), schema.OUTCOMES).to_pandas()
         rows = rows.assign(adversarial_rank=30, linf=np.float32(0.9), **{column: value(rows)})
@@ -192,7 +241,12 @@ def test_a_study_without_checks_and_deliveries_says_so(make_run):
 
 @pytest.mark.usefixtures("quick")
 def test_a_partial_run_without_any_probe_is_shown(make_run):
-    run = make_run(checks=12, delivery=DELIVERED, attacks=["fgsm", AUTO], skip=[("at", "auto", b) for b in range(3)])
+    run = make_run(
+        checks=12,
+        delivery=DELIVERED,
+        attacks=["fgsm", AUTO],
+        skip=[("at", "auto", b) for b in range(3)],
+    )
     for path in run.checks.rglob("*.parquet"):
         path.unlink()
     with pytest.raises(ConfigError, match="3 of 18 blocks are missing"):
@@ -201,7 +255,12 @@ def test_a_partial_run_without_any_probe_is_shown(make_run):
     assert "Checks incomplete: 48 of their blocks are missing" in text
     assert "As delivered" in text
     made = csv(run, "checks")
-    measured = {"budget and box are kept", "gradients are not zero", "two forward passes agree", "embeddings are spread out"}
+    measured = {
+        "budget and box are kept",
+        "gradients are not zero",
+        "two forward passes agree",
+        "embeddings are spread out",
+    }
     assert set(made.query("verdict == 'passed'")["check"]) == measured
     assert ("at", "auto") not in set(csv(run, "delivered").groupby(["model", "attack"]).groups)
 
@@ -234,8 +293,14 @@ def test_a_model_of_ones_own_has_dashes_for_its_quality(make_run):
     text = text_of(run)
     assert "defense: none; not trained here" in text
     assert "cat: not known, its accuracy was not measured." in text
-    assert np.isnan(csv(run, "defense_comparison").set_index("model").loc["cat", "clean_accuracy_percent"])
-    line = next(line for line in terminal.comparison_text(results.read(run)).splitlines() if line.startswith("clean accuracy"))
+    assert np.isnan(
+        csv(run, "defense_comparison").set_index("model").loc["cat", "clean_accuracy_percent"]
+    )
+    line = next(
+        line
+        for line in terminal.comparison_text(results.read(run)).splitlines()
+        if line.startswith("clean accuracy")
+    )
     assert line.rstrip().endswith(tables.DASH)
 
 

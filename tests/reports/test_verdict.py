@@ -1,4 +1,6 @@
-"""What the page says first: what defenses save and cost, which models are worth choosing from, and what knows nothing reaches."""
+"""What the page says first: what defenses save and cost, which models are worth choosing from, and
+what knows nothing reaches.
+"""
 
 import shutil
 from collections import Counter
@@ -6,16 +8,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from advrec import schema
 from advrec.evaluation.rates import paired_difference
-from advrec.reports import exposure, results, tables
+from advrec.reports import results
+from advrec.reports.page.verdict import verdict
 from advrec.reports.report import write_report
-from advrec.reports.verdict import verdict
-from advrec.store import read_json, read_table, write_json, write_table
+from advrec.reports.tables import exposure, tables
+from advrec.run import schema
+from advrec.run.files import read_json, write_json, write_table
+from advrec.run.tables import read_table
 
 
 def said(run, heading):
-    points = {point.heading: [str(sentence).replace("\u00a0", " ") for sentence in point.sentences] for point in verdict(results.read(run))}
+    points = {
+        point.heading: [str(sentence).replace("\u00a0", " ") for sentence in point.sentences]
+        for point in verdict(results.read(run))
+    }
     return points.get(heading)
 
 
@@ -52,7 +59,10 @@ def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base,
     set_ranks(run, "cat", "pgd-8", own)
     targets = read_table(run.tuples, schema.TUPLES)["target_id"].to_pylist()
     changes = np.array(own).astype(int) - np.array(base).astype(int)
-    difference, bounds = 100 * changes.mean(), sorted(100 * np.array(paired_difference(changes, targets)))
+    difference, bounds = (
+        100 * changes.mean(),
+        sorted(100 * np.array(paired_difference(changes, targets))),
+    )
     shown = (-difference, -bounds[1], -bounds[0]) if "less" in words else (difference, *bounds)
     sentence = said(run, "What each defense saves")[1]
     assert sentence.startswith("<b>cat</b>: the strongest attack on it, <b>pgd-8</b>, succeeds in")
@@ -63,7 +73,8 @@ def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base,
 @pytest.mark.parametrize(
     ("accuracy", "words"),
     [
-        (0.56, "12.0 points less (95 % interval 4.2 to 19.6)."),  # of 300 articles each, 68 % without a defense
+        # of 300 articles each, 68 % without a defense
+        (0.56, "12.0 points less (95 % interval 4.2 to 19.6)."),
         (0.66, "-2.0 points (95 % interval -9.5 to +5.5), which may be chance."),
         (0.90, "22.0 points more (95 % interval 15.6 to 28.2)."),
     ],
@@ -71,16 +82,25 @@ def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base,
 def test_a_price_is_the_difference_of_accuracies_with_its_interval(make_run, accuracy, words):
     run = make_run()
     set_accuracy(run, "at", accuracy)
-    assert said(run, "What it changes in recommendation quality")[0].endswith(f"for <b>unsecured</b>: {words}")
+    assert said(run, "What it changes in recommendation quality")[0].endswith(
+        f"for <b>unsecured</b>: {words}"
+    )
 
 
 def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
     run = make_run(attacks=["fgsm", "pgd-8"])
     set_ranks(run, "unsecured", "pgd-8", [True] * 12 + [False] * 8)
     set_ranks(run, "unsecured", "fgsm", [False] * 15 + [True] * 5)
-    row = exposure.worst_case(results.read(run)).query("model == 'unsecured' and epsilon == 0.05").iloc[0]
+    row = (
+        exposure.worst_case(results.read(run))
+        .query("model == 'unsecured' and epsilon == 0.05")
+        .iloc[0]
+    )
     assert row["percent"] == 85.0
-    assert "At least one of the 2 attacks succeeds in <strong>85.0 %</strong>" in said(run, "Exposure")[1]
+    assert (
+        "At least one of the 2 attacks succeeds in <strong>85.0 %</strong>"
+        in said(run, "Exposure")[1]
+    )
     set_ranks(run, "unsecured", "fgsm", [True] * 5 + [False] * 15)
     assert "At least one" not in " ".join(said(run, "Exposure"))
 
@@ -88,7 +108,8 @@ def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
 def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     run = make_run(checks=12)
     success = {model: row["percent"] for model, row in tables.strongest(results.read(run)).items()}
-    assert success["at"] < success["cat"] < success["unsecured"]  # and accuracies fall likewise: 56, 62, 68 %
+    # and accuracies fall likewise: 56, 62, 68 %
+    assert success["at"] < success["cat"] < success["unsecured"]
     chance = " Differences smaller than their intervals may be chance."
     pair = said(run, "Which models to choose from")[1]
     assert pair.startswith("In success, <b>at</b> against <b>cat</b>, the two hardest to attack: ")
@@ -98,11 +119,23 @@ def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     rest = f": by the measured values each other model is neither more accurate nor harder to attack than one of these.{chance}"
     assert choice(run) == [f"<b>unsecured</b>, <b>at</b>{rest}", pair]
     set_accuracy(run, "at", 0.7)
-    assert choice(run) == [f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}", pair]
+    assert choice(run) == [
+        f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}",
+        pair,
+    ]
     # Numbers that a check does not bear out recommend nothing.
-    write_json(run.health("at"), read_json(run.health("at")) | {"mean_cosine": 0.991, "effective_rank": 1.4})
-    assert choice(run) == [f"<b>unsecured</b>, <b>cat</b>{none}", "Left out: <b>at</b> (a check of it failed)."]
-    assert "<b>at</b> (a check of it failed: see below): the strongest" in said(run, "What each defense saves")[0]
+    write_json(
+        run.health("at"),
+        read_json(run.health("at")) | {"mean_cosine": 0.991, "effective_rank": 1.4},
+    )
+    assert choice(run) == [
+        f"<b>unsecured</b>, <b>cat</b>{none}",
+        "Left out: <b>at</b> (a check of it failed).",
+    ]
+    assert (
+        "<b>at</b> (a check of it failed: see below): the strongest"
+        in said(run, "What each defense saves")[0]
+    )
 
 
 def test_the_two_hardest_to_attack_are_compared_on_their_tuples(make_run):
@@ -112,7 +145,10 @@ def test_the_two_hardest_to_attack_are_compared_on_their_tuples(make_run):
     targets = read_table(run.tuples, schema.TUPLES)["target_id"].to_pylist()
     low, high = paired_difference([0] * 2 + [-1] * 12 + [0] * 6, targets)
     expected = f"60.0 points less (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
-    assert choice(run)[1] == f"In success, <b>at</b> against <b>cat</b>, the two hardest to attack: {expected}"
+    assert (
+        choice(run)[1]
+        == f"In success, <b>at</b> against <b>cat</b>, the two hardest to attack: {expected}"
+    )
     run.block("cat", "pgd-8", 2).unlink()
     assert "points less on the 16 tuples of both (95 %" in choice(run)[1]
     assert "points on the 16 tuples of both (95 %" in said(run, "What each defense saves")[1]
@@ -131,7 +167,9 @@ def test_two_models_of_equal_numbers_are_both_a_choice(make_run):
     shutil.copytree(run.attacks / "model=at", run.attacks / "model=cat")
     set_accuracy(run, "at", 0.9)
     set_accuracy(run, "cat", 0.9)
-    assert choice(run)[0].startswith("<b>at</b>, <b>cat</b>: by the measured values each other model is neither")
+    assert choice(run)[0].startswith(
+        "<b>at</b>, <b>cat</b>: by the measured values each other model is neither"
+    )
 
 
 def test_what_is_not_known_is_left_out_by_name(make_run):
@@ -154,7 +192,11 @@ def test_the_sentences_of_many_models_are_folded(make_run):
     run.study.write_text(run.study.read_text().replace("evaluation:", lines + "evaluation:"))
     page = write_report(results.read(run)).read_text(encoding="utf-8")
     assert page.count("<summary>All 5 models</summary>") == 2
-    assert page.index("How exposed") < page.index("<summary>All 5 models") < page.index("<b>cat2</b>: the strongest attack on it")
+    assert (
+        page.index("How exposed")
+        < page.index("<summary>All 5 models")
+        < page.index("<b>cat2</b>: the strongest attack on it")
+    )
 
 
 def test_chance_equals_a_naive_count(make_run):
@@ -164,8 +206,16 @@ def test_chance_equals_a_naive_count(make_run):
     catalog["split"] = (["train", "test", "test", "test", "test"] * 6)[:30]
     write_table(run.catalog, schema.table(schema.CATALOG, catalog))
     largest, same = tables.chance(results.read(run))
-    test = [name for name, split in zip(catalog["category"], catalog["split"], strict=True) if split == "test"]
+    test = [
+        name
+        for name, split in zip(catalog["category"], catalog["split"], strict=True)
+        if split == "test"
+    ]
     assert largest == pytest.approx(100 * Counter(test).most_common(1)[0][1] / len(test))
     pairs = [(a, b) for a in range(30) for b in range(30) if a != b]
-    assert same == pytest.approx(100 * np.mean([catalog["category"][a] == catalog["category"][b] for a, b in pairs]))
-    assert "For scale: always naming the largest category" in write_report(results.read(run)).read_text(encoding="utf-8")
+    assert same == pytest.approx(
+        100 * np.mean([catalog["category"][a] == catalog["category"][b] for a, b in pairs])
+    )
+    assert "For scale: always naming the largest category" in write_report(
+        results.read(run)
+    ).read_text(encoding="utf-8")

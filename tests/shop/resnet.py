@@ -1,4 +1,6 @@
-"""A shop's own model, as its engineers would write it: a ResNet-18 (He et al. 2016) that knows nothing of advrec."""
+"""A shop's own model, as its engineers would write it: a ResNet-18 (He et al. 2016) that knows
+nothing of advrec.
+"""
 
 from functools import partial
 from itertools import pairwise
@@ -17,7 +19,9 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = None
         if stride > 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x):
         y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)), inplace=True)))
@@ -27,9 +31,16 @@ class Block(nn.Module):
 class ResNet18(nn.Module):
     def __init__(self, width=64):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
         widths = [width, width, 2 * width, 4 * width, 8 * width]
-        blocks = [nn.Sequential(Block(a, b, 1 + (a != b)), Block(b, b, 1)) for a, b in pairwise(widths)]
+        blocks = [
+            nn.Sequential(Block(a, b, 1 + (a != b)), Block(b, b, 1)) for a, b in pairwise(widths)
+        ]
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, images):
@@ -37,7 +48,9 @@ class ResNet18(nn.Module):
 
 
 class ActivatedFirst(nn.Module):
-    """Lists its layers in an order in which it does not run them: folding its BatchNorm as listed would change it."""
+    """Lists its layers in an order in which it does not run them: folding its BatchNorm as listed
+    would change it.
+    """
 
     def __init__(self):
         super().__init__()

@@ -11,9 +11,10 @@ from advrec.attacks.budget import linf
 from advrec.attacks.objective import cosine_distance
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Logits
-from advrec.training import data, defenses, loop, recipe
+from advrec.training import data, loop, recipe
 from advrec.training.curriculum import Curriculum
 from advrec.training.defense import Outputs, Stage, misclassification
+from advrec.training.defenses import defenses
 from tests.conftest import small_network, study
 
 EPSILON = 0.05
@@ -66,7 +67,9 @@ def test_a_mixed_batch_has_equal_shares_of_every_k():
     ],
     ids=str,
 )
-def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(network, batch, entry, hurts, furthest):
+def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(
+    network, batch, entry, hurts, furthest
+):
     network.train()
     attacked = frozen(network)
     before = {name: value.clone() for name, value in attacked.state_dict().items()}
@@ -74,23 +77,32 @@ def test_crafting_stays_in_budget_and_hurts_and_leaves_the_network_alone(network
     assert (linf(batch.images, images) <= furthest).all()
     assert linf(batch.images, images).max() > 0.5 * EPSILON
     if hurts:
-        assert loss_of(attacked, batch, images).mean() > loss_of(attacked, batch, batch.images).mean() + 0.01
+        assert (
+            loss_of(attacked, batch, images).mean()
+            > loss_of(attacked, batch, batch.images).mean() + 0.01
+        )
     assert all(torch.equal(before[name], value) for name, value in attacked.state_dict().items())
     assert all(parameter.grad is None for parameter in attacked.parameters())
 
 
 def test_adversarial_training_as_published_is_the_plain_loop_in_training_mode(network, batch):
-    """k steps of epsilon / k from the clean image; dropout acts and running statistics move with every step."""
+    """k steps of epsilon / k from the clean image; dropout acts and running statistics move with
+    every step.
+    """
     network.train()
     plain, images = copy.deepcopy(network), batch.images
     torch.manual_seed(1)
-    (crafted,) = defense(defense="at", recipe="published", steps=4).craft(network, batch, STAGE, stream())
+    (crafted,) = defense(defense="at", recipe="published", steps=4).craft(
+        network, batch, STAGE, stream()
+    )
     torch.manual_seed(1)
     for _ in range(4):
         images = images.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(loss_of(plain, batch, images).sum(), images)
         moved = images.detach() + EPSILON / 4 * gradient.sign()
-        images = torch.max(torch.min(moved, batch.images + EPSILON), batch.images - EPSILON).clamp(0, 1)
+        images = torch.max(torch.min(moved, batch.images + EPSILON), batch.images - EPSILON).clamp(
+            0, 1
+        )
     assert torch.allclose(crafted, images, atol=1e-6)
     for name, value in network.state_dict().items():
         assert torch.allclose(value, plain.state_dict()[name], atol=1e-6), name
@@ -99,9 +111,13 @@ def test_adversarial_training_as_published_is_the_plain_loop_in_training_mode(ne
 def test_the_published_curriculum_attacks_each_share_as_a_batch_of_its_own(network, batch):
     """Which the running statistics tell: each step of each share moves them."""
     network.train()
-    counted = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    counted = next(
+        module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)
+    )
     before = int(counted.num_batches_tracked)
-    (images,) = defense(defense="cat", recipe="published", max_steps=3).craft(network, batch, Stage(3, EPSILON), stream())
+    (images,) = defense(defense="cat", recipe="published", max_steps=3).craft(
+        network, batch, Stage(3, EPSILON), stream()
+    )
     assert int(counted.num_batches_tracked) - before == 3 + 2 + 1
     assert torch.equal(images[9:], batch.images[9:])  # k = 0 has the last three
     assert (linf(batch.images[:9], images[:9]) > 0).all()
@@ -117,9 +133,24 @@ def test_workers_share_out_the_mix_of_the_whole_batch(network, batch):
         assert changed == [k > 0 for k in defenses.shares(12, 3)[rank::2]]
 
 
-@pytest.mark.parametrize(("entry", "ramp"), [({"ramp": 0.5}, 0.5), ({}, 0.7), ({"recipe": "published"}, 0.0)])
-def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_under_all_of_it(catalog, monkeypatch, entry, ramp):
-    spec = study(models={"m": {"defense": "at", "steps": 1, "epochs": 2, "batch": 16, "epsilon": EPSILON, **entry}}).models["m"]
+@pytest.mark.parametrize(
+    ("entry", "ramp"), [({"ramp": 0.5}, 0.5), ({}, 0.7), ({"recipe": "published"}, 0.0)]
+)
+def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_under_all_of_it(
+    catalog, monkeypatch, entry, ramp
+):
+    spec = study(
+        models={
+            "m": {
+                "defense": "at",
+                "steps": 1,
+                "epochs": 2,
+                "batch": 16,
+                "epsilon": EPSILON,
+                **entry,
+            }
+        }
+    ).models["m"]
     trained, compared = [], []
 
     def craft(self, network, batch, stage, generator):
@@ -136,7 +167,12 @@ def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_unde
     training.epoch()
     training.epoch()
     steps = len(trained)
-    assert trained == pytest.approx([EPSILON * min((step + 1) / (ramp * steps), 1.0) if ramp else EPSILON for step in range(steps)])
+    assert trained == pytest.approx(
+        [
+            EPSILON * min((step + 1) / (ramp * steps), 1.0) if ramp else EPSILON
+            for step in range(steps)
+        ]
+    )
     assert trained[-1] == EPSILON
     assert compared == [None, EPSILON] * 2
 
@@ -149,7 +185,9 @@ def test_a_curriculum_may_skip_steps_and_ramp_its_budget():
 
 def test_noisy_fgsm_is_one_step_from_noise_twice_the_budget(network, batch):
     attacked = frozen(network)
-    noisy = (batch.images + 2 * EPSILON * (2 * torch.rand(batch.images.shape, generator=stream()) - 1)).clamp(0, 1)
+    noisy = (
+        batch.images + 2 * EPSILON * (2 * torch.rand(batch.images.shape, generator=stream()) - 1)
+    ).clamp(0, 1)
     asked = noisy.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(loss_of(attacked, batch, asked).sum(), asked)
     (images,) = defense(defense="n-fgsm").craft(attacked, batch, STAGE, stream())
@@ -165,14 +203,17 @@ def test_free_training_moves_images_by_the_gradient_of_the_training_step(network
         free.loss(lambda x: Outputs(network(x), x), batch, images).backward()
         assert network.category_head.weight.grad is not None  # one backward pass for both
         stepped = images.detach() + EPSILON * images.grad.sign()
-        expected = torch.max(torch.min(stepped, batch.images + EPSILON), batch.images - EPSILON).clamp(0, 1)
+        expected = torch.max(
+            torch.min(stepped, batch.images + EPSILON), batch.images - EPSILON
+        ).clamp(0, 1)
         seen += 1
     assert seen == free.steps_a_batch == 3
 
 
 def test_friendly_training_stops_where_an_image_is_misclassified(network, batch):
     attacked = frozen(network)
-    batch = batch._replace(categories=attacked(batch.images).category.argmax(1))  # all are right before
+    # all are right before
+    batch = batch._replace(categories=attacked(batch.images).category.argmax(1))
     for tau in (0, 1):
         friendly = dataclasses.replace(
             defense(defense="fat", tau=tau), recipe=recipe.PUBLISHED, epsilon=EPSILON, steps=6
@@ -191,7 +232,9 @@ def test_friendly_training_stops_where_an_image_is_misclassified(network, batch)
                         break
                     left -= 1
                 moved = image + EPSILON / 6 * gradient.sign()
-                image = torch.max(torch.min(moved, one.images + EPSILON), one.images - EPSILON).clamp(0, 1)
+                image = torch.max(
+                    torch.min(moved, one.images + EPSILON), one.images - EPSILON
+                ).clamp(0, 1)
             assert torch.allclose(found[place : place + 1], image, atol=1e-5)
         assert stopped
 
@@ -200,8 +243,12 @@ def test_the_divergence_of_trades_is_kullback_leibler():
     from torch.distributions import Bernoulli, Categorical, kl_divergence
 
     clean, attacked = (Logits(torch.randn(5, 4), torch.randn(5, 3)) for _ in range(2))
-    expected = kl_divergence(Categorical(logits=clean.category), Categorical(logits=attacked.category))
-    expected += kl_divergence(Bernoulli(logits=clean.texture), Bernoulli(logits=attacked.texture)).mean(1)
+    expected = kl_divergence(
+        Categorical(logits=clean.category), Categorical(logits=attacked.category)
+    )
+    expected += kl_divergence(
+        Bernoulli(logits=clean.texture), Bernoulli(logits=attacked.texture)
+    ).mean(1)
     assert torch.allclose(defenses._divergence(clean, attacked), expected, atol=1e-6)
     assert torch.allclose(defenses._divergence(clean, clean), torch.zeros(5), atol=1e-6)
 
@@ -211,32 +258,48 @@ def test_trades_attacks_agreement_and_weighs_it_by_beta(network, batch):
     (images,) = defense(defense="trades").craft(attacked, batch, STAGE, stream())
     random = batch.images + EPSILON * (2 * torch.rand(batch.images.shape, generator=stream()) - 1)
     clean = attacked(batch.images)
-    assert (defenses._divergence(clean, attacked(images)) > 2 * defenses._divergence(clean, attacked(random))).all()
+    assert (
+        defenses._divergence(clean, attacked(images))
+        > 2 * defenses._divergence(clean, attacked(random))
+    ).all()
     network.eval()
     moved = (batch.images + 0.05).clamp(0, 1)
 
     def loss(beta):
-        return defense(defense="trades", beta=beta).loss(lambda x: Outputs(network(x), x), batch, moved)
+        return defense(defense="trades", beta=beta).loss(
+            lambda x: Outputs(network(x), x), batch, moved
+        )
 
     weight = recipe.ADVREC.texture_weight(batch)
     divergence = defenses._divergence(network(batch.images), network(moved), weight).mean()
     assert torch.allclose(loss(6.0) - loss(1.0), 5.0 * divergence, atol=1e-4)
-    assert torch.allclose(loss(1.0) - divergence, recipe.ADVREC.loss(network(batch.images), batch), atol=1e-4)
+    assert torch.allclose(
+        loss(1.0) - divergence, recipe.ADVREC.loss(network(batch.images), batch), atol=1e-4
+    )
 
 
-def test_anti_collapse_moves_images_towards_other_articles_and_asks_to_stay_by_a_margin(network, batch):
+def test_anti_collapse_moves_images_towards_other_articles_and_asks_to_stay_by_a_margin(
+    network, batch
+):
     attacked = frozen(network)
     act = defense(defense="act", margin=0.2, weight=4.0)
     (images,) = act.craft(attacked, batch, STAGE, stream())
     targets = attacked.embed(batch.images).roll(1, 0)
-    assert (cosine_distance(attacked.embed(images), targets) < cosine_distance(attacked.embed(batch.images), targets)).all()
+    assert (
+        cosine_distance(attacked.embed(images), targets)
+        < cosine_distance(attacked.embed(batch.images), targets)
+    ).all()
 
-    # Embeddings by hand: the first image lies between itself (1, 0) and the other (0, 1), the second has not moved.
+    # Embeddings by hand: the first image lies between itself (1, 0) and the other (0, 1), the
+    # second has not moved.
     two = data.Batch(batch.images[:2], torch.tensor([0, 1]), None)
     embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
     logits = Logits(torch.zeros(4, 2), None)
     loss = act.loss(lambda x: Outputs(logits, embeddings), two, two.images)
     classes = functional.cross_entropy(torch.zeros(2, 2), two.categories)
     assert torch.allclose(loss, classes + 4.0 * (0.2 + 0.0) / 2)
-    same = two._replace(categories=torch.tensor([1, 1]))  # of one category: no tuple, so nothing to keep apart
-    assert torch.allclose(act.loss(lambda x: Outputs(logits, embeddings), same, two.images), classes)
+    # of one category: no tuple, so nothing to keep apart
+    same = two._replace(categories=torch.tensor([1, 1]))
+    assert torch.allclose(
+        act.loss(lambda x: Outputs(logits, embeddings), same, two.images), classes
+    )

@@ -27,7 +27,9 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize("entry", TRAININGS, ids=str)
-def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(catalog, tmp_path, entry):
+def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(
+    catalog, tmp_path, entry
+):
     spec = study(models={"m": {"batch": 32, **entry}}).models["m"]
     undisturbed = loop.fit(small_network(catalog), spec, catalog, seed=3)
     metrics = undisturbed.measure()
@@ -39,9 +41,13 @@ def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_a
     saved = tmp_path / "state.safetensors"
     for seed in range(len(undisturbed.history)):  # what a later one begins with is not used
         with pytest.raises(StoppedError):
-            loop.fit(small_network(catalog, seed), spec, catalog, seed=3, checkpoint=saved, on_epoch=stop)
+            loop.fit(
+                small_network(catalog, seed), spec, catalog, seed=3, checkpoint=saved, on_epoch=stop
+            )
     ended = loop.fit(small_network(catalog, seed=8), spec, catalog, seed=3, checkpoint=saved)
-    assert [e._replace(seconds=0) for e in ended.history] == [e._replace(seconds=0) for e in undisturbed.history]
+    assert [e._replace(seconds=0) for e in ended.history] == [
+        e._replace(seconds=0) for e in undisturbed.history
+    ]
     assert state.read_history(saved) == ended.history
     assert ended.measure() == metrics
     for name, value in undisturbed.network.state_dict().items():
@@ -57,22 +63,30 @@ def test_a_file_that_is_no_state_is_said(tmp_path):
 def plain_network(catalog):
     """Without BatchNorm and dropout, whose statistics and noise are a worker's own."""
     network = small_network(catalog)
-    network.backbone = nn.Sequential(*(part for part in network.backbone if not isinstance(part, nn.BatchNorm2d)))
+    network.backbone = nn.Sequential(
+        *(part for part in network.backbone if not isinstance(part, nn.BatchNorm2d))
+    )
     network.dropout.p = 0.0
     return network
 
 
 def losses(catalog, epochs=2):
-    spec = study(models={"m": {"defense": "at", "steps": 2, "epochs": epochs, "batch": 16}}).models["m"]
+    spec = study(models={"m": {"defense": "at", "steps": 2, "epochs": epochs, "batch": 16}}).models[
+        "m"
+    ]
     # Nothing that a worker draws for itself.
-    plain = dataclasses.replace(recipe.ADVREC, augment=lambda images, generator: images, random_start=False)
+    plain = dataclasses.replace(
+        recipe.ADVREC, augment=lambda images, generator: images, random_start=False
+    )
     training = loop.Training(plain_network(catalog), spec, catalog, 3, plain)
     return [training.epoch().train_loss for _ in range(epochs)]
 
 
 def worker(rank, world, work, run, directory):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=world)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=world
+    )
     work(rank, Catalog(run), directory)
     dist.destroy_process_group()
 
@@ -112,7 +126,10 @@ def test_two_workers_go_on_as_if_they_had_not_been_stopped(prepared, tmp_path):
         for most in stops:
             (directory / "most").write_text(str(most))
             together(train_on, prepared, directory)
-    expected, found = (torch.load(tmp_path / name / "weights", weights_only=True) for name in ("undisturbed", "stopped"))
+    expected, found = (
+        torch.load(tmp_path / name / "weights", weights_only=True)
+        for name in ("undisturbed", "stopped")
+    )
     for name, value in expected.items():
         assert torch.equal(value, found[name]), name
 

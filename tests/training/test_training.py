@@ -28,7 +28,8 @@ def test_the_curriculum_steps_up_after_patience_and_restores_the_best():
         (0, best, not restore, not finished),
         (0, not best, not restore, not finished),
         (0, not best, restore, not finished),  # a tie is no gain
-        (1, best, not restore, not finished),  # the best of a new k does not have to beat the last k's
+        # the best of a new k does not have to beat the last k's
+        (1, best, not restore, not finished),
         (1, best, not restore, not finished),
         (1, not best, not restore, not finished),
         (1, not best, restore, finished),
@@ -50,7 +51,9 @@ def test_a_fixed_schedule_keeps_the_best_epoch():
 def test_all_workers_together_see_every_article_of_a_batch_once(catalog: Catalog):
     ids = catalog.ids_of("train")
     alone = list(data.shuffled(ids, 16, seed=1, epoch=2, rank=0, world=1))
-    pairs = zip(*(data.shuffled(ids, 16, seed=1, epoch=2, rank=r, world=2) for r in range(2)), strict=True)
+    pairs = zip(
+        *(data.shuffled(ids, 16, seed=1, epoch=2, rank=r, world=2) for r in range(2)), strict=True
+    )
     for whole, parts in zip(alone, pairs, strict=True):
         assert sorted(whole) == sorted([*parts[0], *parts[1]])
     assert len(alone) == data.num_batches(len(ids), 16)
@@ -60,7 +63,9 @@ def test_all_workers_together_see_every_article_of_a_batch_once(catalog: Catalog
 @pytest.mark.parametrize("augment", [recipe.shifted, recipe.rotated])
 def test_augmentation_is_seeded_and_keeps_the_box(augment):
     images = torch.rand(6, 3, 32, 32)
-    first, again, other = (augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.shape == images.shape
@@ -83,7 +88,9 @@ def test_the_learning_rate_rises_to_the_full_one_and_falls_to_nothing():
 
 def test_training_learns_selects_on_validation_and_measures_on_test(catalog: Catalog):
     network = small_network(catalog)
-    spec = study(models={"m": {"defense": "none", "epochs": 8, "batch": 16, "learning_rate": 0.002}}).models["m"]
+    spec = study(
+        models={"m": {"defense": "none", "epochs": 8, "batch": 16, "learning_rate": 0.002}}
+    ).models["m"]
     fitted = loop.fit(network, spec, catalog, seed=3)
     losses = [epoch.train_loss for epoch in fitted.history]
     assert losses[-1] < losses[0] * 0.8
@@ -94,7 +101,9 @@ def test_training_learns_selects_on_validation_and_measures_on_test(catalog: Cat
 
 
 def test_the_same_seed_gives_the_same_weights(catalog: Catalog):
-    spec = study(models={"m": {"defense": "cat", "max_steps": 1, "patience": 1, "epochs": 1, "batch": 32}}).models["m"]
+    spec = study(
+        models={"m": {"defense": "cat", "max_steps": 1, "patience": 1, "epochs": 1, "batch": 32}}
+    ).models["m"]
     first, second = (loop.fit(small_network(catalog), spec, catalog, seed=3) for _ in range(2))
     assert [e.attack_steps for e in first.history] == [0, 1]
     for name, value in first.network.state_dict().items():
@@ -117,9 +126,14 @@ def test_accuracy_counts_against_a_plain_loop(catalog: Catalog):
 
 
 def test_the_metrics_say_which_split_chose_the_best_epoch(prepared, catalog: Catalog):
-    """Without a validation split the test split chooses, as the study did, and that must not pass unseen."""
+    """Without a validation split the test split chooses, as the study did, and that must not pass
+    unseen.
+    """
     spec = study(models={"m": {"defense": "none", "epochs": 1}}).models["m"]
-    assert loop.fit(small_network(catalog), spec, catalog, seed=1).measure()["selected_on"] == "validation"
+    assert (
+        loop.fit(small_network(catalog), spec, catalog, seed=1).measure()["selected_on"]
+        == "validation"
+    )
     merged = Catalog(prepared)
     merged._splits = np.where(merged._splits == "validation", "train", merged._splits)
     fitted = loop.fit(small_network(merged), spec, merged, seed=1)

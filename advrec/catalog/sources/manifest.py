@@ -1,0 +1,121 @@
+"""A catalog as a table: a CSV or Parquet file with the columns path and category and, where they
+are known, textures and split.
+"""
+
+import csv
+import io
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from advrec.catalog import files
+from advrec.catalog.listing import Listed, Listing
+from advrec.catalog.sources import folder
+from advrec.errors import ConfigError, first_line
+
+COLUMNS = ("path", "category", "textures", "split")
+SEPARATOR = "|"  # between textures in a CSV
+
+
+def read(path: str, root: str, seed: int) -> Listing:
+    """The images of the file, in its order. Without a column split each category is split 70/15/15
+    by seed and path; with a column textures an image that has none is dropped in preparation, as
+    DeepFashion's are.
+
+    Raises:
+        ConfigError: the file cannot be read, or a row of it is not as it should be; the sentence
+            names file and row.
+    """
+    columns, rows = _rows(path)
+    for column in ("path", "category"):
+        if column not in columns:
+            raise ConfigError(
+                f"{path}: has no column {column}; it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}"
+            )
+    articles, first = [], dict[str, str]()
+    for where, row in rows:
+        article = _article(f"{path} {where}", row, has_split="split" in columns)
+        if article.name in first:
+            raise ConfigError(
+                f"{path} {where}: {article.name} stands already in {first[article.name]}; remove one"
+            )
+        first[article.name] = where
+        articles.append(article)
+    if "split" not in columns:
+        by_category = defaultdict[str, list[str]](list)
+        for article in articles:
+            by_category[article.category].append(article.name)
+        splits = {
+            name: kept for names in by_category.values() for name, kept in folder.split(names, seed)
+        }
+        articles = [article._replace(split=splits[article.name]) for article in articles]
+    return Listing(root=root, articles=tuple(articles), has_textures="textures" in columns).checked(
+        path
+    )
+
+
+def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
+    path, category = (_text(row[column]) for column in ("path", "category"))
+    for column, text in (("path", path), ("category", category)):
+        if not text:
+            raise ConfigError(f"{where}: {column} is empty")
+    textures = row.get("textures")
+    if not isinstance(textures, list):
+        textures = _text(textures).split(SEPARATOR)
+    status = _text(row["split"]) if has_split else "train"
+    if status not in folder.SPELLINGS:
+        raise ConfigError(
+            f"{where}: split is {status or 'empty'} (allowed: {', '.join(folder.SPELLINGS)})"
+        )
+    named = tuple(dict.fromkeys(text for text in map(_text, textures) if text))
+    # ./a.jpg and a.jpg are one file.
+    return Listed(posixpath.normpath(path), category, named, folder.SPELLINGS[status])
+
+
+def _text(value: Any) -> str:
+    """A value of the table; nothing and not-a-number are empty."""
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
+    """The columns, and the rows, each with what an error calls it."""
+    try:
+        content = files.read_file(path)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise ConfigError(
+            f"{path}: cannot be read ({reason}); set catalog.manifest to a CSV or Parquet file"
+        ) from None
+    try:
+        if content.startswith(b"PAR1"):
+            table = pq.ParquetFile(io.BytesIO(content))
+            columns = [name for name in table.schema_arrow.names if name in COLUMNS]
+            return columns, (
+                (f"row {place}", row)
+                for place, row in enumerate(
+                    table.read(columns, use_threads=False).to_pylist(), start=1
+                )
+            )
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        return list(reader.fieldnames or ()), _csv_rows(path, reader)
+    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{path}: is neither a CSV in UTF-8 nor a Parquet file ({first_line(error)})"
+        ) from None
+
+
+def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        for row in reader:
+            where = f"line {reader.line_num}"
+            if None in row:  # more values than columns
+                raise ConfigError(
+                    f"{path} {where}: holds more values than the {len(reader.fieldnames or ())} columns"
+                )
+            yield where, row
+    except csv.Error as error:
+        raise ConfigError(f"{path} line {reader.line_num + 1}: {error}") from None

@@ -1,0 +1,96 @@
+"""NMSLIB's HNSW index: the top-k lists as a shop would serve them, and their recall against the
+exact ones.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from advrec.recommenders.ranks import ExactIndex, Floats, Ids
+
+M = 16
+EF_CONSTRUCTION = 200
+EF_SEARCH = 200
+
+
+class HnswIndex:
+    """Approximate nearest neighbours (Malkov & Yashunin 2016) by cosine distance over embeddings
+    (N, D) float32.
+    """
+
+    def __init__(self, embeddings: Floats, *, threads: int = 1) -> None:
+        with _quiet():
+            import nmslib  # prints on import that its wheel is built without AVX
+
+        start = time.monotonic()
+        self._embeddings = embeddings
+        self._threads = threads
+        self._index = nmslib.init(method="hnsw", space="cosinesimil")
+        self._index.addDataPointBatch(embeddings)
+        parameters = {"M": M, "efConstruction": EF_CONSTRUCTION, "indexThreadQty": threads}
+        self._index.createIndex(parameters, print_progress=False)
+        self._index.setQueryTimeParams({"efSearch": EF_SEARCH})
+        self.build_s = time.monotonic() - start
+
+    def top_k(self, article_ids: Ids, k: int) -> list[tuple[Ids, Floats]]:
+        """For each article the ids and distances of at most k other articles, nearest first."""
+        found = self._index.knnQueryBatch(
+            self._embeddings[article_ids], k=k + 1, num_threads=self._threads
+        )
+        results = []
+        # An approximate index need not return the query itself, nor return it first: remove it by
+        # its id.
+        for article, (ids, distances) in zip(article_ids, found, strict=True):
+            others = ids != article
+            results.append(
+                (ids[others][:k].astype(np.int32), distances[others][:k].astype(np.float32))
+            )
+        return results
+
+
+def measure_recall(
+    exact: ExactIndex, article_ids: Ids, *, k: int = 10, threads: int = 1
+) -> dict[str, Any]:
+    """Recall at k of HNSW against the exact lists over the given articles; an article as near as
+    the exact k-th counts as found.
+    """
+    k = min(k, len(exact) - 1)
+    approximate = HnswIndex(exact.embeddings, threads=threads)
+    _, distances = exact.top_k(article_ids, k)
+    hits = 0
+    for article, kth, (ids, _) in zip(
+        article_ids, distances[:, -1], approximate.top_k(article_ids, k), strict=True
+    ):
+        # The index's own distances are not believed: they are computed again from the ids.
+        hits += int((exact.distances(exact.embeddings[article][None])[0, ids] <= kth + 1e-6).sum())
+    return {
+        f"recall_at_{k}": hits / (k * len(article_ids)),
+        "queries": len(article_ids),
+        "build_s": round(approximate.build_s, 3),
+        "m": M,
+        "ef_construction": EF_CONSTRUCTION,
+        "ef_search": EF_SEARCH,
+    }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the C++ streams of this process, which Python's redirections do not reach."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, sink):
+            os.close(descriptor)

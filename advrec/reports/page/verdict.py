@@ -1,0 +1,309 @@
+"""What the page says first: how exposed the recommender is, what each defense saves, what it
+changes, and which to choose.
+"""
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+
+from advrec.evaluation.rates import difference, paired_difference, shares
+from advrec.reports.page.cells import number
+from advrec.reports.pictures import pareto
+from advrec.reports.results import Results
+from advrec.reports.tables import trust
+from advrec.reports.tables.exposure import worst_case
+from advrec.reports.tables.tables import made_on, quantities, records, strongest
+from advrec.run.progress import duration
+from advrec.spec.models import OwnModel
+
+Row = dict[str, Any]
+
+CAVEAT = Markup(
+    "A stronger attack may exist, so every success rate is a lower bound of what an adversary can do. "
+    "As the highest of several estimates, the success of the strongest attack leans upwards a little."
+)
+
+
+class Point(NamedTuple):
+    """A heading and its sentences, as safe HTML."""
+
+    heading: str
+    sentences: list[Markup]
+
+
+def verdict(results: Results) -> list[Point]:
+    """The sentences of the verdict; what is not known is said to be not known."""
+    best = strongest(results)
+    others = [model for model in results.study.models if model != results.baseline]
+    points = [Point("Exposure", [*_exposure(results, best), CAVEAT])]
+    if others:
+        points.append(
+            Point("What each defense saves", [_saving(results, model, best) for model in others])
+        )
+        points.append(
+            Point(
+                "What it changes in recommendation quality",
+                [_quality(results, model) for model in others],
+            )
+        )
+    if choice := _choice(results, best):
+        points.append(Point("Which models to choose from", choice))
+    return points
+
+
+def measured(row: Row, unit: str = "tuples") -> Markup:
+    """A percentage with its interval and n, from a row of `quantities` or of `success`."""
+    n = int(row["n"])
+    return Markup(
+        "<strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, n\u00a0=\u00a0{}\u00a0{})"
+    ).format(
+        number(row["percent"], n),
+        number(row["low_percent"], n),
+        number(row["high_percent"], n),
+        f"{n:,}",
+        unit,
+    )
+
+
+def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
+    model = results.baseline
+    if model not in best:
+        return [
+            Markup("Not known yet: no attack on {} at budget epsilon {:g} is done.").format(
+                model, results.epsilon
+            )
+        ]
+    defense = results.study.models[model].defense
+    sentence = Markup(
+        "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or better in the "
+        "neighbour list of its target in {} at budget epsilon {:g}."
+    ).format(
+        _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
+        results.rank, measured(best[model]), results.epsilon,
+    ) + _already(results, model)  # fmt: skip
+    rows = _cell(results, best[model])
+    before = shares(rows.assign(won=rows["clean_rank"] <= results.rank), ["model"])
+    return [
+        sentence,
+        *_all_together(results, best[model]),
+        Markup("Without the attack {} of the same articles stand there.").format(
+            measured(records(before)[0])
+        ),
+    ]
+
+
+def _already(results: Results, model: str) -> Markup:
+    """What the smallest budget does, and what a budget is in grey levels."""
+    rows = results.success[
+        (results.success["model"] == model) & (results.success["rank"] == results.rank)
+    ]
+    smaller = rows[(rows["epsilon"] > 0) & (rows["epsilon"] < results.epsilon)]
+    smallest = smaller.sort_values(["epsilon", "percent"], ascending=[False, True], kind="stable")
+    levels = Markup(" That is {:.3g} of a pixel's 255 levels at most.").format(
+        255 * results.epsilon
+    )
+    if not len(smallest):
+        return levels
+    row = records(smallest)[-1]
+    return levels + Markup(" At budget {:g} the strongest, {}, succeeds in {}.").format(
+        row["epsilon"], _attack(results, row), measured(row)
+    )
+
+
+def _all_together(results: Results, strongest_row: Row) -> list[Markup]:
+    """What a seller has who tries every attack and keeps what works, where that is more than the
+    strongest alone.
+    """
+    rows = worst_case(results)
+    found = records(
+        rows[(rows["model"] == strongest_row["model"]) & (rows["epsilon"] == results.epsilon)]
+    )
+    if not found or found[0]["percent"] <= strongest_row["percent"]:
+        return []
+    return [
+        Markup("At least one of the {} attacks succeeds in {}.").format(
+            found[0]["attacks"], measured(found[0])
+        )
+    ]
+
+
+def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
+    if model not in best:
+        return Markup("{}: not known yet, no attack on it at budget epsilon {:g} is done.").format(
+            _name(model), results.epsilon
+        )
+    own = best[model]
+    doubt = " (a check of it failed: see below)" if model in _doubted(results) else ""
+    sentence = Markup("{}{}: the strongest attack on it, {}, succeeds in {}").format(
+        _name(model), doubt, _attack(results, own), measured(own)
+    )
+    if results.baseline not in best:
+        return sentence + "."
+    base = best[results.baseline]
+    against = Markup("{}, against {} on {}").format(
+        sentence, measured(base), _name(results.baseline)
+    )
+    return against + _on_the_same_tuples(results, own, base)
+
+
+def _on_the_same_tuples(results: Results, own: Row, base: Row) -> Markup:
+    """The difference of two rows of `success`, by the tuples that both have."""
+    both = _cell(results, own).merge(_cell(results, base), on="tuple_id", suffixes=("", "_base"))
+    if both.empty:
+        return Markup(", on other tuples.")
+    differences = (both["adversarial_rank"] <= results.rank).astype(int) - (
+        both["adversarial_rank_base"] <= results.rank
+    ).astype(int)
+    low, high = (100.0 * bound for bound in paired_difference(differences, both["target_id"]))
+    where = "" if len(both) == own["n"] == base["n"] else f" on the {len(both):,} tuples of both"
+    return _change(100.0 * float(differences.mean()), low, high, where)
+
+
+def _quality(results: Results, model: str) -> Markup:
+    own = _quantity(results, model, "clean_accuracy")
+    base = _quantity(results, results.baseline, "clean_accuracy")
+    if own is None:
+        return Markup("{}: not known, its accuracy was not measured.").format(_name(model))
+    sentence = Markup("{}: clean accuracy {}").format(_name(model), measured(own, "articles"))
+    if base is None:
+        return sentence + "."
+    sides = [(row["percent"], row["low_percent"], row["high_percent"]) for row in (own, base)]
+    change = _change(own["percent"] - base["percent"], *difference(*sides))
+    return Markup("{}, against {} for {}{}{}").format(
+        sentence,
+        measured(base, "articles"),
+        _name(results.baseline),
+        change,
+        _lists(results, model) + _training(results, model),
+    )
+
+
+def _change(points: float, low: float, high: float, where: str = "") -> Markup:
+    """A difference in points with its interval, in words."""
+    interval = "95\u00a0% interval {:.1f} to {:.1f}"
+    if high < 0:
+        return Markup(f": {{:.1f}} points less{where} ({interval}).").format(-points, -high, -low)
+    if low > 0:
+        return Markup(f": {{:.1f}} points more{where} ({interval}).").format(points, low, high)
+    shown = f": {{:+.1f}} points{where} (95\u00a0% interval {{:+.1f}} to {{:+.1f}}), which may be chance."
+    return Markup(shown).format(points, low, high)
+
+
+def _training(results: Results, model: str) -> Markup:
+    """How the model was trained; nothing where it was not trained here."""
+    spec = results.study.models[model]
+    if model not in results.history or isinstance(spec, OwnModel):
+        return Markup("")
+    start = Markup(" after those of {}").format(_name(spec.init)) if spec.init != "none" else ""
+    epochs = len(results.history[model])
+    return Markup(" Its training took {} epochs{}, {}.").format(
+        epochs, start, duration(results.training_seconds[model])
+    )
+
+
+def _lists(results: Results, model: str) -> Markup:
+    """What changes of the recommendations themselves."""
+    own, base, kept = (
+        _quantity(results, model, "same_category"),
+        _quantity(results, results.baseline, "same_category"),
+        _quantity(results, model, "overlap"),
+    )
+    if own is None or base is None or kept is None:
+        return Markup("")
+    return Markup(
+        " Of the ten articles beside each, {} are of its category, against {}; {} of them are those of {}."
+    ).format(
+        measured(own, "articles"),
+        measured(base, "articles"),
+        measured(kept, "articles"),
+        _name(results.baseline),
+    )
+
+
+def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
+    """The models that no other one beats in both accuracy and exposure, of those that both are
+    known of and whose checks did not fail; none where there is nothing to choose from.
+    """
+    doubted = _doubted(results)
+    known, left_out = {}, []
+    for model in results.study.models:
+        accuracy = _quantity(results, model, "clean_accuracy")
+        if model in doubted:
+            left_out.append(Markup("{} (a check of it failed)").format(_name(model)))
+        elif accuracy is None or model not in best:
+            left_out.append(
+                Markup("{} ({} not known)").format(
+                    _name(model), "success" if accuracy else "accuracy"
+                )
+            )
+        else:
+            known[model] = {"accuracy": accuracy["percent"], "success": best[model]["percent"]}
+    if len(known) < 2:
+        return []
+    models = pd.DataFrame.from_dict(known, orient="index")
+    front = models.index[pareto.front(models, {"accuracy": "max", "success": "min"})]
+    if len(front) == 1:
+        said = Markup(
+            "{}: by the measured values no other model is as accurate and as hard to attack."
+        )
+    elif len(front) == len(known):
+        said = Markup(
+            "{}: by the measured values none of these is both more accurate and harder to attack than another."
+        )
+    else:
+        said = Markup(
+            "{}: by the measured values each other model is neither more accurate nor harder to attack than one of these."
+        )
+    said = (
+        said.format(Markup(", ").join(map(_name, front)))
+        + " Differences smaller than their intervals may be chance."
+    )
+    sentences = [said]
+    hardest = sorted(
+        (model for model in known if model != results.baseline),
+        key=lambda model: known[model]["success"],
+    )[:2]
+    if len(hardest) == 2:
+        own, next_one = hardest
+        change = _on_the_same_tuples(results, best[own], best[next_one])
+        sentences.append(
+            Markup("In success, {} against {}, the two hardest to attack{}").format(
+                _name(own), _name(next_one), change
+            )
+        )
+    if left_out:
+        sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
+    return sentences
+
+
+def _doubted(results: Results) -> set[str]:
+    """Models of which a check failed."""
+    return {model for model, _ in trust.failed(results)}
+
+
+def _cell(results: Results, row: Row) -> pd.DataFrame:
+    """The outcomes behind a row of `success`."""
+    rows = results.outcomes
+    chosen = (
+        (rows["model"] == row["model"])
+        & (rows["attack"] == row["attack"])
+        & (rows["epsilon"] == row["epsilon"])
+    )
+    made: pd.DataFrame = rows.loc[chosen]
+    return made
+
+
+def _quantity(results: Results, model: str, quantity: str) -> Row | None:
+    rows = quantities(results)
+    found = records(rows[(rows["model"] == model) & (rows["quantity"] == quantity)])
+    return found[0] if found else None
+
+
+def _attack(results: Results, row: Row) -> Markup:
+    source = made_on(results, row["attack"])
+    return _name(row["attack"]) + (f" ({source})" if source else "")
+
+
+def _name(name: object) -> Markup:
+    return Markup("<b>{}</b>").format(name)

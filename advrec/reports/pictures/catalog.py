@@ -1,0 +1,154 @@
+"""What a catalog holds: counts and class balance as text, a contact sheet, and a map of a model's
+embeddings.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from advrec.catalog.dataset import Catalog
+from advrec.catalog.pixels import decode_png
+from advrec.reports.pictures import images as pictures
+from advrec.run.directory import Run
+from advrec.run.files import read_json
+from advrec.spec.base import SPLITS
+
+THUMB, GAP, LABEL = 72, 4, 170
+PER_CATEGORY = 12
+MAP_ARTICLES = 2000
+"""At most so many are laid out: t-SNE takes minutes on a whole catalog, and the map has no room for
+more.
+"""
+MAP_CELLS = 28
+
+
+def balance(catalog: Catalog) -> list[str]:
+    """Articles by category and split, the most frequent first, and the most frequent textures, as
+    lines of text.
+    """
+    split_of = np.full(len(catalog), "", dtype=object)
+    for split in SPLITS:
+        split_of[catalog.ids_of(split)] = split
+    cells = Counter(zip(catalog.category_names, split_of, strict=True))
+    totals = Counter(catalog.category_names).most_common()
+    width = max(len("category"), *(len(name) for name, _ in totals))
+    lines = [
+        f"{'category':<{width}}  {'articles':>9} {'share':>7} "
+        + " ".join(f"{split:>10}" for split in SPLITS)
+    ]
+    for name, total in totals:
+        counts = " ".join(f"{cells[name, split]:>10,}" for split in SPLITS)
+        lines.append(f"{name:<{width}}  {total:>9,} {100 * total / len(catalog):>6.1f}% {counts}")
+    (_, most), (_, fewest) = totals[0], totals[-1]
+    lines.append(
+        f"the most frequent category has {most / fewest:.1f} times the articles of the rarest"
+    )
+    if catalog.textures:
+        frequent = sorted(
+            zip(catalog.texture_labels.sum(0).tolist(), catalog.textures, strict=True), reverse=True
+        )[:10]
+        lines.append("textures: " + ", ".join(f"{name} {count:,}" for count, name in frequent))
+    return lines
+
+
+def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
+    """Draw some articles of every category, chosen at random by seed, a row each; returns the
+    picture's path.
+    """
+    random = np.random.default_rng(seed)
+    by_category = {
+        name: np.flatnonzero(catalog.category_labels == label)
+        for label, name in enumerate(catalog.categories)
+    }
+    canvas = Image.new(
+        "RGB",
+        (LABEL + (THUMB + GAP) * PER_CATEGORY + GAP, (THUMB + GAP) * len(by_category) + GAP),
+        "white",
+    )
+    draw = ImageDraw.Draw(canvas)
+    for row, (name, ids) in enumerate(by_category.items()):
+        y = GAP + row * (THUMB + GAP)
+        draw.text(
+            (GAP, y + THUMB // 2 - 16),
+            pictures.fitted(name, LABEL - 2 * GAP),
+            fill="black",
+            font=pictures.font(),
+        )
+        draw.text((GAP, y + THUMB // 2), f"{len(ids):,}", fill="#57606a", font=pictures.font())
+        chosen = np.sort(random.permutation(ids)[:PER_CATEGORY])
+        for column, pixels in enumerate(catalog.pixels(chosen)):
+            canvas.paste(pictures.scaled(pixels, THUMB), (LABEL + column * (THUMB + GAP), y))
+    path = run.directory / "pictures" / "catalog.png"
+    pictures.save(path, canvas)
+    return path
+
+
+def mapped(catalog: Catalog, seed: int) -> npt.NDArray[np.int64]:
+    """The articles of a map, ascending: all, or MAP_ARTICLES of them chosen at random."""
+    return np.sort(np.random.default_rng(seed).permutation(len(catalog))[:MAP_ARTICLES])
+
+
+def embedding_map(
+    run: Run,
+    model: str,
+    catalog: Catalog,
+    ids: npt.NDArray[np.int64],
+    embeddings: npt.NDArray[np.float32],
+    seed: int,
+) -> Path:
+    """Save the map of a model's embeddings as a picture of the run; returns its path."""
+    path = run.directory / "pictures" / f"map-{model}.png"
+    pictures.save(path, map_image(catalog, ids, layout(embeddings, seed), seed))
+    return path
+
+
+def map_image(
+    catalog: Catalog, ids: npt.NDArray[np.int64], places: npt.NDArray[np.float64], seed: int
+) -> Image.Image:
+    """Articles in a grid of which every occupied cell shows one of its articles, chosen at random.
+
+    Args:
+        ids: (n,), the articles.
+        places: (n, 2) in [0, 1], from `layout`.
+    """
+    random = np.random.default_rng(seed)
+    cells = np.minimum((places * MAP_CELLS).astype(int), MAP_CELLS - 1)
+    shown: dict[tuple[int, int], int] = {}
+    for place in random.permutation(len(ids)).tolist():
+        shown.setdefault((int(cells[place, 0]), int(cells[place, 1])), int(ids[place]))
+    side = THUMB // 2 + 12
+    canvas = Image.new("RGB", (side * MAP_CELLS, side * MAP_CELLS), "white")
+    for (column, row), png in zip(shown, catalog.pngs(list(shown.values())), strict=True):
+        canvas.paste(
+            pictures.scaled(decode_png(png), side - 2), (column * side + 1, row * side + 1)
+        )
+    return canvas
+
+
+def layout(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
+    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, near each other where their cosine
+    distance is small: t-SNE of their directions (van der Maaten & Hinton 2008).
+    """
+    from sklearn.decomposition import PCA  # seconds to import, for this alone
+    from sklearn.manifold import TSNE
+
+    directions = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    components = min(50, *directions.shape)
+    reduced = PCA(components, random_state=seed).fit_transform(directions)
+    perplexity = min(30.0, (len(reduced) - 1) / 3)
+    places = (
+        TSNE(perplexity=perplexity, init="pca", random_state=seed)
+        .fit_transform(reduced)
+        .astype(np.float64)
+    )
+    low, high = places.min(0), places.max(0)
+    return np.asarray((places - low) / np.maximum(high - low, 1e-12))
+
+
+def source_line(run: Run) -> str:
+    """Where the catalog comes from and how its images were made square."""
+    preparation = read_json(run.preparation)
+    return f"source {preparation['source']}, squares of {preparation['image_size']} pixels ({preparation['square']})"

@@ -1,0 +1,301 @@
+"""What a run has kept of its adversarial images, and the lists of neighbours that they enter. Needs
+no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from advrec.catalog.pixels import Pixels, decode_png
+from advrec.reports.results import Results
+from advrec.run import schema
+from advrec.run.directory import Run
+from advrec.run.tables import read_embeddings, read_outcomes, read_table
+
+SHOWN_NEIGHBOURS = 5
+OUTCOME = ["clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank", "inherited"]
+TILES = 300
+"""Adversarial images of the gallery at most."""
+LARGEST = 128 * 2**20
+"""Bytes of them, as float32."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One adversarial image that a run has kept, with its outcome."""
+
+    model: str
+    attack: str
+    epsilon: float
+    tuple_id: int
+    attack_id: int
+    target_id: int
+    attack_name: str
+    target_name: str
+    attack_category: str
+    target_category: str
+    clean: Pixels
+    adversarial: npt.NDArray[np.float32]
+    """(H, W, 3), [0, 1]."""
+    target: Pixels
+    clean_distance: float
+    adversarial_distance: float
+    clean_rank: int
+    adversarial_rank: int
+    inherited: bool
+    """Taken over from a smaller budget."""
+
+
+class Place(NamedTuple):
+    """One place of a list of neighbours."""
+
+    image: npt.NDArray[Any]
+    name: str
+    category: str
+    distance: float
+    attacked: bool = False
+
+
+class Injection(NamedTuple):
+    """A target's list before and after an attack."""
+
+    example: Example
+    before: list[Place]
+    after: list[Place]
+
+
+def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
+    """The adversarial images that the run has kept, ordered by tuple, then as the study lists
+    models and attacks, then by budget: all those of the first tuples, of so many tuples that there
+    are at most `limit` images, of LARGEST bytes, but of one at least.
+    """
+    keys = [field for field in schema.EXAMPLES if field.name != "pixels"]
+    rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
+    known = results.outcomes[["model", "attack", "epsilon", "tuple_id", *OUTCOME]]
+    rows = rows.merge(known, on=["model", "attack", "epsilon", "tuple_id"])
+    if rows.empty:
+        return []
+    limit = min(limit, LARGEST // int(rows["height"].max() * rows["width"].max() * 3 * 4))
+    counts = rows["tuple_id"].value_counts().sort_index().cumsum()
+    chosen = counts.index[(counts <= limit) | (counts.index == counts.index[0])]
+    rows = results.in_study_order(rows[rows["tuple_id"].isin(chosen)], ["epsilon"]).sort_values(
+        "tuple_id", kind="stable"
+    )
+    images = _images(results, set(rows["attack_id"]) | set(rows["target_id"]))
+    labels = _labels(results, set(images))
+    pixels = _pixels(results, chosen)
+    return [
+        _example(
+            row,
+            images,
+            labels,
+            pixels[row["model"], row["attack"], row["epsilon"], row["tuple_id"]],
+        )
+        for row in rows.to_dict("records")
+        if row["attack_id"] in images and row["target_id"] in images
+    ]
+
+
+def example_images(
+    kept: Sequence[Example],
+    strongest: Mapping[str, Mapping[str, Any]],
+    epsilon: float,
+    limit: int = 12,
+) -> list[Example]:
+    """Those of the strongest attack on each model at one budget: the first tuples, not the best
+    ones.
+
+    Args:
+        kept: kept_examples.
+        strongest: tables.strongest.
+        limit: examples in all; each model gets an equal share, of the same tuples where all were
+            kept.
+    """
+    share = max(limit // max(len(strongest), 1), 1)
+    found: list[Example] = []
+    for model, best in strongest.items():
+        own = [
+            each
+            for each in kept
+            if (each.model, each.attack, each.epsilon) == (model, best["attack"], epsilon)
+        ]
+        found += own[:share]
+    return sorted(found, key=lambda example: example.tuple_id)[:limit]
+
+
+def growing(
+    kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Example]]:
+    """By model one article under its strongest attack at every budget, the smallest first: the
+    first tuple.
+    """
+    made: dict[str, list[Example]] = {}
+    for model, best in strongest.items():
+        own = [each for each in kept if (each.model, each.attack) == (model, best["attack"])]
+        if own:
+            made[model] = [each for each in own if each.tuple_id == own[0].tuple_id]
+    return made
+
+
+def injections(
+    results: Results, kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Injection]:
+    """By model the list of one target before and after its strongest attack at the headline's
+    budget: of the first kept tuple that reaches the places shown, or else of the first.
+
+    Args:
+        kept: kept_examples.
+        strongest: tables.strongest.
+    """
+    made: dict[str, Injection] = {}
+    for model, best in strongest.items():
+        own = [
+            each
+            for each in kept
+            if (each.model, each.attack, each.epsilon) == (model, best["attack"], results.epsilon)
+        ]
+        own.sort(key=lambda example: example.adversarial_rank > SHOWN_NEIGHBOURS)
+        if own and results.run.embedding_shard(model, 0).exists():
+            made[model] = _injection(results, own[0])
+    return made
+
+
+def _injection(results: Results, example: Example) -> Injection:
+    nearest = _nearest(results.run, example.model, example.target_id, SHOWN_NEIGHBOURS + 1)
+    images, labels = (
+        _images(results, {article for article, _ in nearest}),
+        _labels(results, {article for article, _ in nearest}),
+    )
+    places = [
+        (article, Place(images[article], *labels[article], distance))
+        for article, distance in nearest
+    ]
+    # the attacked article replaces its clean copy
+    after = [place for article, place in places if article != example.attack_id]
+    if example.adversarial_rank <= SHOWN_NEIGHBOURS:
+        attacked = Place(
+            example.adversarial,
+            example.attack_name,
+            example.attack_category,
+            example.adversarial_distance,
+            attacked=True,
+        )
+        after.insert(example.adversarial_rank - 1, attacked)
+    return Injection(
+        example, [place for _, place in places][:SHOWN_NEIGHBOURS], after[:SHOWN_NEIGHBOURS]
+    )
+
+
+def _nearest(run: Run, model: str, target: int, count: int) -> list[tuple[int, float]]:
+    """The articles nearest to one by cosine distance, nearest first, with it; the embeddings are
+    read file by file.
+    """
+    size = dimension(run, model)
+    unit = _units(read_embeddings(run, model, size, np.array([target])))[0]
+    found: list[tuple[float, int]] = []
+    for shard in sorted(run.embeddings(model).glob("part-*.parquet")):
+        rows = read_table(shard, schema.embeddings(size))
+        vectors = np.asarray(rows["embedding"].combine_chunks().flatten()).reshape(-1, size)
+        distances = (1.0 - _units(vectors) @ unit).tolist()
+        found += [
+            each
+            for each in zip(distances, rows["article_id"].to_pylist(), strict=True)
+            if each[1] != target
+        ]
+        found = sorted(found)[:count]
+    return [(article, distance) for distance, article in found]
+
+
+def _units(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    exact = vectors.astype(np.float64)
+    units: npt.NDArray[np.float64] = exact / np.maximum(
+        np.linalg.norm(exact, axis=1, keepdims=True), 1e-12
+    )
+    return units
+
+
+def dimension(run: Run, model: str) -> int:
+    """Values of an embedding of a model whose embeddings are there."""
+    size: int = pq.read_schema(run.embedding_shard(model, 0)).field("embedding").type.list_size
+    return size
+
+
+def _pixels(
+    results: Results, tuple_ids: Any
+) -> dict[tuple[str, str, float, int], npt.NDArray[np.float32]]:
+    """(H, W, 3) by model, attack, budget and tuple."""
+    partitioning = ds.partitioning(
+        pa.schema([("model", pa.string()), ("attack", pa.string())]), flavor="hive"
+    )
+    dataset = ds.dataset(results.run.examples, format="parquet", partitioning=partitioning)
+    made = {}
+    wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
+    for batch in dataset.to_batches(
+        filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1
+    ):
+        for row in batch.to_pylist():
+            image = np.frombuffer(row["pixels"], dtype="<f4").reshape(
+                row["height"], row["width"], 3
+            )
+            made[row["model"], row["attack"], row["epsilon"], row["tuple_id"]] = image
+    return made
+
+
+def _example(
+    row: Mapping[Any, Any],
+    images: dict[int, Pixels],
+    labels: dict[int, tuple[str, str]],
+    adversarial: Any,
+) -> Example:
+    (attack_name, attack_category), (target_name, target_category) = (
+        labels[row["attack_id"]],
+        labels[row["target_id"]],
+    )
+    return Example(
+        **{
+            key: row[key]
+            for key in (
+                "model",
+                "attack",
+                "epsilon",
+                "tuple_id",
+                "attack_id",
+                "target_id",
+                *OUTCOME,
+            )
+        },
+        attack_name=attack_name,
+        target_name=target_name,
+        attack_category=attack_category,
+        target_category=target_category,
+        clean=images[row["attack_id"]],
+        adversarial=adversarial,
+        target=images[row["target_id"]],
+    )
+
+
+def _images(results: Results, article_ids: set[int]) -> dict[int, Pixels]:
+    if not article_ids or not results.run.images.exists():
+        return {}
+    dataset = ds.dataset(results.run.images, format="parquet")
+    rows = dataset.to_table(
+        columns=schema.IMAGES.names, filter=pc.field("article_id").isin(sorted(article_ids))
+    )
+    return {row["article_id"]: decode_png(row["png"]) for row in rows.to_pylist()}
+
+
+def _labels(results: Results, article_ids: set[int]) -> dict[int, tuple[str, str]]:
+    catalog = read_table(results.run.catalog, schema.CATALOG)
+    rows = catalog.filter(pc.is_in(catalog["article_id"], value_set=_int32(sorted(article_ids))))
+    return {row["article_id"]: (row["name"], row["category"]) for row in rows.to_pylist()}
+
+
+def _int32(values: Any) -> Any:
+    return pa.array(values, type=pa.int32())

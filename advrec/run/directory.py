@@ -1,0 +1,207 @@
+"""The run directory: where everything lies, its lock, its identities, and what was set aside."""
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from advrec.errors import AdvrecError, ConfigError
+from advrec.run.files import TEMPORARY, read_json, write_json, writing
+
+IMAGES = "images/"  # what the key of an image that was set aside begins with
+
+
+class Run:
+    """One run directory. Only the driver writes to it; everything else reads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.study = self.directory / "study.yaml"
+        self.provenance = self.directory / "provenance.json"
+        self.catalog = self.directory / "catalog.parquet"
+        self.preparation = self.directory / "preparation.json"
+        self.listing = self.directory / "listing.parquet"
+        self.near_duplicates = self.directory / "near_duplicates.parquet"
+        self.images = self.directory / "images"
+        self.prepared = self.directory / "prepared"
+        self.tuples = self.directory / "tuples.parquet"
+        self.attacks = self.directory / "attacks"
+        self.checks = self.directory / "checks"
+        self.examples = self.directory / "examples"
+        self.report = self.directory / "report"
+        self.log = self.directory / "advrec.log"
+        self._identities = self.directory / "identities.json"
+        self._set_aside = self.directory / "set_aside.json"
+
+    def shard(self, shard: int) -> Path:
+        """A run of listed images, prepared; there while the catalog is not."""
+        return self.prepared / f"shard-{shard:06d}.parquet"
+
+    def model(self, model: str) -> Path:
+        return self.directory / "models" / model
+
+    def weights(self, model: str) -> Path:
+        return self.model(model) / "model.safetensors"
+
+    def training(self, model: str) -> Path:
+        """Where unfinished trainings keep what they need to go on, each in a directory of its own."""
+        return self.model(model) / ".training"
+
+    def history(self, model: str) -> Path:
+        """Of its training."""
+        return self.model(model) / "history.parquet"
+
+    def health(self, model: str) -> Path:
+        return self.model(model) / "health.json"
+
+    def index(self, model: str) -> Path:
+        return self.model(model) / "index.json"
+
+    def lists(self, model: str) -> Path:
+        return self.model(model) / "lists.parquet"
+
+    def forget_measurements(self, model: str) -> None:
+        """Drop what was measured of earlier weights of a model; call it before new ones are saved."""
+        for measured in (self.index(model), self.health(model), self.lists(model)):
+            measured.unlink(missing_ok=True)
+
+    def embeddings(self, model: str) -> Path:
+        return self.directory / "embeddings" / f"model={model}"
+
+    def embedding_shard(self, model: str, shard: int) -> Path:
+        return self.embeddings(model) / f"part-{shard:06d}.parquet"
+
+    def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
+        """A file of outcomes; `part` is attacks, or checks for what the evaluation measures about
+        itself.
+        """
+        return (
+            self.directory
+            / part
+            / f"model={model}"
+            / f"attack={attack}"
+            / f"block-{block:06d}.parquet"
+        )
+
+    def example_block(self, model: str, attack: str, block: int) -> Path:
+        return self.examples / f"model={model}" / f"attack={attack}" / f"block-{block:06d}.parquet"
+
+    # Identities: what determined each part of the run. A part is never mixed with rows of another
+    # origin.
+
+    def identities(self) -> dict[str, dict[str, Any]]:
+        known: dict[str, dict[str, Any]] = read_json(self._identities, default={})
+        return known
+
+    def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
+        """Refuse a part of the run that something else determined. Only the keys given are
+        compared: before any work a study does not know the hashes that `claim` adds later.
+
+        Raises:
+            ConfigError: names the key that differs, both values, and how to go on.
+        """
+        known = self.identities().get(part)
+        if known is None:
+            return
+        for key in sorted(identity):
+            if known.get(key) != identity.get(key):
+                # a model or an attack has one
+                other = ", or give the changed entry another name" if "/" in part else ""
+                raise ConfigError(
+                    f"{self.directory} holds {part} made with {key} = {_shown(known.get(key))}, the study says "
+                    f"{_shown(identity.get(key))}; name another --out{other}"
+                )
+
+    def claim(self, part: str, identity: Mapping[str, Any], *, made: bool) -> None:
+        """Record what determines a part before its first file is written.
+
+        Args:
+            made: whether the part has a file already; then this raises as `check_identity` does.
+                Otherwise an earlier claim, of work that failed or was stopped, binds nobody.
+        """
+        if made:
+            self.check_identity(part, identity)
+        write_json(self._identities, self.identities() | {part: dict(identity)})
+
+    # Set aside: work given up on, by key, with the reason.
+
+    def set_aside(self) -> dict[str, str]:
+        reasons: dict[str, str] = read_json(self._set_aside, default={})
+        return reasons
+
+    def images_set_aside(self) -> dict[str, str]:
+        """The images among what was set aside, by name."""
+        return {
+            key.removeprefix(IMAGES): reason
+            for key, reason in self.set_aside().items()
+            if key.startswith(IMAGES)
+        }
+
+    def write_set_aside(self, reasons: Mapping[str, str]) -> None:
+        if reasons or self._set_aside.exists():
+            write_json(self._set_aside, dict(reasons))
+
+    def check_directory(self) -> None:
+        """Refuse a directory that holds something else than a run: raises ConfigError."""
+        if (
+            self.directory.is_dir()
+            and any(self.directory.iterdir())
+            and not (self.study.exists() or (self.directory / ".lock").exists())
+        ):
+            raise ConfigError(
+                f"{self.directory} holds files that are no run of advrec; name a new or empty directory in --out"
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run directory for one driver. The kernel frees the lock when its holder dies,
+        however it dies.
+
+        Raises:
+            AdvrecError: another driver holds it, or the directory cannot be written.
+        """
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            handle = (self.directory / ".lock").open("a+")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise AdvrecError(
+                    f"{self.directory} is in use by another advrec ({_holder(handle)}); wait for it, or name another --out"
+                ) from None
+            handle.truncate(0)
+            with contextlib.suppress(OSError):  # a full disk: whoever writes results says so
+                handle.write(f"process {os.getpid()} on {platform.node()}")
+                handle.flush()
+            yield
+
+    def driver(self) -> str | None:
+        """Who holds the run directory now; None: nobody."""
+        with contextlib.suppress(FileNotFoundError), (self.directory / ".lock").open() as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _holder(handle)
+        return None
+
+
+def remove_leftovers(run: Run) -> None:
+    """Delete temporary files that a killed driver left, and nothing else. Call it with the lock
+    held.
+    """
+    for path in run.directory.rglob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "unknown"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)

@@ -1,0 +1,72 @@
+"""Tables of a run, read with the columns that their schema promises."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from advrec.run import schema
+from advrec.run.directory import Run
+
+
+def read_table(path: Path, expected: pa.Schema) -> pa.Table:
+    """A table of one file or of all files below a directory, with exactly the expected columns."""
+    import pyarrow.dataset as ds  # brings pandas, 25 MiB that no attacker needs: here, and below
+
+    return ds.dataset(path, format="parquet").to_table(columns=expected.names).cast(expected)
+
+
+def embedding_shards(articles: int) -> list[range]:
+    """The articles of each file of embeddings: so many that a small catalog has work for many
+    processes, and a large one few files.
+    """
+    size = min(max(articles // 64 // 64 * 64, 64), 1024)
+    return [range(start, min(start + size, articles)) for start in range(0, articles, size)]
+
+
+def is_embedded(run: Run, model: str, articles: int) -> bool:
+    """Whether the embeddings of the whole catalog are there."""
+    return all(
+        run.embedding_shard(model, shard).exists()
+        for shard in range(len(embedding_shards(articles)))
+    )
+
+
+def read_embeddings(
+    run: Run, model: str, dimension: int, ids: npt.NDArray[np.integer] | None = None
+) -> npt.NDArray[np.float32]:
+    """Raw embeddings (N, dimension) of the whole catalog, row j of article j; or those of some
+    articles, ascending.
+    """
+    import pyarrow.dataset as ds
+
+    expected = schema.embeddings(dimension)
+    chosen = None if ids is None else ds.field("article_id").isin(pa.array(ids, pa.int32()))
+    dataset = ds.dataset(run.embeddings(model), format="parquet")
+    embeddings = np.empty((dataset.count_rows(filter=chosen), dimension), dtype=np.float32)
+    row = 0
+    # File by file: a large catalog is in memory once, not as a table too.
+    for fragment in sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path)):
+        table = fragment.to_table(columns=expected.names, filter=chosen).cast(expected)
+        embeddings[row : row + len(table)] = np.asarray(
+            table["embedding"].combine_chunks().flatten()
+        ).reshape(-1, dimension)
+        row += len(table)
+    return embeddings
+
+
+def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.Table:
+    """All rows of a run's attacks/ or checks/, with the columns model and attack from the
+    directories' names before them.
+    """
+    import pyarrow.dataset as ds
+
+    keys = pa.schema([("model", pa.string()), ("attack", pa.string())])
+    expected = pa.schema([*keys, *columns])
+    if not any(directory.glob("*/*/block-*.parquet")):
+        return expected.empty_table()
+    partitioning = ds.partitioning(keys, flavor="hive")
+    return ds.dataset(
+        directory, format="parquet", partitioning=partitioning, schema=expected
+    ).to_table()

@@ -1,0 +1,147 @@
+"""One trial of a search: train one model, and measure on the validation split what it is searched
+for. One process; it knows no Ray.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from advrec.attacks import registry
+from advrec.catalog.dataset import Catalog
+from advrec.errors import ConfigError
+from advrec.evaluation import tuples
+from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.model import checkpoint
+from advrec.model.encoder import embed_all, frozen, in_few_sizes
+from advrec.model.memory import keep_freed
+from advrec.recommenders.ranks import ExactIndex
+from advrec.run.directory import Run
+from advrec.run.files import read_json, write_json
+from advrec.spec import search as search_file
+from advrec.spec import study as study_file
+from advrec.spec.models import OwnModel
+from advrec.spec.search import TuneSpec
+from advrec.spec.study import Study
+from advrec.training import quality, state
+from advrec.training.loop import fit
+from advrec.training.start import initial_network
+from advrec.training.state import Epoch
+
+MEASURED = (
+    "clean_accuracy",
+    "adversarial_accuracy",
+    "n",
+    "success_rate",
+    "tuples",
+    "epochs",
+    "training_seconds",
+    "seconds",
+)
+PART = 256  # images in memory at once while the catalog is embedded
+
+
+def trial_study(content: dict[str, Any], directory: Path, values: dict[str, Any]) -> Study:
+    """The study of a trial.
+
+    Args:
+        content: of the study file, whose paths are relative to `directory`.
+        values: of the space, by key.
+    """
+    changed = json.loads(json.dumps(content))
+    search_file.assign(changed, values)
+    return study_file.resolve(changed, "this trial", directory)
+
+
+def run_trial(
+    spec: TuneSpec,
+    study: Study,
+    base: Run,
+    directory: Path,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> dict[str, Any]:
+    """Train, or go on, and measure; what is measured is kept in `directory` and not measured again.
+
+    Args:
+        base: holds the catalog, and the models that the searched one starts from.
+        directory: of this trial.
+
+    Returns:
+        MEASURED: the objectives as fractions 0..1, their n, and seconds.
+    """
+    known, saved = directory / "metrics.json", directory / "state.safetensors"
+    if known.exists():
+        found: dict[str, Any] = read_json(known)
+        return found
+    for epoch in state.read_history(saved):
+        on_epoch(epoch)
+    start = time.monotonic()
+    torch.set_num_threads(1)
+    keep_freed()
+    model = study.models[spec.model]
+    assert not isinstance(model, OwnModel), "refused before"
+    catalog = Catalog(base)
+    network = initial_network(base, model, catalog, study.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network.to(device)
+    history = fit(
+        network, model, catalog, seed=study.seed, checkpoint=saved, on_epoch=on_epoch
+    ).history
+    checkpoint.save(directory / "model.safetensors", network)
+    copied = frozen(network).to(device)
+    ids = catalog.ids_of("validation")
+    clean = quality.count(copied, catalog, ids)
+    attacked = quality.count(
+        copied, catalog, ids, attack=quality.PUBLISHED, epsilon=quality.PUBLISHED_EPSILON
+    )
+    measured = {
+        "clean_accuracy": float(clean[1] / clean[0]),
+        "adversarial_accuracy": float(attacked[1] / attacked[0]),
+        "n": len(ids),
+        "success_rate": _success(spec, study, catalog, copied.embed, device),
+        "tuples": spec.tuples,
+        "epochs": len(history),
+        "training_seconds": sum(epoch.seconds for epoch in history),
+        "seconds": time.monotonic() - start,
+    }
+    write_json(known, measured)
+    saved.unlink(missing_ok=True)  # another trial of the same values may have done it
+    return measured
+
+
+def _success(spec: TuneSpec, study: Study, catalog: Catalog, embed: Any, device: str) -> float:
+    parts = [
+        catalog.pixels(range(start, min(start + PART, len(catalog))))
+        for start in range(0, len(catalog), PART)
+    ]
+    index = ExactIndex(np.concatenate([embed_all(embed, part, device) for part in parts]))
+    drawn = tuples.sample(catalog, "validation", spec.tuples, study.seed)
+    attack_ids = drawn["attack_id"].to_numpy()
+    block = Block(
+        tuple_ids=drawn["tuple_id"].to_numpy(),
+        target_ids=drawn["target_id"].to_numpy(),
+        attack_ids=attack_ids,
+        pixels=catalog.pixels(attack_ids),
+        epsilons=(spec.epsilon,),
+        batch=study.evaluation.batch,
+        examples=0,
+        label=spec.attack,
+        seed=study.seed,
+        stop="rank-1",
+    )
+    outcomes = evaluate_block(
+        Recommender(in_few_sizes(embed), index), registry.build(spec.attack), block, None, device
+    )
+    return float(np.mean(outcomes.rows["adversarial_rank"].to_numpy() <= spec.rank))
+
+
+def check(spec: TuneSpec, study: Study, catalog: Catalog) -> None:
+    """Refuse, before any trial, more tuples than the catalog has: raises ConfigError."""
+    try:
+        tuples.sample(catalog, "validation", spec.tuples, study.seed)
+    except ConfigError as error:
+        raise ConfigError(f"tuples: {error}") from None

@@ -1,0 +1,109 @@
+"""The catalog section of a study file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from advrec.spec.base import Strict
+
+Square = Literal["pad", "trim-pad", "crop"]
+_OF_ONE_SOURCE = {
+    "articles": "synthetic",
+    "manifest": "folder",
+    "annotations": "deepfashion",
+    "boxes": "deepfashion",
+    "unknown_is_positive": "deepfashion",
+    "published_split": "deepfashion",
+    "published_counts": "deepfashion",
+}
+
+
+class CatalogSpec(Strict):
+    source: Literal["synthetic", "deepfashion", "folder"]
+    root: str | None = None
+    """Where the images are, for deepfashion and folder: a directory, relative to the study file, or
+    a URL (s3://, gs://, https://, ...).
+    """
+    image_size: Annotated[int, Field(ge=32, le=512)] = 64
+    """Side of the prepared square image, in pixels."""
+    square: Square = "pad"
+    """How an image becomes a square: pad (scaled to fit, on white), trim-pad (a border of one
+    colour goes first, as in the study), crop (its centre).
+    """
+    duplicates: Annotated[int, Field(ge=0, le=4)] | Literal["keep"] = 0
+    """Two images are the same article if their perceptual hashes differ in at most so many of 64
+    bits: 0 as in the study, or keep all.
+    """
+    articles: Annotated[int, Field(ge=1)] | None = None
+    """synthetic: how many articles are drawn (duplicates and images without a label come on top);
+    by default 2000.
+    """
+    manifest: str | None = None
+    """folder: a CSV or Parquet file with columns path, category and, if they are known, textures
+    and split; paths are relative to root.
+    """
+    annotations: Literal["coarse", "fine"] | None = None
+    """deepfashion: Anno_coarse (also called Anno), the study's, or Anno_fine; by default the one
+    that is there, coarse first.
+    """
+    boxes: bool = False
+    """deepfashion: cut each image to its annotated box before anything else."""
+    unknown_is_positive: bool = False
+    """deepfashion: read an attribute of value 0, unknown, as present, as the published code does.
+    """
+    published_split: bool = False
+    """deepfashion: train on train and val together, as the study did; there is no validation split
+    then.
+    """
+    published_counts: bool = False
+    """deepfashion: refuse a catalog that does not have the study's counts."""
+
+    @model_validator(mode="after")
+    def _keys_of_the_source(self) -> "CatalogSpec":
+        if self.source == "synthetic" and self.root is not None:
+            raise ValueError(
+                "root is not used by the synthetic source; remove it or choose source: folder or deepfashion"
+            )
+        for key, source in _OF_ONE_SOURCE.items():
+            if self.source != source and getattr(self, key) not in (None, False):
+                raise ValueError(
+                    f"{key} belongs to source: {source}, the study says {self.source}; remove it"
+                )
+        if self.source != "synthetic" and self.root is None and self.manifest is None:
+            raise ValueError(f"source {self.source} needs root, the directory of its images")
+        if self.root is None and self.manifest is not None and "://" in self.manifest:
+            raise ValueError(
+                "root is missing: where a manifest is a URL, root says what its paths are relative to"
+            )
+        if self.published_counts and (self.boxes or self.duplicates != 0):
+            raise ValueError(
+                "published_counts are those of whole images and duplicates: 0; set boxes and duplicates so"
+            )
+        if self.published_counts and self.annotations == "fine":
+            raise ValueError(
+                "published_counts are those of annotations: coarse; Anno_fine labels other images with other attributes"
+            )
+        return self
+
+    def resolved(self, directory: Path) -> "CatalogSpec":
+        """Defaults explicit, local paths absolute; `directory` is what they are relative to."""
+        manifest = self.manifest and absolute(self.manifest, directory)
+        root = self.root and absolute(self.root, directory)
+        return self.model_copy(
+            update={
+                "manifest": manifest,
+                "root": root or (manifest and str(Path(manifest).parent)),
+                "articles": self.articles or (2000 if self.source == "synthetic" else None),
+            }
+        )
+
+
+def absolute(path: str, directory: Path) -> str:
+    """A local path made absolute; a URL as it is, but for a local path at the end of a chained one:
+    zip://::photos.zip.
+    """
+    if "://" not in path:
+        return str((directory / path).resolve())
+    chain, double, last = path.rpartition("::")
+    return f"{chain}::{absolute(last, directory)}" if double else path

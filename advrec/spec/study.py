@@ -1,0 +1,264 @@
+"""A study file: strict YAML -> frozen models; errors name the key, the allowed values and the
+nearest right word.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from advrec.errors import ConfigError
+from advrec.spec import yaml as strict_yaml
+from advrec.spec.base import Epsilon, Name, Strict
+from advrec.spec.catalog import CatalogSpec
+from advrec.spec.messages import sentence, suggest
+from advrec.spec.models import KINDS, AnyModel, OwnModel
+
+Stop = Literal["never", "rank-1", "converged"]
+Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
+
+
+def _attack_entry(value: Any) -> Any:
+    """`pgd-8` stands for {name: pgd-8, attack: pgd-8}; `auto` stops and nests unless the study says
+    otherwise.
+    """
+    if isinstance(value, str):
+        value = {"attack": value}
+    if not isinstance(value, dict) or not isinstance(value.get("attack"), str):
+        return value
+    if value["attack"] == "transfer":
+        raise ValueError("a transfer is written {name: ..., attack: pgd-128, from: MODEL}")
+    defaults = (
+        {"stop": "rank-1", "nested": True}
+        if value["attack"] == "auto"
+        else {"stop": "never", "nested": False}
+    )
+    defaults |= {"restarts": 0, "from": None}
+    if "name" not in value:
+        changed = [
+            key for key, default in defaults.items() if key in value and value[key] != default
+        ]
+        if changed:
+            raise ValueError(
+                f"{changed[0]} differs from what {value['attack']} means; give this attack a name of its own"
+            )
+        defaults["name"] = value["attack"]
+    return defaults | value
+
+
+class AttackSpec(Strict):
+    name: Name
+    attack: str
+    """A name of the table of attacks (README): it means one thing for ever."""
+    stop: Stop
+    """never: every tuple takes all steps; rank-1: one that stands nearer than its target's nearest
+    neighbour stops; converged: so does one that gains no more.
+    """
+    nested: bool
+    """Whether a larger budget goes on from a smaller one's result and skips what is solved."""
+    restarts: Annotated[int, Field(ge=0, le=100)]
+    """How often the attack begins again, at random, on the tuples that it has left unsolved."""
+    source: Name | None = Field(alias="from")
+    """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
+
+
+def _listed(value: Any) -> Any:
+    return (
+        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+    )
+
+
+class EvaluationSpec(Strict):
+    split: Literal["test", "validation"] = "test"
+    tuples: Annotated[int, Field(ge=1)] | str = 128
+    """A number, or a CSV with columns target_name and attack_name; relative to the study file."""
+    block: Annotated[int, Field(ge=1)] = 32
+    """Tuples a unit of work: of retry, of resume and of a result file."""
+    batch: Annotated[int, Field(ge=1)] = 96
+    """Images on the device at once."""
+    epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
+    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
+    attacks: Annotated[
+        tuple[Annotated[AttackSpec, BeforeValidator(_attack_entry)], ...], Field(min_length=1)
+    ]
+    examples: Annotated[int, Field(ge=0)] = 4
+    """Of how many tuples the adversarial images are kept, in every cell."""
+    delivery: Annotated[tuple[Delivery, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        "float",
+    )
+    """As what the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q (quality
+    Q); one or several.
+    """
+    checks: Annotated[int, Field(ge=0)] = 64
+    """On how many tuples the evaluation examines itself; 0: not at all."""
+
+    @property
+    def round_trips(self) -> tuple[str, ...]:
+        """The deliveries other than float, which is always there."""
+        return tuple(delivery for delivery in self.delivery if delivery != "float")
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "EvaluationSpec":
+        for key, values in (
+            ("epsilons", self.epsilons),
+            ("ranks", self.ranks),
+            ("delivery", self.delivery),
+            ("attacks", [a.name for a in self.attacks]),
+        ):
+            repeated = sorted({v for v in values if list(values).count(v) > 1}, key=str)
+            if repeated:
+                raise ValueError(
+                    f"{key} lists {repeated[0]} twice; remove one or give it another name"
+                )
+        return self
+
+
+class ResourcesSpec(Strict):
+    """What may change from machine to machine without changing a row of results, but for
+    cpus_per_actor and whether GPUs are used.
+    """
+
+    actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes that attack; auto: as many as there is room for, which is one a GPU, else one a
+    core.
+    """
+    gpus_per_actor: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
+    """Share of a GPU; auto: one where there are any. Where there are none, cores do the work."""
+    cpus_per_actor: Annotated[int, Field(ge=1)] = 1
+    """Cores, and threads of torch. Their number may change the last bits of a row, so it is part of
+    what determines it.
+    """
+    training_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Ray Train workers; auto: one a GPU, else one a core; 0: train in this process, for tests."""
+
+
+class Study(Strict):
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    catalog: CatalogSpec
+    models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
+    evaluation: EvaluationSpec
+    resources: ResourcesSpec = ResourcesSpec()
+    accept_set_aside: bool = False
+    """Finish with exit code 0 even if blocks were set aside."""
+
+    @model_validator(mode="after")
+    def _init_chains(self) -> "Study":
+        done: list[str] = []
+        for name, spec in self.models.items():
+            if isinstance(spec, OwnModel):
+                continue
+            if spec.init != "none" and spec.init not in done:
+                raise ValueError(
+                    f"models.{name}.init is {spec.init}, which is not a model trained above it; models trained above: "
+                    f"{', '.join(done) or 'none'}{suggest(spec.init, done)}"
+                )
+            done.append(name)
+        return self
+
+    @model_validator(mode="after")
+    def _transfers(self) -> "Study":
+        for place, attack in enumerate(self.evaluation.attacks):
+            if attack.source is not None and attack.source not in self.models:
+                raise ValueError(
+                    f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of the study; models: "
+                    f"{', '.join(self.models)}{suggest(attack.source, list(self.models))}"
+                )
+        return self
+
+
+def canonical_hash(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value: the same for equal content, whatever the order of
+    keys.
+    """
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, apply `key.path=value` overrides, resolve defaults and make its paths
+    absolute.
+
+    Raises:
+        ConfigError: anything in it is not as it should be.
+    """
+    raw = strict_yaml.read(path, Study.model_fields)
+    for assignment in overrides:
+        strict_yaml.override(raw, assignment)
+    return resolve(raw, str(path), path.resolve().parent)
+
+
+def resolve(raw: Mapping[str, Any], where: str, directory: Path) -> Study:
+    """The study of a file's content, with defaults that depend on other keys, and paths relative to
+    `directory` made absolute.
+    """
+    return _resolved(parse(raw, where), directory)
+
+
+def parse(raw: Mapping[str, Any], where: str) -> Study:
+    """Validate the content of a study file; `where` names it in errors."""
+    try:
+        # JSON mode is strict about types and yet takes a list for a tuple.
+        return Study.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {sentence(error.errors(), raw, _keys_beside)}") from None
+
+
+def read(path: Path) -> Study:
+    """The resolved study of a run directory's study.yaml."""
+    return parse(strict_yaml.read(path, Study.model_fields), str(path))
+
+
+def as_dict(study: Study) -> dict[str, Any]:
+    return study.model_dump(mode="json", by_alias=True)
+
+
+def _resolved(study: Study, directory: Path) -> Study:
+    """Defaults that depend on other keys become explicit; paths become absolute."""
+    models = {
+        name: spec.resolved(study.catalog.image_size, directory)
+        for name, spec in study.models.items()
+    }
+    tuples = study.evaluation.tuples
+    evaluation = study.evaluation.model_copy(
+        update={
+            "tuples": tuples if isinstance(tuples, int) else str(directory / tuples),
+            "epsilons": tuple(sorted(study.evaluation.epsilons)),
+            "ranks": tuple(sorted(study.evaluation.ranks)),
+        }
+    )
+    return study.model_copy(
+        update={
+            "models": models,
+            "catalog": study.catalog.resolved(directory),
+            "evaluation": evaluation,
+        }
+    )
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The known keys at the place of an unknown one."""
+    sections: dict[str, type[Strict]] = {
+        "catalog": CatalogSpec,
+        "evaluation": EvaluationSpec,
+        "resources": ResourcesSpec,
+    }
+    if len(location) == 1:
+        section: type[Strict] = Study
+    elif location[0] == "models":
+        section = KINDS[str(location[2])]
+    elif location[:2] == ("evaluation", "attacks"):
+        section = AttackSpec
+    else:
+        section = sections[str(location[0])]
+    return sorted(field.alias or name for name, field in section.model_fields.items())

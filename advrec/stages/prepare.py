@@ -1,0 +1,232 @@
+"""Stage 1 of a study: what its source lists, prepared in parallel, becomes catalog.parquet and
+images/.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from advrec.catalog import prepare
+from advrec.catalog.listing import Listing
+from advrec.catalog.sources import registry as source
+from advrec.catalog.sources import synthetic
+from advrec.distributed.placement import place_preparation
+from advrec.errors import ConfigError
+from advrec.run.directory import Run
+from advrec.run.progress import duration
+from advrec.run.provenance import file_hash
+from advrec.spec.study import Study
+
+SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
+
+
+def identity(study: Study) -> dict[str, Any]:
+    """What determines the catalog, but for the content of its images. The published counts only
+    refuse one.
+    """
+    known = {
+        **study.catalog.model_dump(mode="json", exclude={"published_counts"}),
+        "seed": study.seed,
+    }
+    manifest = study.catalog.manifest
+    return known | (
+        {"manifest_sha256": file_hash(Path(manifest))}
+        if manifest and Path(manifest).is_file()
+        else {}
+    )
+
+
+def run_stage(
+    run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]
+) -> None:
+    """Prepare the catalog, unless it is there.
+
+    Args:
+        connect: connects to Ray, and says whether nodes may join later; called when there is work.
+        say: takes a line for the user.
+
+    Raises:
+        ConfigError: the source cannot be read, or nothing can be measured on what it holds.
+        UnreachableError: its filesystem does not answer.
+    """
+    if run.catalog.exists():
+        # of a preparation that was killed at its very end
+        shutil.rmtree(run.prepared, ignore_errors=True)
+        if not _begin_again(run, study, connect, say):
+            aside = len(run.images_set_aside())
+            say(
+                f"prepare: done before{f'; {aside:,} images are set aside, see `advrec status {run.directory}`' if aside else ''}"
+            )
+            return
+    spec = study.catalog
+    if spec.source == "synthetic":
+        spec = spec.model_copy(update={"root": str(run.directory / "synthetic")})
+        _draw(run, study, connect)
+    listing = source.read(spec, study.seed)
+    for line in listing.summary():
+        say(f"prepare: {line}")
+    # Of a preparation that was stopped the shards are used if the same images would be prepared in
+    # the same way.
+    if run.identities().get("prepared") != _shards(study, listing):
+        shutil.rmtree(run.prepared, ignore_errors=True)
+    run.claim("prepared", _shards(study, listing), made=False)
+    processes = _processes(study, connect())
+    from advrec.distributed.prepare import prepare_shards
+
+    prepare_shards(run, spec, listing, processes)
+    made = prepare.decide(spec, listing, prepare.read_shards(run))
+    prepare.check(made, spec)
+    run.claim("catalog", identity(study), made=False)
+    run.write_set_aside(made.set_aside)
+    prepare.write(run, made)
+    for line in prepare.summary(made.preparation):
+        say(f"prepare: {line}")
+    for name, reason in list(made.set_aside.items())[:10]:
+        say(f"prepare: set aside {name}: {reason}")
+    if len(made.set_aside) > 10:
+        say(
+            f"prepare: set aside {len(made.set_aside) - 10} more; see {run.directory}/set_aside.json"
+        )
+
+
+def _shards(study: Study, listing: Listing) -> dict[str, Any]:
+    """What determines the shards of a preparation, but for the content of its images."""
+    spec = study.catalog
+    made = {
+        "root": spec.root,
+        "image_size": spec.image_size,
+        "square": spec.square,
+        "shard": prepare.SHARD,
+        "sha256": listing.sha256(),
+    }
+    return made | _drawing(study)
+
+
+def preview(run: Run, study: Study) -> list[str]:
+    """What preparation would do, from the source's listing and a sample of its images; nothing is
+    written.
+
+    Raises:
+        ConfigError: as `run_stage`.
+    """
+    spec = study.catalog
+    if run.catalog.exists():
+        return ["prepare   done"]
+    if spec.source == "synthetic":
+        return [
+            f"prepare   to do: {len(synthetic.plan(spec.articles or 0, study.seed).entries):,} images would be drawn and prepared"
+        ]
+    listing = source.read(spec, study.seed)
+    lines = [
+        f"prepare   to do: {line}" if not place else f"          {line}"
+        for place, line in enumerate(listing.summary())
+    ]
+    rule = "all are kept"
+    if spec.duplicates != "keep":
+        rule = f"of images whose perceptual hashes are within {spec.duplicates} of 64 bits the first is kept"
+    total = len(listing.articles)
+    if run.identities().get("prepared") == _shards(study, listing):
+        left = [
+            articles
+            for shard, (_, articles) in enumerate(prepare.shards(listing, spec.image_size))
+            if not run.shard(shard).exists()
+        ]
+        total = sum(map(len, left))
+        lines.append(f"          {len(listing.articles) - total:,} of them were prepared before")
+    lines.append(
+        f"          each would be made a square of {spec.image_size} pixels ({spec.square}); {rule}"
+    )
+    return [*lines, f"          {_estimate(spec.image_size, study, listing, total)}"]
+
+
+def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
+    from advrec.catalog import files, images
+
+    root = files.at(listing.root, listing.base)
+    step = max(1, len(listing.articles) // SAMPLE)
+    sample = listing.articles[::step][:SAMPLE]
+    images.prepare(root, sample[0], size, study.catalog.square)  # imports what it needs
+    start = time.monotonic()
+    prepared = [images.prepare(root, article, size, study.catalog.square) for article in sample]
+    seconds = (time.monotonic() - start) / len(sample)
+    sizes = [len(image.png) for image in prepared if isinstance(image, images.Prepared)]
+    cores = len(os.sched_getaffinity(0))
+    broken = [
+        (article.name, image.reason)
+        for article, image in zip(sample, prepared, strict=True)
+        if isinstance(image, images.Unreadable)
+    ]
+    unreadable = (
+        f"; of {len(sample)} images tried {len(broken)} cannot be read: {broken[0][0]} {broken[0][1]}"
+        if broken
+        else ""
+    )
+    gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
+    return (
+        f"about {duration(left * seconds / cores)} and 10 s to start on the {cores} cores of this machine; {gigabytes:.2f} GB while it "
+        f"works and as much again for what stays{unreadable}"
+    )
+
+
+def _drawing(study: Study) -> dict[str, Any]:
+    return (
+        {"seed": study.seed, "articles": study.catalog.articles}
+        if study.catalog.source == "synthetic"
+        else {}
+    )
+
+
+def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
+    """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
+    root = run.directory / "synthetic"
+    begun = run.identities().get("prepared", {})
+    if run.prepared.exists() and {**begun, **_drawing(study)} == begun:
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    plan = synthetic.plan(study.catalog.articles or 0, study.seed)
+    connect()
+    from advrec.distributed.prepare import draw
+
+    draw(root, plan)
+    synthetic.write_annotations(root, plan)
+
+
+def _processes(study: Study, grows: bool) -> int:
+    from advrec.distributed.session import nodes
+
+    return place_preparation(study.resources, nodes(), grows=grows)
+
+
+def _begin_again(
+    run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]
+) -> bool:
+    """Try the images that were set aside. Whether the catalog has to be made again because some of
+    them can be read now, or are no longer listed. Once a model or a tuple was made of the catalog,
+    or where the study accepts what was set aside, there is nothing to gain.
+    """
+    names = run.images_set_aside()
+    used = run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors"))
+    if not names or used or study.accept_set_aside or study.catalog.source == "synthetic":
+        return False
+    try:
+        listing = source.read(study.catalog, study.seed)
+    except ConfigError:  # the source has gone; the catalog has not
+        return False
+    again = [article for article in listing.articles if article.name in names]
+    gone = len(names) - len({article.name for article in again})
+    readable = 0
+    if again:
+        processes = _processes(study, connect())
+        from advrec.distributed.prepare import prepare_again
+
+        readable = prepare_again(listing, again, study.catalog, processes)["reason"].null_count
+    if not readable and not gone:
+        return False
+    say(
+        f"prepare: of {len(names)} images that were set aside {readable} can be read now, {gone} are gone: the catalog is made again"
+    )
+    run.catalog.unlink()
+    return True

@@ -1,0 +1,125 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from advrec.errors import AdvrecError, ConfigError
+from advrec.run import directory, files, schema
+from advrec.run.directory import Run
+
+
+def tuples(n):
+    return schema.table(
+        schema.TUPLES,
+        {"tuple_id": range(n), "target_id": [0] * n, "attack_id": [1] * n, "split": ["test"] * n},
+    )
+
+
+def test_a_table_has_exactly_the_columns_of_its_schema():
+    with pytest.raises(ValueError, match="columns"):
+        schema.table(schema.TUPLES, {"tuple_id": [0]})
+    with pytest.raises(ValueError, match="null"):
+        schema.table(
+            schema.TUPLES,
+            {"tuple_id": [None], "target_id": [0], "attack_id": [1], "split": ["test"]},
+        )
+    assert tuples(2).schema == schema.TUPLES
+
+
+def test_a_content_hash_does_not_depend_on_chunks_but_on_every_value():
+    whole = tuples(9000)
+    parts = pa.concat_tables([whole.slice(0, 17), whole.slice(17)])
+    assert schema.content_hash(whole) == schema.content_hash(parts)
+    assert schema.content_hash(whole) != schema.content_hash(whole.slice(1))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "t.parquet"
+    files.write_table(path, tuples(3))
+
+    def torn(temporary):
+        temporary.write_bytes(b"half")
+        raise RuntimeError("stopped in the middle")
+
+    with pytest.raises(RuntimeError):
+        files.write_atomically(path, torn)
+    assert pq.read_table(path).num_rows == 3
+    assert os.listdir(tmp_path) == ["t.parquet"]
+
+
+def test_a_place_that_cannot_be_written_is_named_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AdvrecError, match="cannot be written") as error:
+        files.write_json(tmp_path / "file" / "x.json", {})
+    assert error.value.exit_code == 1
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path):
+    def full(temporary):
+        with open("/dev/full", "wb", buffering=0) as handle:
+            handle.write(b"x")
+
+    with pytest.raises(AdvrecError, match="No space left"):
+        files.write_atomically(tmp_path / "x", full)
+
+
+def test_an_identity_that_differs_is_refused_by_name(tmp_path):
+    run = Run(tmp_path)
+    run.claim("models/at", {"epsilon": 0.9}, made=False)  # of work that failed: it binds nobody
+    run.claim("models/at", {"epsilon": 0.03, "steps": 8}, made=False)
+    run.claim("models/at", {"epsilon": 0.03, "steps": 8}, made=True)
+    with pytest.raises(
+        ConfigError, match=r"models/at made with epsilon = 0.03, the study says 0.05"
+    ):
+        run.check_identity("models/at", {"epsilon": 0.05, "steps": 8})
+    run.check_identity("models/at", {"epsilon": 0.03})
+    run.check_identity("models/cat", {"epsilon": 0.05})
+    with pytest.raises(ConfigError, match="weights = nothing"):
+        run.claim("models/at", {"epsilon": 0.03, "weights": "ab"}, made=True)
+
+
+def hold(directory):
+    code = (
+        "import sys, time; from pathlib import Path; from advrec.run.directory import Run\n"
+        "with Run(Path(sys.argv[1])).lock():\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_driver_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+    process = hold(tmp_path)
+    try:
+        with pytest.raises(AdvrecError, match=f"process {process.pid}"), Run(tmp_path).lock():
+            pass
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with Run(tmp_path).lock():
+        pass
+
+
+def test_leftovers_of_a_killed_driver_are_removed(tmp_path):
+    run = Run(tmp_path)
+    kept = run.block("m", "a", 0)
+    files.write_table(kept, tuples(1))
+    (kept.parent / f"{files.TEMPORARY}99.block-000001.parquet").write_bytes(b"torn")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("somebody else's")
+    directory.remove_leftovers(run)
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    assert (tmp_path / ".git" / "config").exists()
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    Run(tmp_path).check_directory()
+    (tmp_path / "thesis.doc").write_text("")
+    with pytest.raises(ConfigError, match="no run of advrec"):
+        Run(tmp_path).check_directory()
