@@ -6,9 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import os
 import pickle
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from torch import Tensor, nn
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
-from advrec.run.provenance import file_hash
+from advrec.run.fingerprint import import_from_here
 from advrec.spec.models import OwnModel
 
 
@@ -68,38 +66,17 @@ class _Normalised(nn.Module):
         return made
 
 
-def fingerprint(spec: OwnModel) -> dict[str, str]:
-    """SHA-256 of the files that the model comes from: of its weights, and of the source file that
-    names its function.
+def check(spec: OwnModel) -> None:
+    """Refuse a model that is not there, without building it; a user's module is imported.
 
     Raises:
-        ConfigError: a file is not there, the function cannot be imported, or torchvision does not
-            know the name.
+        ConfigError: the function cannot be imported or called, or torchvision does not know the
+            name.
     """
-    hashes = {}
-    if spec.checkpoint is not None:
-        try:
-            hashes["checkpoint_sha256"] = file_hash(Path(spec.checkpoint))
-        except OSError as error:
-            raise ConfigError(
-                f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); name the file of the weights"
-            ) from None
     if ":" in spec.model:
-        function = _function(spec.model)
-        try:
-            inspect.signature(function).bind()
-        except TypeError as error:
-            raise ConfigError(
-                f"{spec.model} is called without arguments, and cannot be: {error}"
-            ) from None
-        except ValueError:  # built in: it has no signature
-            pass
-        source = sys.modules[spec.model.partition(":")[0]].__file__
-        if source is not None:
-            hashes["code_sha256"] = file_hash(Path(source))
+        _function(spec.model)
     else:
         backbones.check_name(spec.model)
-    return hashes
 
 
 def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
@@ -182,12 +159,17 @@ def _module(model: str, *, imagenet: bool) -> nn.Module:
 
 def _function(model: str) -> Callable[[], Any]:
     module_name, _, name = model.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    import_from_here()
     with _blamed_on(model):
         found = getattr(importlib.import_module(module_name), name, None)
     if not callable(found):
         raise ConfigError(f"{model}: {module_name} has no function {name}")
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise ConfigError(f"{model} is called without arguments, and cannot be: {error}") from None
+    except ValueError:  # built in: it has no signature
+        pass
     function: Callable[[], Any] = found
     return function
 

@@ -19,6 +19,7 @@ from advrec.evaluation import cells
 from advrec.run import log, provenance, schema
 from advrec.run.directory import IMAGES, Run, remove_leftovers
 from advrec.run.files import read_json, write_json, write_table, write_text
+from advrec.run.fingerprint import fingerprint
 from advrec.run.log import say
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
@@ -82,7 +83,7 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> None:
     check_attacks(study)
     if with_code:
         check_files(study)
-        check_models(study)
+        check_models(run, study)
     check_run(run, study, with_code=with_code)
 
 
@@ -121,16 +122,27 @@ def check_attacks(study: Study) -> None:
             raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
 
 
-def check_models(study: Study) -> None:
-    """Refuse a model of the user's own that is not there, before any work."""
+def check_models(run: Run, study: Study) -> None:
+    """Refuse a model of the user's own that is not there, before any work. Its module is imported
+    only where the model was not taken before.
+    """
     for name, spec in study.models.items():
         if isinstance(spec, OwnModel):
-            from advrec.model import own
-
             try:
-                own.fingerprint(spec)
+                fingerprint(spec)
             except ConfigError as error:
                 raise ConfigError(f"models.{name}: {error}") from None
+            if not run.weights(name).exists():
+                _check_own(name, spec)
+
+
+def _check_own(name: str, spec: OwnModel) -> None:
+    from advrec.model import own
+
+    try:
+        own.check(spec)
+    except ConfigError as error:
+        raise ConfigError(f"models.{name}: {error}") from None
 
 
 def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
@@ -155,9 +167,7 @@ def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[
     spec = study.models[model]
     identity = {**spec.model_dump(mode="json"), "seed": study.seed}
     if isinstance(spec, OwnModel):
-        from advrec.model import own
-
-        return identity | (own.fingerprint(spec) if with_code else {})
+        return identity | (fingerprint(spec) if with_code else {})
     if identity["init"] != "none":
         identity["init_sha256"] = study_file.canonical_hash(model_identity(study, identity["init"]))
     return identity
@@ -277,6 +287,9 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
         _drop_set_aside(run, study, len(tuples))
         say("evaluate: done before")
         return
+    for model, spec in study.models.items():
+        if isinstance(spec, OwnModel):
+            _check_own(model, spec)  # every process that attacks builds it anew
     grows = cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
 
