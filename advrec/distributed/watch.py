@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ray.util import metrics
 
-from advrec.attacks import registry
+from advrec.attacks import names
 from advrec.evaluation import cells
 from advrec.evaluation.cells import Cell
 from advrec.run.directory import Run
@@ -96,7 +96,7 @@ class Watch:
         return (
             count
             * len(cell.epsilons)
-            * registry.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
+            * names.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
         )
 
     def _tally(self, cell: Cell, rows: pa.Table) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from advrec.evaluation.cells import Cell
 from advrec.evaluation.rates import clustered, paired_difference, wilson
-from advrec.spec.study import AttackSpec, Stop, Study
+from advrec.spec.study import AUTO, AttackSpec, Stop, Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
 
@@ -92,9 +92,7 @@ def judge(
     middle, largest = _budgets(study)
     masked = "gradients masked? Trust no white-box number of this model; look for rounding, saturation or randomness in it"
     or_auto = (
-        ""
-        if any(attack.attack == "auto" for attack in study.evaluation.attacks)
-        else ", or use auto"
+        "" if any(attack.attack == AUTO for attack in study.evaluation.attacks) else ", or use auto"
     )
     weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
     other = _transfer(_other(study, model) or "")

@@ -27,22 +27,25 @@ Stop = Literal["never", "rank-1", "converged"]
 Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
 
 
+AUTO = "auto"
+"""The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
+
+
+def attack_defaults(attack: str) -> dict[str, Any]:
+    """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
+    auto = attack == AUTO
+    return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
+
+
 def _attack_entry(value: Any) -> Any:
-    """`pgd-8` stands for {name: pgd-8, attack: pgd-8}; `auto` stops and nests unless the study says
-    otherwise.
-    """
+    """Write an entry out: `pgd-8` stands for {name: pgd-8, attack: pgd-8} and the defaults."""
     if isinstance(value, str):
         value = {"attack": value}
     if not isinstance(value, dict) or not isinstance(value.get("attack"), str):
         return value
     if value["attack"] == "transfer":
         raise ValueError("a transfer is written {name: ..., attack: pgd-128, from: MODEL}")
-    defaults = (
-        {"stop": "rank-1", "nested": True}
-        if value["attack"] == "auto"
-        else {"stop": "never", "nested": False}
-    )
-    defaults |= {"restarts": 0, "from": None}
+    defaults = attack_defaults(value["attack"])
     if "name" not in value:
         changed = [
             key for key, default in defaults.items() if key in value and value[key] != default
@@ -69,6 +72,11 @@ class AttackSpec(Strict):
     """How often the attack begins again, at random, on the tuples that it has left unsolved."""
     source: Name | None = Field(alias="from")
     """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
+
+    @classmethod
+    def named(cls, attack: str) -> "AttackSpec":
+        """The entry that an attack's bare name stands for."""
+        return cls(name=attack, attack=attack, **attack_defaults(attack))
 
 
 def _listed(value: Any) -> Any:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from advrec.attacks import registry
+from advrec.attacks import names
 from advrec.attacks.objective import CosineDistance, evaluate
 from advrec.distributed.placement import Placement, place
 from advrec.evaluation import cells
@@ -113,12 +113,10 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     timed.
     """
     images = study.evaluation.block * len(cell.epsilons)
-    steps = registry.most_steps(
+    steps = names.most_steps(
         cell.attack.attack, restarts=cell.attack.restarts, nested=cell.attack.nested
     )
-    return (
-        images * (steps + registry.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
-    )
+    return images * (steps + names.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
 
 
 def measure(network: Network, study: Study, placement: Placement) -> Step:

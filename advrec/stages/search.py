@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from advrec.attacks import registry
+from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError, ConfigError
 from advrec.reports.pictures import pareto
@@ -40,7 +40,7 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
     spec, content, directory = search_file.load(file)
     whole = study_file.resolve(content, str(file), directory)
     try:
-        registry.build(spec.attack)
+        names.check(spec.attack)
     except ConfigError as error:
         raise ConfigError(f"{file}: attack: {error}") from None
     out = (out or Path("results") / f"tune-{spec.name}").resolve()

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import AdvrecError, ConfigError
@@ -113,11 +114,9 @@ def check_files(study: Study) -> None:
 
 def check_attacks(study: Study) -> None:
     """Refuse an attack that does not exist, before any work."""
-    from advrec.attacks import registry
-
     for number, attack in enumerate(study.evaluation.attacks):
         try:
-            registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
+            names.check(attack.attack, restarts=attack.restarts)
         except ConfigError as error:
             raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
 

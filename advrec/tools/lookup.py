@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advrec.attacks import registry
+from advrec.attacks import names, registry
 from advrec.catalog import prepare
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError, ConfigError
@@ -19,7 +19,7 @@ from advrec.reports.pictures import images as pictures
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.tables import embedding_shards, is_embedded, read_embeddings
-from advrec.spec.study import Study
+from advrec.spec.study import AttackSpec, Study
 
 
 def show_catalog(run: Run, study: Study) -> list[Path]:
@@ -90,8 +90,12 @@ def attack_one(
     """
     if not 0.0 <= epsilon <= 1.0:
         raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
-    spec = next((entry for entry in study.evaluation.attacks if entry.name == attack), None)
-    method = registry.build(spec.attack, restarts=spec.restarts) if spec else registry.build(attack)
+    entries = (entry for entry in study.evaluation.attacks if entry.name == attack)
+    spec = next(entries, None)
+    if spec is None:
+        names.check(attack)
+        spec = AttackSpec.named(attack)
+    method = registry.build(spec.attack, restarts=spec.restarts)
     catalog, embeddings = _catalog(run), _embeddings(run, study, model)
     target, article = catalog.find(target_name), catalog.find(article_name)
     if target == article:
@@ -106,7 +110,7 @@ def attack_one(
         examples=1,
         label=attack,
         seed=study.seed,
-        stop=spec.stop if spec else "rank-1" if attack == "auto" else "never",
+        stop=spec.stop,
     )
     network = frozen(checkpoint.load(run.weights(model)))
     outcomes = evaluate_block(Recommender(network.embed, ExactIndex(embeddings)), method, block)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from advrec.attacks import registry
+from advrec.attacks import names, registry
 from advrec.attacks.ensemble import START, Ensemble, Member, with_restarts
 from advrec.attacks.objective import score
 from advrec.attacks.problem import Goal
@@ -85,7 +85,7 @@ def test_members_draw_from_streams_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "members", [("fgsm", "square-60", "pgd-3"), ("cw-9", "apgd-3", "pgd-8"), registry.AUTO]
+    "members", [("fgsm", "square-60", "pgd-3"), ("cw-9", "apgd-3", "pgd-8"), names.AUTO_MEMBERS]
 )
 def test_the_winner_made_the_image_and_nobody_made_a_better_one(members):
     """Each member alone, with the draw that it has in the ensemble."""
@@ -105,9 +105,9 @@ def test_the_winner_made_the_image_and_nobody_made_a_better_one(members):
 
 def test_auto_is_the_ensemble_that_the_registry_says():
     attack = registry.build("auto", nested=True)
-    assert [member.label for member in attack.members] == list(registry.AUTO)
+    assert [member.label for member in attack.members] == list(names.AUTO_MEMBERS)
     assert [member.attack for member in attack.members] == [
-        registry.by_name(name) for name in registry.AUTO
+        registry.by_name(name) for name in names.AUTO_MEMBERS
     ]
 
 
@@ -169,7 +169,7 @@ def test_restarts_attack_only_the_survivors_and_begin_elsewhere(name):
     assert all(not torch.equal(ends[a], ends[b]) for a in range(3) for b in range(a))
 
 
-@pytest.mark.parametrize("family", registry.STRONG)
+@pytest.mark.parametrize("family", names.STRONG)
 def test_an_image_with_restarts_is_as_good_as_the_best_of_them(family):
     name = f"{family}-6"
     problem = problem_of(COUNT, epsilon=0.9)

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from advrec.attacks import registry
+from advrec.attacks import names, registry
 from advrec.attacks.apgd import APGD
 from advrec.attacks.blind import Square
 from advrec.attacks.ensemble import Ensemble
@@ -97,7 +97,7 @@ def test_restarts_are_refused_for_what_draws_nothing_and_for_ensembles(name, nes
     registry.build(name, restarts=0, nested=nested)
 
 
-@pytest.mark.parametrize("family", registry.STRONG)
+@pytest.mark.parametrize("family", names.STRONG)
 def test_the_other_attacks_are_restarted_as_often_as_asked(family):
     attack = registry.build(f"{family}-7", restarts=2)
     assert isinstance(attack, Ensemble)
@@ -149,4 +149,12 @@ def test_the_squared_distance_is_refused_where_there_are_no_embeddings():
     ],
 )
 def test_forecasts_count_the_steps_of_an_attack(name, options, steps):
-    assert registry.most_steps(name, **options) == pytest.approx(steps)
+    assert names.most_steps(name, **options) == pytest.approx(steps)
+
+
+def test_every_name_of_the_grammar_has_its_attack_and_the_other_way_round():
+    assert set(registry.FIXED) == set(names.FIXED)
+    assert set(registry.FAMILIES) == set(names.FAMILIES)
+    assert names.parse("apgd-l2-50") == ("apgd-l2", 50)
+    for member in names.AUTO_MEMBERS:
+        registry.by_name(member)

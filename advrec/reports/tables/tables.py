@@ -13,6 +13,7 @@ from advrec.reports.results import Results
 from advrec.reports.tables import distances, exposure, trust
 from advrec.run import schema
 from advrec.spec.base import SPLITS
+from advrec.spec.study import AUTO
 
 DASH = "–"  # noqa: RUF001 - what stands where a value is not known
 QUALITY = {
@@ -203,7 +204,7 @@ def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
     several = [
         spec.name
         for spec in results.study.evaluation.attacks
-        if spec.attack == "auto" or spec.restarts
+        if spec.attack == AUTO or spec.restarts
     ]
     rows = results.outcomes[results.outcomes["attack"].isin(several)]
     names = (

@@ -1,0 +1,84 @@
+"""The grammar of attack names: a word, or a family and a number. Free of torch.
+
+A name means one thing for ever. Its number counts steps; of a family in GRADIENT_FREE it counts
+queries.
+"""
+
+import difflib
+import re
+from typing import NamedTuple
+
+from advrec.errors import ConfigError
+from advrec.spec.study import AUTO
+
+FIXED = ("fgsm", "noise")
+PUBLISHED = ("pgd", "cw")
+STRONG = ("pgd-decay", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
+FAMILIES = PUBLISHED + STRONG
+GRADIENT_FREE = ("square", "noise")
+AUTO_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
+"""Members of the ensemble `auto`, cheapest first."""
+FORWARD = 1 / 3
+"""Cost of a forward pass in gradient steps: the backward pass takes two thirds of one."""
+
+
+class AttackName(NamedTuple):
+    family: str
+    """One of FAMILIES, or a whole name of FIXED."""
+    number: int
+    """Steps or queries; 1 for a name of FIXED."""
+
+
+def parse(name: str) -> AttackName:
+    """Take the name of a single attack apart.
+
+    Raises:
+        ConfigError: no single attack has this name.
+    """
+    if name in FIXED:
+        return AttackName(name, 1)
+    family, _, number = name.rpartition("-")
+    if family in FAMILIES and re.fullmatch(r"[1-9][0-9]{0,6}", number):
+        return AttackName(family, int(number))
+    known = ", ".join([*FIXED, AUTO, *(f"{family}-K" for family in FAMILIES)])
+    raise ConfigError(
+        f"{name!r} is not an attack{_nearest(name)} "
+        f"(known: {known}; K is a number of steps, of queries for square)"
+    )
+
+
+def check(name: str, *, restarts: int = 0) -> None:
+    """Refuse an entry of a study that no attack can be built from.
+
+    Raises:
+        ConfigError: no attack has this name, or it cannot be restarted.
+    """
+    family = name if name == AUTO else parse(name).family
+    if restarts and family not in STRONG:
+        raise ConfigError(
+            f"restarts is {restarts}, but {name} does not begin at random, or is made of several "
+            f"attacks; restarts belong to {', '.join(f'{family}-K' for family in STRONG)}"
+        )
+
+
+def most_steps(name: str, *, restarts: int = 0, nested: bool = False) -> float:
+    """Gradient steps that an attack takes of one image at one budget, if nothing stops it.
+
+    A forward pass counts as FORWARD of a step. Forecasts of time use this number: nobody knows
+    beforehand what a stop saves.
+    """
+    if name == AUTO:
+        return sum(most_steps(member) for member in AUTO_MEMBERS)
+    family, number = parse(name)
+    runs = 1 + restarts
+    if nested and runs == 1:
+        runs = 2  # where going on from the smaller budget does not solve an image, it begins afresh
+    return runs * number * (FORWARD if family in GRADIENT_FREE else 1.0)
+
+
+def _nearest(name: str) -> str:
+    # The 2 of apgd-l2 is part of the family.
+    number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"
+    candidates = [*FIXED, AUTO, *(f"{family}-{number}" for family in FAMILIES)]
+    near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
