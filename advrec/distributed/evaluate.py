@@ -56,7 +56,7 @@ def evaluate_models(
         lambda: attacker.start(placement), placement.actors, placement.each, renew_s=renew_s
     ) as pool:
         stage = _Stage(run, study, catalog, tuples, pool, "cuda" if placement.gpus else "cpu")
-        for place_of_model, model in enumerate(study.models):
+        for place_of_model, model in enumerate(study.compared.models):
             missing = [
                 (cell, block)
                 for cell in wanted
@@ -67,7 +67,7 @@ def evaluate_models(
                 stage.attack(model, missing)
             if study.evaluation.checks and not run.health(model).exists():
                 stage.measure_health(model)
-            later = list(study.models)[place_of_model + 1 :]
+            later = list(study.compared.models)[place_of_model + 1 :]
             stage.forget_all_but(
                 {*later, *(cell.attack.source for cell in wanted if cell.model in later)}
             )

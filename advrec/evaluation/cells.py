@@ -41,7 +41,7 @@ def cells(study: Study) -> list[Cell]:
     evaluation = study.evaluation
     return [
         Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
-        for model in study.models
+        for model in study.compared.models
         for attack in evaluation.attacks
     ]
 

@@ -49,7 +49,7 @@ def cells(study: Study) -> list[Cell]:
     middle, largest = _budgets(study)
     budgets = tuple(epsilon for epsilon in study.evaluation.epsilons if epsilon > 0) or (middle,)
     made = []
-    for model in study.models:
+    for model in study.compared.models:
         other = _other(study, model)
         probes = [
             (_probe(WHITE_BOX), budgets),
@@ -382,7 +382,7 @@ def _budgets(study: Study) -> tuple[float, float]:
 
 def _other(study: Study, model: str) -> str | None:
     """The model that the transferred perturbations are made on: the first other one."""
-    return next((name for name in study.models if name != model), None)
+    return next((name for name in study.compared.models if name != model), None)
 
 
 def _percent(solved: "pd.Series[bool]") -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec.errors import ConfigError
-from advrec.evaluation import cells, checks, lists
+from advrec.evaluation import cells, checks, effort, lists
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
 from advrec.reports.tables import published
@@ -31,6 +31,7 @@ class Results:
 
     run: Run
     study: Study
+    """Its models are those that are compared."""
     outcomes: pd.DataFrame
     """schema.outcomes of the study's deliveries, with the columns model and attack before them, and
     defect (see schema.IMPORTED).
@@ -47,7 +48,9 @@ class Results:
     lists: dict[str, pd.DataFrame]
     """schema.LISTS by model; a model that has none is absent."""
     history: dict[str, pd.DataFrame]
-    """schema.HISTORY by model; a model that was not trained here is absent."""
+    """schema.HISTORY by model, compared or not; a model that was not trained here is absent."""
+    optimizer_steps: dict[str, int]
+    """By model, its start included; a model is absent where that is not known."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -104,6 +107,11 @@ class Results:
         return next(
             (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
         )
+
+    @property
+    def trained_longer(self) -> list[str]:
+        """Defended models that had more optimizer steps than the undefended baseline."""
+        return effort.trained_longer(self.study, self.optimizer_steps, self.baseline)
 
     @cached_property
     def blocks(self) -> pd.DataFrame:
@@ -236,10 +244,13 @@ def read(run: Run) -> Results:
     Raises:
         ConfigError: it holds no resolved study, or no tuples.
     """
-    study = study_file.read(run.study)
+    whole = study_file.read(run.study)
+    study = whole.compared
     if not run.tuples.exists():
         raise ConfigError(f"{run.directory} holds no tuples yet; run `advrec evaluate` first")
     tuples = read_table(run.tuples, schema.TUPLES).num_rows
+    history = _tables(run.history, whole, schema.HISTORY)
+    preparation = read_json(run.preparation, default={})
     return Results(
         run=run,
         study=study,
@@ -250,8 +261,15 @@ def read(run: Run) -> Results:
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
         lists=_tables(run.lists, study, schema.LISTS),
-        history=_tables(run.history, study, schema.HISTORY),
-        preparation=read_json(run.preparation, default={}),
+        history=history,
+        optimizer_steps=effort.optimizer_steps(
+            whole,
+            {model: len(epochs) for model, epochs in history.items()},
+            preparation["splits"]["train"],
+        )
+        if "splits" in preparation
+        else {},
+        preparation=preparation,
         provenance=read_json(run.provenance, default={}),
         set_aside=run.set_aside(),
     )

@@ -14,7 +14,20 @@ RecipeName = Literal["advrec", "published"]
 Steps = Annotated[int, Field(ge=1)]
 
 
-class ModelSpec(Strict):
+class Entry(Strict):
+    """The keys of every model, trained here or elsewhere."""
+
+    compared: bool = True
+    """False: the model is trained or taken for what others make of it (init, from), but not
+    attacked, examined or shown beside the others.
+    """
+
+    def identity(self) -> dict[str, Any]:
+        """The keys that determine the model's weights."""
+        return self.model_dump(mode="json", exclude={"compared"})
+
+
+class ModelSpec(Entry):
     """What all defenses share."""
 
     backbone: Backbone = "mobilenet_v2"
@@ -39,6 +52,20 @@ class ModelSpec(Strict):
     """Images a training step, over all workers."""
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     """By default 0.002; of the published recipe 0.001."""
+
+    def steps_an_epoch(self, articles: int) -> int:
+        """Count the optimizer steps of an epoch; a last, incomplete batch is left out unless it is
+        the only one.
+
+        Args:
+            articles: of the training split.
+        """
+        return (max(articles - self.batch, 0) // self.batch + 1) * self.steps_a_batch
+
+    @property
+    def steps_a_batch(self) -> int:
+        """Optimizer steps that training takes on each batch."""
+        return 1
 
     @model_validator(mode="after")
     def _one_start(self) -> "ModelSpec":
@@ -173,6 +200,10 @@ class FreeTraining(ModelSpec):
     replays: Steps = 4
     """Steps on each batch; each moves weights and images by one backward pass."""
 
+    @property
+    def steps_a_batch(self) -> int:
+        return self.replays
+
 
 class FriendlyTraining(SteppedSpec):
     """`steps` at most."""
@@ -192,7 +223,7 @@ class AntiCollapse(SteppedSpec):
     """Of the embeddings' loss against that of the classes."""
 
 
-class OwnModel(Strict):
+class OwnModel(Entry):
     """A model that was trained elsewhere: evaluated, not trained."""
 
     model: Annotated[str, StringConstraints(min_length=1)]

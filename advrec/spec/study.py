@@ -159,6 +159,18 @@ class Study(Strict):
     accept_set_aside: bool = False
     """Finish with exit code 0 even if blocks were set aside."""
 
+    @property
+    def compared(self) -> "Study":
+        """The study without the models that are left out of the comparison."""
+        models = {name: spec for name, spec in self.models.items() if spec.compared}
+        return self.model_copy(update={"models": models})
+
+    @model_validator(mode="after")
+    def _something_compared(self) -> "Study":
+        if not self.compared.models:
+            raise ValueError("models: compared is false for every model; leave it out for one")
+        return self
+
     @model_validator(mode="after")
     def _init_chains(self) -> "Study":
         done: list[str] = []

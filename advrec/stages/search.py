@@ -68,7 +68,9 @@ def _before(whole: Study, spec: TuneSpec) -> tuple[Study, tuple[str, ...]]:
     """
     chain = _chain(whole, spec)
     content = study_file.as_dict(whole)
-    content["models"] = {name: content["models"][name] for name in chain or [spec.model]}
+    content["models"] = {
+        name: content["models"][name] | {"compared": True} for name in chain or [spec.model]
+    }
     content["resources"]["training_workers"] = WORKERS
     # not made: the others may name other models or files
     content["evaluation"] |= {"attacks": [spec.attack], "tuples": spec.tuples}
@@ -94,7 +96,9 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     identity = {
         "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
         "study": {key: study[key] for key in ("seed", "catalog")},
-        "models": {name: study["models"][name] for name in (*_chain(whole, spec), spec.model)},
+        "models": {
+            name: whole.models[name].identity() for name in (*_chain(whole, spec), spec.model)
+        },
     }
     path = out / "search.json"
     if path.exists() and (known := read_json(path)) != identity:

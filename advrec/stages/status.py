@@ -25,7 +25,7 @@ def missing(run: Run, study: Study, tuples: int) -> set[str]:
     }
     unexamined = [
         model
-        for model in study.models
+        for model in study.compared.models
         if study.evaluation.checks and not run.health(model).exists()
     ]
     return blocks | {cells.health_key(model) for model in unexamined}

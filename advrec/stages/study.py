@@ -164,7 +164,7 @@ def check_run(run: Run, study: Study, *, with_code: bool = True) -> None:
 def model_identity(study: Study, model: str, *, with_code: bool = True) -> dict[str, Any]:
     """Everything of the study that determines a model's weights, that of its `init` included."""
     spec = study.models[model]
-    identity = {**spec.model_dump(mode="json"), "seed": study.seed}
+    identity = {**spec.identity(), "seed": study.seed}
     if isinstance(spec, OwnModel):
         return identity | (fingerprint(spec) if with_code else {})
     if identity["init"] != "none":

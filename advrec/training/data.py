@@ -42,8 +42,3 @@ def shuffled(
     order = np.random.default_rng([seed, epoch]).permutation(article_ids)
     for start in range(0, max(len(order) - size, 0) + 1, size):
         yield order[start : start + size][rank::world]
-
-
-def num_batches(articles: int, size: int) -> int:
-    """How many batches `shuffled` gives."""
-    return max(articles - size, 0) // size + 1

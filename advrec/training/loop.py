@@ -244,9 +244,7 @@ class Training:
         return min((number + 1) / (self._spec.ramp * steps), 1.0)
 
     def _steps_an_epoch(self) -> int:
-        return (
-            data.num_batches(len(self._train_ids), self._spec.batch) * self._defense.steps_a_batch
-        )
+        return self._spec.steps_an_epoch(len(self._train_ids))
 
     def _steps(self) -> int | None:
         """In all; None: a curriculum's are known when it is over."""

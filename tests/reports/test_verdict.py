@@ -10,11 +10,12 @@ import pytest
 
 from advrec.evaluation.rates import paired_difference
 from advrec.reports import results
+from advrec.reports.page.tables import quality_table
 from advrec.reports.page.verdict import verdict
 from advrec.reports.report import write_report
 from advrec.reports.tables import exposure, tables
 from advrec.run import schema
-from advrec.run.files import read_json, write_json, write_table
+from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.run.tables import read_table
 
 
@@ -159,6 +160,62 @@ def test_what_a_model_was_trained_after_is_said(make_run):
     epochs = len(read_table(run.history("at"), schema.HISTORY))
     sentence = said(run, "What it changes in recommendation quality")[0]
     assert f" Its training took {epochs} epochs after those of <b>unsecured</b>, " in sentence
+
+
+def train_for(run, epochs, *, start=None):
+    """Histories of so many epochs by model; `start`: of the epochs of another model that all go on
+    from, which is not compared.
+    """
+    write_json(run.preparation, {"splits": {"train": 96, "validation": 2, "test": 2}})
+    text = run.study.read_text()
+    if start is not None:
+        text = text.replace(
+            "models:\n", "models:\n  start: {defense: none, width: 0.5, compared: false}\n"
+        )
+        text = text.replace("init: unsecured", "init: start")
+        text = text.replace("{defense: none, width: 0.5}", "{defense: none, init: start}")
+        epochs = {"start": start, **epochs}
+    write_text(run.study, text)
+    for model, number in epochs.items():
+        numbers = list(range(1, number + 1))
+        columns = {field: numbers for field in schema.HISTORY.names}
+        write_table(run.history(model), schema.table(schema.HISTORY, columns))
+
+
+def test_accuracy_after_more_training_than_the_baseline_had_is_not_praised(make_run):
+    run = make_run(trained=True)
+    set_accuracy(run, "at", 0.99)
+    run.preparation.unlink(missing_ok=True)
+    # The number of articles, and so of steps, is not known.
+    assert "points more" in said(run, "What it changes in recommendation quality")[0]
+    train_for(run, {"unsecured": 4, "at": 5, "cat": 3})
+    quality, cat = said(run, "What it changes in recommendation quality")
+    assert "points" not in quality
+    assert "points" not in cat  # it went on from unsecured
+    assert (
+        "With them it had 27 optimizer steps, <b>unsecured</b> only 12: the difference may come"
+        in quality
+    )
+    assert "<b>at</b>, <b>cat</b> had more training than <b>unsecured</b>" in " ".join(choice(run))
+    table = quality_table(results.read(run))
+    assert "difference from unsecured (not of at, cat, trained longer)" in table.caption
+    assert "points" not in str(table.rows)
+
+
+def test_accuracy_after_equal_training_is_compared(make_run):
+    run = make_run(trained=True)
+    set_accuracy(run, "at", 0.99)
+    train_for(run, {"unsecured": 5, "at": 5, "cat": 3}, start=7)
+    read = results.read(run)
+    assert list(read.study.models) == ["unsecured", "at", "cat"]
+    assert read.optimizer_steps == {"start": 21, "unsecured": 36, "at": 36, "cat": 30}
+    assert "start" in set(tables.training(read)["model"])
+    quality = said(run, "What it changes in recommendation quality")[0]
+    assert "31.0 points more" in quality
+    assert "5 epochs after those of <b>start</b>, " in quality
+    assert "optimizer steps" not in quality
+    assert "more training" not in " ".join(choice(run))
+    assert "longer" not in quality_table(read).caption
 
 
 def test_two_models_of_equal_numbers_are_both_a_choice(make_run):

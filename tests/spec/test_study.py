@@ -28,6 +28,7 @@ BAD = {
     "models.at.init=unsecure": ["models.at.init", "did you mean unsecured"],
     "models.at.init=at": ["models.at.init is at"],
     "models.a/x={defense: none}": ["a/x", "a name holds letters"],
+    "models={a: {defense: none, compared: false}}": ["compared is false for every model"],
     "catalog.source=sythetic": ["catalog.source is sythetic", "did you mean synthetic"],
     "catalog.source=folder": ["needs root"],
     "catalog.root=x": ["root is not used by the synthetic source"],

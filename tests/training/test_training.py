@@ -56,7 +56,9 @@ def test_all_workers_together_see_every_article_of_a_batch_once(catalog: Catalog
     )
     for whole, parts in zip(alone, pairs, strict=True):
         assert sorted(whole) == sorted([*parts[0], *parts[1]])
-    assert len(alone) == data.num_batches(len(ids), 16)
+    spec = study(models={"m": {"defense": "free", "replays": 3, "batch": 16}}).models["m"]
+    assert spec.steps_an_epoch(len(ids)) == 3 * len(alone)
+    assert spec.steps_an_epoch(15) == 3  # of an incomplete batch that is the only one
     assert len({int(i) for batch in alone for i in batch}) == 16 * len(alone)
 
 

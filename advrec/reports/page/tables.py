@@ -90,6 +90,7 @@ def _comparison(
         (row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))
     }
     base = {name: known.get((results.baseline, name)) for name in names} if deltas else {}
+    alone = {results.baseline, *results.trained_longer}
     body = [
         [
             Cell(
@@ -98,7 +99,8 @@ def _comparison(
             ),
             *(
                 measured(
-                    known.get((model, name)), base.get(name) if model != results.baseline else None
+                    known.get((model, name)),
+                    None if model in alone else base.get(name),
                 )
                 for name in names
             ),
@@ -106,7 +108,7 @@ def _comparison(
         for model, spec in results.study.models.items()
     ]
     than = (
-        f", and the difference from {results.baseline},"
+        f", and the difference from {results.baseline}{_but_not_of(results.trained_longer)},"
         if deltas and len(results.study.models) > 1
         else ""
     )
@@ -116,6 +118,10 @@ def _comparison(
         body,
         source="defense_comparison",
     )
+
+
+def _but_not_of(trained_longer: Sequence[str]) -> str:
+    return f" (not of {', '.join(trained_longer)}, trained longer)" if trained_longer else ""
 
 
 def _titled(results: Results, attack: str) -> str:

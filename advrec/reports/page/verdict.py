@@ -168,6 +168,14 @@ def _quality(results: Results, model: str) -> Markup:
     sentence = Markup("{}: clean accuracy {}").format(_name(model), measured(own, "articles"))
     if base is None:
         return sentence + "."
+    if model in results.trained_longer:
+        return Markup("{}, against {} for {}.{}{}").format(
+            sentence,
+            measured(base, "articles"),
+            _name(results.baseline),
+            _lists(results, model) + _training(results, model),
+            _more_training(results, model),
+        )
     sides = [(row["percent"], row["low_percent"], row["high_percent"]) for row in (own, base)]
     change = _change(own["percent"] - base["percent"], *difference(*sides))
     return Markup("{}, against {} for {}{}{}").format(
@@ -199,6 +207,18 @@ def _training(results: Results, model: str) -> Markup:
     epochs = len(results.history[model])
     return Markup(" Its training took {} epochs{}, {}.").format(
         epochs, start, duration(results.training_seconds[model])
+    )
+
+
+def _more_training(results: Results, model: str) -> Markup:
+    """The reason why a model's quality says little of its defense."""
+    return Markup(
+        " With them it had {:,} optimizer steps, {} only {:,}: the difference may come from longer"
+        " training, not from the defense."
+    ).format(
+        results.optimizer_steps[model],
+        _name(results.baseline),
+        results.optimizer_steps[results.baseline],
     )
 
 
@@ -270,6 +290,12 @@ def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
         sentences.append(
             Markup("In success, {} against {}, the two hardest to attack{}").format(
                 _name(own), _name(next_one), change
+            )
+        )
+    if longer := [model for model in results.trained_longer if model in known]:
+        sentences.append(
+            Markup("{} had more training than {}: that may be what makes them accurate.").format(
+                Markup(", ").join(map(_name, longer)), _name(results.baseline)
             )
         )
     if left_out:
