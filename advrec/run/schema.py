@@ -1,7 +1,8 @@
-"""Every table on disk: the only home of column names and types.
+"""Every table on disk: the only home of column names, types, units and meanings.
 
-A table is made with `table`, which refuses a missing, a surplus or a wrongly typed column, so a
-reader may rely on what stands here.
+`table` makes a table and refuses a missing, a surplus or a wrongly typed column. So a reader may
+rely on what stands here. Unit and meaning of a column are metadata of its field: they
+travel in the Parquet files and feed the report and the reference page.
 """
 
 import hashlib
@@ -11,129 +12,215 @@ from typing import Any
 
 import pyarrow as pa
 
+
+def column(
+    name: str, kind: pa.DataType, doc: str, *, unit: str = "", nullable: bool = False
+) -> pa.Field:
+    """A field that carries its meaning and, where it is a quantity, its unit."""
+    metadata = {"doc": doc} | ({"unit": unit} if unit else {})
+    return pa.field(name, kind, nullable=nullable, metadata=metadata)
+
+
+def doc(field: pa.Field) -> str:
+    """Meaning of a column; empty in files of versions before 0.2.0."""
+    return _metadata(field, b"doc")
+
+
+def unit(field: pa.Field) -> str:
+    """Unit of a column; empty for names, numbers of articles and the like."""
+    return _metadata(field, b"unit")
+
+
+def _metadata(field: pa.Field, key: bytes) -> str:
+    value: bytes = (field.metadata or {}).get(key, b"")
+    return value.decode()
+
+
+_ARTICLE = column("article_id", pa.int32(), "Place of the article in the catalog, 0 to n - 1.")
+_CATEGORY = column("category", pa.string(), "Category of the article, as the source names it.")
+_SPLIT = column("split", pa.string(), "`train`, `validation` or `test`.")
+_TUPLE = column("tuple_id", pa.int32(), "Place of the tuple in the list of tuples, 0 to n - 1.")
+_TARGET = column("target_id", pa.int32(), "Article whose list the adversary wants to enter.")
+_ATTACKED = column("attack_id", pa.int32(), "Article whose image the adversary changes.")
+_EPSILON = column(
+    "epsilon",
+    pa.float64(),
+    "Largest change of any value (l-infinity budget).",
+    unit="pixels in [0, 1]",
+)
+
 CATALOG = pa.schema(
     [
-        # 0..n-1, the row's place in the catalog
-        pa.field("article_id", pa.int32(), nullable=False),
-        # the source's name of the image, a path relative to its root
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
-        # empty where the source knows none
-        pa.field("textures", pa.list_(pa.string()), nullable=False),
-        pa.field("split", pa.string(), nullable=False),  # train | validation | test
-        # of the prepared pixels (uint8, H x W x 3)
-        pa.field("sha256", pa.string(), nullable=False),
+        _ARTICLE,
+        column(
+            "name", pa.string(), "Name of the image: a path relative to the root of its source."
+        ),
+        _CATEGORY,
+        column("textures", pa.list_(pa.string()), "Textures; empty where the source knows none."),
+        _SPLIT,
+        column("sha256", pa.string(), "Hash of the prepared pixels (uint8, height x width x 3)."),
     ]
 )
 
-IMAGES = pa.schema(
+IMAGES = pa.schema([_ARTICLE, column("png", pa.binary(), "Prepared image, RGB, as a PNG file.")])
+
+# Listed images, prepared, before it is decided which of them stay.
+PREPARED = pa.schema(
     [
-        pa.field("article_id", pa.int32(), nullable=False),
-        pa.field("png", pa.binary(), nullable=False),  # the prepared image, RGB, lossless
+        column("listed", pa.int32(), "Place of the image in the source's listing, 0 to n - 1."),
+        column("png", pa.binary(), "Prepared image; null if it could not be read.", nullable=True),
+        column("sha256", pa.string(), "Hash of its pixels; null if not read.", nullable=True),
+        column("phash", pa.uint64(), "Perceptual hash; null if not read.", nullable=True),
+        column("reason", pa.string(), "Why it could not be read, or null.", nullable=True),
     ]
 )
 
-PREPARED = pa.schema(  # a run of listed images, prepared, before it is decided which of them stay
+LISTING = pa.schema(
     [
-        # 0..n-1, the image's place in the source's listing
-        pa.field("listed", pa.int32(), nullable=False),
-        pa.field("png", pa.binary()),  # null where the image could not be read, as are the next two
-        pa.field("sha256", pa.string()),
-        pa.field("phash", pa.uint64()),
-        pa.field("reason", pa.string()),  # why it could not be read, or null
+        column(
+            "name", pa.string(), "Name of the image: a path relative to the root of its source."
+        ),
+        _CATEGORY,
+        _SPLIT,
+        column("outcome", pa.string(), "`article`, `duplicate`, `no texture` or `unreadable`."),
+        column(
+            "article_id",
+            pa.int32(),
+            "The article, or the one that a duplicate repeats; null where there is none.",
+            nullable=True,
+        ),
+        column(
+            "phash",
+            pa.uint64(),
+            "Perceptual hash of the decoded image; null if it could not be read.",
+            nullable=True,
+        ),
+        column("reason", pa.string(), "Why it could not be read, or null.", nullable=True),
     ]
 )
 
-LISTING = pa.schema(  # what became of every image that the source lists, in its order
+NEAR_DUPLICATES = pa.schema(
     [
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        # article | duplicate | no texture | unreadable
-        pa.field("outcome", pa.string(), nullable=False),
-        # of the article, or of the one that a duplicate repeats; null where there is none
-        pa.field("article_id", pa.int32()),
-        # perceptual hash of the decoded image; null where it could not be read
-        pa.field("phash", pa.uint64()),
-        pa.field("reason", pa.string()),  # why it could not be read, or null
-    ]
-)
-
-NEAR_DUPLICATES = pa.schema(  # of an article the one that looks most like it in another split
-    [
-        pa.field("article_id", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("other_id", pa.int32(), nullable=False),
-        pa.field("other_split", pa.string(), nullable=False),
-        # bits in which the perceptual hashes differ, of 64
-        pa.field("distance", pa.int32(), nullable=False),
+        _ARTICLE,
+        _SPLIT,
+        column("other_id", pa.int32(), "Article of another split that looks most like it."),
+        column("other_split", pa.string(), "Split of that article."),
+        column(
+            "distance",
+            pa.int32(),
+            "Bits in which the perceptual hashes differ, of 64.",
+            unit="bits",
+        ),
     ]
 )
 
 TUPLES = pa.schema(
-    [
-        pa.field("tuple_id", pa.int32(), nullable=False),  # 0..n-1
-        # article whose neighbour list the adversary wants to enter
-        pa.field("target_id", pa.int32(), nullable=False),
-        pa.field("attack_id", pa.int32(), nullable=False),  # article whose image is perturbed
-        pa.field("split", pa.string(), nullable=False),
-    ]
+    [_TUPLE, _TARGET, _ATTACKED, column("split", pa.string(), "Split of both articles.")]
 )
 
-LISTS = pa.schema(  # of some articles the recommendations: the exact nearest others, nearest first
+LISTS = pa.schema(
     [
-        pa.field("article_id", pa.int32(), nullable=False),
-        pa.field("neighbours", pa.list_(pa.int32()), nullable=False),
+        _ARTICLE,
+        column("neighbours", pa.list_(pa.int32()), "Exact nearest other articles, nearest first."),
     ]
 )
 
 OUTCOMES = pa.schema(
     [
-        pa.field("tuple_id", pa.int32(), nullable=False),
-        pa.field("target_id", pa.int32(), nullable=False),
-        pa.field("attack_id", pa.int32(), nullable=False),
-        pa.field("epsilon", pa.float64(), nullable=False),  # l-infinity budget, pixels in [0, 1]
-        # cosine distance to the target, 0..2
-        pa.field("clean_distance", pa.float32(), nullable=False),
-        pa.field("adversarial_distance", pa.float32(), nullable=False),
-        pa.field("clean_rank", pa.int32(), nullable=False),  # 1-based; 1 is the best
-        pa.field("adversarial_rank", pa.int32(), nullable=False),
-        # of the perturbation, measured on the final image
-        pa.field("linf", pa.float32(), nullable=False),
-        pa.field("l2", pa.float32(), nullable=False),
-        # before the harness projected to the budget
-        pa.field("raw_linf", pa.float32(), nullable=False),
-        # forward + backward passes spent on this row
-        pa.field("gradient_steps", pa.int32(), nullable=False),
-        # all forward passes; a gradient step counts here too
-        pa.field("forward_passes", pa.int32(), nullable=False),
-        # the row's share, by forward passes, of its batch's wall time
-        pa.field("seconds", pa.float32(), nullable=False),
-        # images on the device at once; fewer than the study's where its memory was short
-        pa.field("batch", pa.int32(), nullable=False),
-        # which attack of an ensemble made the image; else the attack itself
-        pa.field("winner", pa.string(), nullable=False),
-        # nested: the image of the next smaller budget, which had solved the tuple
-        pa.field("inherited", pa.bool_(), nullable=False),
+        _TUPLE,
+        _TARGET,
+        _ATTACKED,
+        _EPSILON,
+        column(
+            "clean_distance",
+            pa.float32(),
+            "Distance of the unchanged image to the target.",
+            unit="cosine distance, 0 to 2",
+        ),
+        column(
+            "adversarial_distance",
+            pa.float32(),
+            "Distance of the attacked image to the target.",
+            unit="cosine distance, 0 to 2",
+        ),
+        column("clean_rank", pa.int32(), "Rank of the unchanged image; 1 is the best."),
+        column("adversarial_rank", pa.int32(), "Rank of the attacked image; 1 is the best."),
+        column(
+            "linf",
+            pa.float32(),
+            "Largest change of a value, measured on the final image.",
+            unit="pixels in [0, 1]",
+        ),
+        column(
+            "l2",
+            pa.float32(),
+            "Euclidean norm of the change, measured on the final image.",
+            unit="pixels in [0, 1]",
+        ),
+        column(
+            "raw_linf",
+            pa.float32(),
+            "Largest change before the harness projected the image to its budget.",
+            unit="pixels in [0, 1]",
+        ),
+        column(
+            "gradient_steps",
+            pa.int32(),
+            "Forward and backward passes spent on this row.",
+            unit="passes",
+        ),
+        column(
+            "forward_passes",
+            pa.int32(),
+            "All forward passes; a gradient step counts here too.",
+            unit="passes",
+        ),
+        column(
+            "seconds",
+            pa.float32(),
+            "The row's share, by forward passes, of the wall time of its batch.",
+            unit="s",
+        ),
+        column(
+            "batch",
+            pa.int32(),
+            "Images on the device at once; below the study's where memory was short.",
+            unit="images",
+        ),
+        column(
+            "winner",
+            pa.string(),
+            "Attack, member of an ensemble or restart that made the image.",
+        ),
+        column(
+            "inherited",
+            pa.bool_(),
+            "Whether the image is that of the next smaller budget, which had solved the tuple.",
+        ),
     ]
 )
 
-IMPORTED = pa.schema(  # rows that were not measured here: floats that are not known are NaN
-    # counted as a success by a fault, and known to be none
-    [*OUTCOMES, pa.field("defect", pa.bool_(), nullable=False)]
+# Rows that were not measured here: floats that are not known are NaN.
+IMPORTED = pa.schema(
+    [*OUTCOMES, column("defect", pa.bool_(), "Whether its success is known to be a fault.")]
 )
 
 
 def outcomes(deliveries: Sequence[str] = ()) -> pa.Schema:
-    """OUTCOMES and, for each delivery other than float, distance and rank of the image after that
-    round trip.
-    """
+    """OUTCOMES and, for each delivery other than float, distance and rank after that round trip."""
     columns = []
     for delivery in deliveries:
         distance, rank = delivered(delivery)
         columns += [
-            pa.field(distance, pa.float32(), nullable=False),
-            pa.field(rank, pa.int32(), nullable=False),
+            column(
+                distance,
+                pa.float32(),
+                f"Distance of the attacked image to the target after {delivery}.",
+                unit="cosine distance, 0 to 2",
+            ),
+            column(
+                rank, pa.int32(), f"Rank of the attacked image after {delivery}; 1 is the best."
+            ),
         ]
     return pa.schema([*OUTCOMES, *columns])
 
@@ -146,67 +233,104 @@ def delivered(delivery: str) -> tuple[str, str]:
 
 EXAMPLES = pa.schema(
     [
-        pa.field("tuple_id", pa.int32(), nullable=False),
-        pa.field("target_id", pa.int32(), nullable=False),
-        pa.field("attack_id", pa.int32(), nullable=False),
-        pa.field("epsilon", pa.float64(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        # the adversarial image: float32, H x W x 3, [0, 1], little-endian
-        pa.field("pixels", pa.binary(), nullable=False),
+        _TUPLE,
+        _TARGET,
+        _ATTACKED,
+        _EPSILON,
+        column("height", pa.int32(), "Height of the image.", unit="pixels"),
+        column("width", pa.int32(), "Width of the image.", unit="pixels"),
+        column(
+            "pixels",
+            pa.binary(),
+            "Attacked image: little-endian float32, height x width x 3.",
+            unit="pixels in [0, 1]",
+        ),
     ]
 )
 
 HISTORY = pa.schema(
     [
-        pa.field("epoch", pa.int32(), nullable=False),  # 1-based
-        # k of the curriculum, 0 without an attack
-        pa.field("attack_steps", pa.int32(), nullable=False),
-        pa.field("train_loss", pa.float64(), nullable=False),
-        pa.field("validation_clean_accuracy", pa.float64(), nullable=False),  # fractions 0..1
-        # under the defense's own attack
-        pa.field("validation_adversarial_accuracy", pa.float64(), nullable=False),
-        pa.field("learning_rate", pa.float64(), nullable=False),  # at the end of the epoch
-        pa.field("seconds", pa.float64(), nullable=False),
+        column("epoch", pa.int32(), "Epoch of the training; 1 is the first."),
+        column(
+            "attack_steps",
+            pa.int32(),
+            "Steps k of the training's attack; 0 without one.",
+            unit="steps",
+        ),
+        column("train_loss", pa.float64(), "Mean training loss of the epoch."),
+        column(
+            "validation_clean_accuracy",
+            pa.float64(),
+            "Share of validation images with the right category.",
+            unit="fraction, 0 to 1",
+        ),
+        column(
+            "validation_adversarial_accuracy",
+            pa.float64(),
+            "The same under the defense's own attack.",
+            unit="fraction, 0 to 1",
+        ),
+        column("learning_rate", pa.float64(), "Learning rate at the end of the epoch."),
+        column("seconds", pa.float64(), "Wall time of the epoch.", unit="s"),
     ]
 )
 
 
 def embeddings(dimension: int) -> pa.Schema:
-    """Schema of embeddings/model=<model>/: raw (not normalised) F(x) of `dimension` float32 values
-    an article.
-    """
+    """Schema of embeddings/model=<model>/: raw F(x), `dimension` float32 values an article."""
     return pa.schema(
         [
-            pa.field("article_id", pa.int32(), nullable=False),
-            pa.field("embedding", pa.list_(pa.float32(), dimension), nullable=False),
+            _ARTICLE,
+            column(
+                "embedding",
+                pa.list_(pa.float32(), dimension),
+                "Embedding F(x) of the clean image, not normalised.",
+            ),
         ]
     )
+
+
+BLOCKS = "model=<model>/attack=<attack>/block-<number>.parquet"
+TABLES: Mapping[str, tuple[str, pa.Schema]] = {
+    "catalog.parquet": ("an article", CATALOG),
+    "images/part-<number>.parquet": ("an article", IMAGES),
+    "listing.parquet": ("an image that the source lists, in its order", LISTING),
+    "near_duplicates.parquet": ("an article and another split", NEAR_DUPLICATES),
+    "prepared/shard-<number>.parquet": ("a listed image, while preparation lasts", PREPARED),
+    "tuples.parquet": ("a tuple", TUPLES),
+    "models/<model>/history.parquet": ("an epoch of its training", HISTORY),
+    "models/<model>/lists.parquet": ("an article whose list is compared", LISTS),
+    "embeddings/model=<model>/part-<number>.parquet": ("an article", embeddings(1280)),
+    f"attacks/{BLOCKS}": ("a tuple at an epsilon", OUTCOMES),
+    f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", OUTCOMES),
+    f"examples/{BLOCKS}": ("a kept image", EXAMPLES),
+}
+"""Path in a run directory -> what one row stands for, and the columns."""
 
 
 def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:
     """`columns` as a table of exactly `schema`.
 
     Raises:
-        ValueError: a column is missing, surplus, of another type, or holds a null where none may
-            be.
+        ValueError: a column is missing, surplus, of another type, or holds a forbidden null.
     """
     if set(columns) != set(schema.names):
         raise ValueError(
             f"columns {sorted(columns)} are not those of the schema, {sorted(schema.names)}"
         )
-    made = pa.table(
+    result = pa.table(
         [pa.array(columns[field.name], type=field.type) for field in schema], schema=schema
     )
     for field in schema:
-        if not field.nullable and made[field.name].null_count:
+        if not field.nullable and result[field.name].null_count:
             raise ValueError(f"column {field.name} holds a null")
-    return made
+    return result
 
 
 def content_hash(table: pa.Table) -> str:
-    """SHA-256 over all columns of all rows, in order; independent of how the table is chunked or
-    stored.
+    """SHA-256 over all columns of all rows, in order.
+
+    It does not depend on how the table is chunked or stored, nor on metadata.
     """
     digest = hashlib.sha256()
     for batch in table.to_batches(max_chunksize=4096):
