@@ -2,13 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+# What needs no Ray goes to two processes; what does need it comes after, alone.
+BESIDE := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 25
+ALONE := $(BIN)/pytest --durations 25
+
+.PHONY: demo test quick test-all check bench clean
 
 demo: .venv/installed
 	$(BIN)/advrec demo
 
 test: .venv/installed-dev check
-	$(BIN)/pytest
+	$(BESIDE) -m "not ray and not slow"
+	$(ALONE) -m "ray and not slow"
+
+quick: .venv/installed-dev check
+	$(BESIDE) -m "not ray and not browser and not slow"
+
+test-all: .venv/installed-dev check
+	$(BESIDE) -m "not ray"
+	$(ALONE) -m "ray"
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

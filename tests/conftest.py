@@ -2,10 +2,12 @@
 
 from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from ray.cluster_utils import Cluster
 
 from advrec.spec import study as study_file
 from advrec.catalog.sources import deepfashion, synthetic
@@ -35,13 +37,30 @@ STUDY = {
 
 def study(**changes: object) -> study_file.Study:
     """STUDY with whole sections replaced."""
-    return study_file._resolved(study_file.parse(STUDY | changes, "test"), Path.cwd())
+    return study_file.resolve(STUDY | changes, "test", Path.cwd())
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_ray_unless_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep Ray out of tests that run beside others: `make quick` and pytest-xdist rely on it."""
+    if request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr("ray.init", lambda **_: pytest.fail("mark this test with `ray`"))
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of one Ray of two cores, which all tests share whose subject is not its start."""
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+    )
+    yield cluster.address
+    cluster.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,24 @@
 """A run that is ready to be evaluated, made in a moment and without Ray: a drawn catalog and a
-network with random weights.
+network with random weights. And what a test asks of a run.
 """
 
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.dataset as ds
 import yaml
 
 from advrec.catalog.dataset import Catalog
 from advrec.model import checkpoint
 from advrec.run.directory import Run
-from tests.conftest import draw_catalog, random_network
+from tests.conftest import STUDY, draw_catalog, random_network
 
-EVALUATION = {
-    "tuples": 12,
-    "block": 4,
-    "epsilons": [0.01, 0.05],
-    "attacks": ["fgsm", "pgd-2"],
-    "examples": 2,
-    "checks": 0,
-}
+EVALUATION: dict[str, Any] = STUDY["evaluation"]
 
 
 def write_study(path: Path, run: Run, *, evaluation: dict[str, Any], **sections: Any) -> Path:
-    """A study of the run's catalog and network, as a file."""
+    """Write a study of the run's catalog and network; its name is that of the file."""
     study = {
         "name": path.stem,
         "catalog": {
@@ -33,14 +28,14 @@ def write_study(path: Path, run: Run, *, evaluation: dict[str, Any], **sections:
         },
         "models": {"unsecured": {"defense": "none", "epochs": 1}},
         "evaluation": EVALUATION | evaluation,
-        "resources": {"actors": 2},
+        "resources": STUDY["resources"],
     }
     path.write_text(yaml.safe_dump(study | sections))
     return path
 
 
 def ready_run(directory: Path) -> Run:
-    """Everything but tuples, embeddings and outcomes."""
+    """Make a run that has everything but tuples, embeddings and outcomes."""
     run = Run(directory)
     with run.lock():  # whose file says that this directory is a run
         draw_catalog(run)
@@ -49,3 +44,21 @@ def ready_run(directory: Path) -> Run:
         run.weights("unsecured"), random_network(len(catalog.categories), len(catalog.textures))
     )
     return run
+
+
+def blocks(run: Path) -> dict[str, int]:
+    """The blocks of outcomes that a run holds, and when each was written."""
+    return {
+        str(path.relative_to(run)): path.stat().st_mtime_ns
+        for path in sorted(run.glob("attacks/*/*/block-*.parquet"))
+    }
+
+
+def rows(run: Path) -> pd.DataFrame:
+    """Every row of a run's outcomes, in one order, but for its seconds."""
+    table = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas()
+    return (
+        table.drop(columns="seconds")
+        .sort_values(["model", "attack", "tuple_id", "epsilon"])
+        .reset_index(drop=True)
+    )

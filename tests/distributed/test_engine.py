@@ -12,6 +12,8 @@ from ray.cluster_utils import Cluster
 from advrec.distributed import engine
 from advrec.errors import AdvrecError
 
+pytestmark = pytest.mark.ray
+
 
 class Worker:
     def square(self, number):

@@ -9,9 +9,13 @@ import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None and "CI" not in os.environ, reason=f"none of {', '.join(BROWSERS)} is installed"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        BROWSER is None and "CI" not in os.environ,
+        reason=f"none of {', '.join(BROWSERS)} is installed",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import ready_run, write_study
-from tests.test_study import advrec, blocks, rows
+from tests.commands import advrec_process as advrec
+from tests.runs import blocks, ready_run, rows, write_study
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 READY_S, RAISED_S = 240, 90  # beside other work
 # urlopen keeps the proxies of the environment at its first call in a process, which may have been a
 # test's of ImageNet weights.

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from advrec.errors import ConfigError
 from advrec.reports.pictures import pareto
 from advrec.spec import search as search_file
-from tests.test_study import advrec, kill_when
+from tests.commands import advrec_process as advrec
+from tests.commands import kill_when
 
 STUDY = {
     "name": "tiny",
@@ -135,6 +136,7 @@ def test_the_best_of_a_front_is_nearest_to_the_best_of_each():
     assert pareto.best(rows[:1], modes)["trial"] == "a"
 
 
+@pytest.mark.ray
 def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     file, out = write(tmp_path), tmp_path / "out"
 
@@ -178,10 +180,11 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
 
 @pytest.mark.parametrize("name", ["cat_schedule", "epsilon", "smoke"])
 def test_the_searches_that_ship_with_advrec_are_valid(name):
-    spec, _, _ = search_file.load(Path(__file__).parents[1] / "tune_configs" / f"{name}.yaml")
+    spec, _, _ = search_file.load(Path(__file__).parents[2] / "tune_configs" / f"{name}.yaml")
     assert spec.num_trials >= 2
 
 
+@pytest.mark.ray
 def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(tmp_path):
     # The first keep what the model has learnt, the last destroy it.
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}

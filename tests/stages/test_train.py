@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 
 from advrec.run.directory import Run
 from advrec.training.state import read_history
+from tests.commands import ADVREC, kill_when
+from tests.commands import advrec_process as advrec
 from tests.conftest import draw_catalog
 from tests.runs import write_study
-from tests.test_study import ADVREC, advrec, kill_when
 
+pytestmark = pytest.mark.ray
 DISTURBANCES = {"kill": signal.SIGKILL, "ctrl-c": signal.SIGINT, "worker": signal.SIGKILL}
 # exit codes of the driver, where it does not go on by itself
 ENDS = {"kill": -signal.SIGKILL, "ctrl-c": 130}

@@ -23,8 +23,10 @@ from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.spec import study as study_file
 from advrec.stages import prepare as prepare_stage
-from tests.test_study import advrec, kill_when
+from tests.commands import advrec_process as advrec
+from tests.commands import kill_when
 
+pytestmark = pytest.mark.ray
 SPLITS = ("train", "validation", "test")
 SIZE = 64
 

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.chaos import Chaos
 
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
 
 def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_and_node_are_killed(
     tmp_path,
@@ -21,6 +23,5 @@ def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_
         chaos.close()
 
 
-@pytest.mark.slow
 def test_twenty_five_disturbances():
     subprocess.run([sys.executable, "-m", "benchmarks.chaos"], check=True)

@@ -6,12 +6,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as ds
 import pytest
 import torch
 import torchvision
@@ -20,30 +18,12 @@ from PIL import Image
 
 from advrec.catalog.dataset import Catalog
 from advrec.run.directory import Run
+from tests.commands import ADVREC, kill_when
+from tests.commands import advrec_process as advrec
 from tests.conftest import STUDY
+from tests.runs import blocks, rows
 
-ADVREC = [sys.executable, "-m", "advrec.cli"]
-
-
-def advrec(*arguments, cwd, **options):
-    command = [*ADVREC, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **options)
-
-
-def kill_when(ready, *arguments, cwd):
-    """Run a command and kill its driver with -9 as soon as `ready()`, or after 200 s."""
-    process = subprocess.Popen(
-        [*ADVREC, *map(str, arguments)],
-        cwd=cwd,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 200
-    while not ready() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+pytestmark = pytest.mark.ray
 
 
 def write(path: Path, **changes) -> Path:
@@ -51,22 +31,6 @@ def write(path: Path, **changes) -> Path:
         yaml.safe_dump({**STUDY, "resources": {"actors": 2, "training_workers": 2}, **changes})
     )
     return path
-
-
-def blocks(run: Path) -> dict[str, int]:
-    return {
-        str(p.relative_to(run)): p.stat().st_mtime_ns
-        for p in sorted(run.glob("attacks/*/*/block-*.parquet"))
-    }
-
-
-def rows(run: Path):
-    table = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas()
-    return (
-        table.drop(columns="seconds")
-        .sort_values(["model", "attack", "tuple_id", "epsilon"])
-        .reset_index(drop=True)
-    )
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +348,7 @@ def shop(tmp_path_factory, prepared):
         path = directory / "photos" / catalog.category_names[article] / f"{article}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, quality=95)
-    shutil.copytree(Path(__file__).parent / "shop", directory / "shop")
+    shutil.copytree(Path(__file__).parents[1] / "shop", directory / "shop")
     torch.manual_seed(1)
     torch.save(torchvision.models.resnet18().state_dict(), directory / "resnet18.pt")
     write(

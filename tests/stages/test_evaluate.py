@@ -18,9 +18,11 @@ from advrec.catalog.dataset import Catalog
 from advrec.model import checkpoint
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
-from tests.runs import ready_run, write_study
-from tests.test_study import ADVREC, advrec, blocks, kill_when, rows
+from tests.commands import ADVREC, kill_when
+from tests.commands import advrec_process as advrec
+from tests.runs import blocks, ready_run, rows, write_study
 
+pytestmark = pytest.mark.ray
 TINY = 0.001  # a budget that hardly changes an image's brightness
 
 
@@ -47,7 +49,7 @@ def test_a_poisonous_block_is_set_aside_while_all_others_finish_and_the_next_run
     ready, tmp_path
 ):
     run = copy(ready, tmp_path)
-    shutil.copytree(Path(__file__).parent / "shop", tmp_path / "shop")
+    shutil.copytree(Path(__file__).parents[1] / "shop", tmp_path / "shop")
     evaluation = {"tuples": 6, "block": 1, "epsilons": [TINY], "attacks": ["pgd-2"], "examples": 0}
     study = write_study(
         tmp_path / "poison.yaml",
