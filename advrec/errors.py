@@ -1,5 +1,7 @@
 """The errors that a user may see, each with the exit code of contract 1."""
 
+MOST_CHARACTERS = 500  # of an error's last line
+
 
 class AdvrecError(Exception):
     """One clear sentence for the user: what is wrong, where, and how to mend it. Exit code 1."""
@@ -22,3 +24,12 @@ class ConfigError(AdvrecError):
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def last_line(error: BaseException) -> str:
+    """The innermost reason of an error that Ray has wrapped several times; its kind if it is mute.
+
+    Ray says why a process died in the last line of several.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:MOST_CHARACTERS]

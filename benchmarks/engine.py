@@ -14,6 +14,7 @@ timed.
 from advrec.distributed import session  # noqa: I001  (sets Ray's environment before anything imports ray)
 
 import contextlib
+import dataclasses
 import re
 import subprocess
 import sys
@@ -41,8 +42,10 @@ EPSILONS = (0.01, 0.03, 0.05)
 
 
 def main(size: int = 64, rounds: int = 3) -> None:
-    from advrec.distributed import attacker, engine
+    from advrec.distributed import attacker
+    from advrec.distributed.attacker import Attacker
     from advrec.distributed.placement import Placement
+    from advrec.distributed.pool import Pool, Unit, open_pool
 
     network, embeddings, pixels = model(size)
     tuples, steps, _ = WORK[size]
@@ -57,11 +60,13 @@ def main(size: int = 64, rounds: int = 3) -> None:
         }
     )
     with session.session():
-        reference = attacker.with_embeddings(attacker.put("x", network), embeddings)
 
-        def rate(pool: engine.Pool, blocks: int) -> float:
+        def rate(pool: Pool, blocks: int) -> float:
+            reference = dataclasses.replace(
+                attacker.put(pool, "x", network), embeddings=pool.put(embeddings)
+            )
             units = [
-                engine.Unit(
+                Unit(
                     key=str(n),
                     method="attack",
                     arguments=lambda n=n: (reference, None, spec, block(size, pixels, n)),
@@ -72,8 +77,8 @@ def main(size: int = 64, rounds: int = 3) -> None:
             assert not pool.run(units, lambda unit, outcomes: None)
             return blocks / (time.monotonic() - start)
 
-        def actors(count: int) -> engine.Pool:
-            pool = engine.Pool(lambda: attacker.start(Placement(count, 0.0, 1)), count)
+        def actors(count: int) -> Pool:
+            pool = open_pool(Attacker, "cpu", 1, placement=Placement(count, 0.0, 1))
             rate(pool, count)  # they start, and load the model
             return pool
 

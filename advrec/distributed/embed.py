@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from advrec.catalog.dataset import Catalog
 from advrec.distributed.attacker import ModelRef
-from advrec.distributed.engine import Pool, Unit
+from advrec.distributed.pool import Pool, Unit
 from advrec.errors import AdvrecError
 from advrec.run import schema
 from advrec.run.directory import Run

@@ -1,55 +1,63 @@
-"""Units of work on a pool of actors that may die: attempts are counted, dead actors replaced,
-hopeless units set aside.
+"""The pool of Ray actors that may die: dead ones are replaced, what they did is tried again.
 
-The driver alone keeps results: `on_result` is called in it, once a unit. Why not Ray Data or
-ActorPool: ARCHITECTURE.md.
+Why not Ray Data or ActorPool: ARCHITECTURE.md.
 """
 
-import dataclasses
+import functools
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import ray
 from ray.actor import ActorHandle
 
-from advrec.errors import AdvrecError, first_line
+from advrec.distributed.placement import Placement
+from advrec.distributed.pool import (
+    ATTEMPTS,
+    Backlog,
+    OnResult,
+    OnSetAside,
+    Reference,
+    Unit,
+    describe,
+    ignore,
+)
+from advrec.errors import AdvrecError, last_line
 
-ATTEMPTS = 3
-MOST_CHARACTERS = 300  # of a reason
 WAITING_S = 60.0  # without any actor at work, until the user is told
 
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(kw_only=True)
-class Unit:
-    """One call of an actor's method."""
+class _Asked(NamedTuple):
+    """An actor whose answer is waited for."""
 
-    key: str
-    method: str
-    arguments: Callable[[], tuple[Any, ...]]
-    """Made when the unit is sent off, so that what waits costs no memory."""
-    attempts: int = 0
+    actor: ActorHandle
+    new: bool
 
 
-class Pool:
-    """Actors that work through units of any kind, one at a time each; used as a context, which ends
-    them.
+class _Sent(NamedTuple):
+    """A unit at work, and the actor that does it."""
 
-    A unit goes to an actor that has answered: one that waits for a place on the cluster, or was
-        lost with its node, holds no work.
+    unit: Unit
+    actor: ActorHandle
+
+
+class Actors:
+    """Actors of Ray that do units of any kind, one at a time each. A context, which ends them.
+
+    A unit goes to an actor that has answered. One that waits for a place on the cluster, or was
+    lost with its node, holds no work.
 
     Args:
-        start_actor: makes one actor, with Ray's own restarts switched off.
+        start_actor: starts one actor, with Ray's own restarts switched off.
         actors: how many at most.
         each: what one takes of the cluster, for messages.
         renew_s: an actor whose first unit was sent so long ago is replaced before it gets another.
-            Its place is free for a moment, and on a cluster that others use may be theirs for a
-            while.
+            Its place is free for a moment. On a cluster that others use it may then be theirs for
+            a while.
     """
 
     def __init__(
@@ -65,86 +73,73 @@ class Pool:
         self._each = each
         self._renew_s = renew_s
         self._since: dict[ActorHandle, float] = {}
-        """When an actor got its first unit."""
-        self._asked: dict[ray.ObjectRef, tuple[ActorHandle, bool]] = {}
-        """By the answer that is waited for: actors, and whether they are new."""
+        """Time of an actor's first unit."""
+        self._asked: dict[ray.ObjectRef, _Asked] = {}
         self._idle: list[ActorHandle] = []
-        self._running: dict[ray.ObjectRef, tuple[Unit, ActorHandle]] = {}
+        self._running: dict[ray.ObjectRef, _Sent] = {}
         self._failed_starts = 0
 
-    def __enter__(self) -> "Pool":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        asked, working = (
-            (actor for actor, _ in self._asked.values()),
-            (actor for _, actor in self._running.values()),
-        )
+        asked = (asked.actor for asked in self._asked.values())
+        working = (sent.actor for sent in self._running.values())
         for actor in [*asked, *self._idle, *working]:
             ray.kill(actor)
 
+    def put(self, value: Any) -> Reference:
+        """Put the value into Ray's object store: NumPy arrays in it lie once on each node."""
+        return functools.partial(ray.get, ray.put(value))
+
     def run(
-        self,
-        units: Iterable[Unit],
-        on_result: Callable[[Unit, Any], None],
-        on_set_aside: Callable[[Unit, str], None] = lambda unit, reason: None,
+        self, units: Iterable[Unit], on_result: OnResult, on_set_aside: OnSetAside = ignore
     ) -> dict[str, str]:
-        """Work through `units` in order. A unit whose actor dies or raises is tried again,
-        `ATTEMPTS` times in all.
-
-        Args:
-            on_set_aside: called as soon as a unit is given up on, with the last reason.
-
-        Returns:
-            What was given up on: the unit's key and the last reason.
-
-        Raises:
-            AdvrecError: actors do not start.
-        """
-        waiting = deque(units)
-        set_aside: dict[str, str] = {}
+        """Do `units` in order; see `Pool.run`. A unit whose actor dies has failed, too."""
+        backlog = Backlog(units, on_set_aside)
         self._ask_idle()  # some may have died since
-        while len(self._asked) < min(self._most, len(waiting)):
+        while len(self._asked) < min(self._most, len(backlog.waiting)):
             self._start()
-        while waiting or self._running:
-            while waiting and self._idle:
-                actor, now = self._idle.pop(), time.monotonic()
-                if now - self._since.setdefault(actor, now) > self._renew_s:
-                    log.info("an old process is replaced")
-                    self._replace(actor)
-                    continue
-                unit = waiting.popleft()
-                log.info("%s: sent, attempt %d", unit.key, unit.attempts + 1)
-                self._running[getattr(actor, unit.method).remote(*unit.arguments())] = (unit, actor)
-            for reference in self._finished(bool(waiting)):
+        while backlog.waiting or self._running:
+            self._send(backlog)
+            for reference in self._finished(bool(backlog.waiting)):
                 if reference in self._asked:
                     self._answered(reference)
-                    continue
-                unit, actor = self._running.pop(reference)
-                unit.attempts += 1
-                try:
-                    result = ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    reason = f"{type(error.cause).__name__}: {first_line(error.cause)}"
-                # the actor, its node or its memory is gone
-                except ray.exceptions.RayError as error:
-                    reason = f"its process died: {_reason(error)}"
-                    self._ask_idle()  # those on the same node have died with it
                 else:
-                    self._idle.append(actor)
-                    on_result(unit, result)
-                    log.info("%s: done", unit.key)
-                    continue
-                # After an error too: a process whose GPU is in a bad state would fail every unit,
-                # and fast.
+                    self._receive(reference, backlog, on_result)
+        return backlog.set_aside
+
+    def _send(self, backlog: Backlog) -> None:
+        """Give a unit to each idle actor, while units wait."""
+        while backlog.waiting and self._idle:
+            actor, now = self._idle.pop(), time.monotonic()
+            if now - self._since.setdefault(actor, now) > self._renew_s:
+                log.info("an old process is replaced")
                 self._replace(actor)
-                log.warning("%s: %s", unit.key, reason)
-                if unit.attempts < ATTEMPTS:
-                    waiting.append(unit)
-                else:
-                    set_aside[unit.key] = f"{reason} ({unit.attempts} attempts)"
-                    on_set_aside(unit, set_aside[unit.key])
-        return set_aside
+                continue
+            unit = backlog.next()
+            reference = getattr(actor, unit.method).remote(*unit.arguments())
+            self._running[reference] = _Sent(unit, actor)
+
+    def _receive(self, reference: ray.ObjectRef, backlog: Backlog, on_result: OnResult) -> None:
+        """Take the result of a unit, or the reason for which there is none."""
+        unit, actor = self._running.pop(reference)
+        unit.attempts += 1
+        try:
+            result = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            reason = describe(error.cause)
+        except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
+            reason = f"its process died: {last_line(error)}"
+            self._ask_idle()  # those on the same node have died with it
+        else:
+            self._idle.append(actor)
+            on_result(unit, result)
+            log.info("%s: done", unit.key)
+            return
+        # After an error too: a process whose GPU is in a bad state would fail every unit, and fast.
+        self._replace(actor)
+        backlog.failed(unit, reason)
 
     def _finished(self, work_waits: bool) -> list[ray.ObjectRef]:
         """What has come next: the end of a unit, or the answer of an actor where there is work for
@@ -166,7 +161,7 @@ class Pool:
 
     def _start(self) -> None:
         actor = self._start_actor()
-        self._asked[actor.__ray_ready__.remote()] = (actor, True)
+        self._asked[actor.__ray_ready__.remote()] = _Asked(actor, new=True)
 
     def _replace(self, actor: ActorHandle) -> None:
         ray.kill(actor)
@@ -175,7 +170,7 @@ class Pool:
 
     def _ask_idle(self) -> None:
         for actor in self._idle:
-            self._asked[actor.__ray_ready__.remote()] = (actor, False)
+            self._asked[actor.__ray_ready__.remote()] = _Asked(actor, new=False)
         self._idle.clear()
 
     def _answered(self, reference: ray.ObjectRef) -> None:
@@ -185,11 +180,11 @@ class Pool:
         except ray.exceptions.RayError as error:
             ray.kill(actor)
             self._since.pop(actor, None)
-            log.warning("a process %s: %s", "did not start" if new else "is gone", _reason(error))
+            log.warning("a process %s: %s", "did not start" if new else "is gone", last_line(error))
             self._failed_starts += new
             if not (self._running or self._idle) and self._failed_starts >= ATTEMPTS * self._most:
                 raise AdvrecError(
-                    f"processes do not start ({_reason(error)}); what is finished is kept"
+                    f"processes do not start ({last_line(error)}); what is finished is kept"
                 ) from None
             # Where some work, a place at which none starts is given up.
             if self._failed_starts < ATTEMPTS * self._most or not (
@@ -201,39 +196,20 @@ class Pool:
             self._idle.append(actor)
 
 
-def map_in_order(
-    function: Callable[..., Any],
-    argument_lists: list[tuple[Any, ...]],
-    *,
-    on_result: Callable[[Any], None],
-) -> list[Any]:
-    """`function(*arguments)` for each list of arguments, in parallel as Ray tasks of one core;
-    results in order.
+def start(worker: type, *arguments: object, placement: Placement) -> ActorHandle:
+    """Start `worker(*arguments)` as an actor.
 
-    Raises:
-        AdvrecError: a task failed for good.
+    Ray never restarts it: the pool replaces it and counts the attempt.
     """
-    remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(function)
-    references = [remote.remote(*arguments) for arguments in argument_lists]
-    pending = list(references)
-    try:
-        while pending:
-            finished, pending = ray.wait(pending, num_returns=1)
-            for reference in finished:
-                on_result(ray.get(reference))
-        return list(ray.get(references))
-    except ray.exceptions.RayTaskError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_reason(error)}") from error
-    except ray.exceptions.RayError as error:
-        raise AdvrecError(f"{function.__name__} failed: {_reason(error)}") from error
+    options = {
+        "num_cpus": placement.cpus,
+        "num_gpus": placement.gpus,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+    }
+    return ray.remote(worker).options(**options).remote(*arguments)
 
 
 def _free() -> str:
-    free = ray.available_resources()
-    return f"{free.get('CPU', 0):g} cores and {free.get('GPU', 0):g} GPUs on {sum(node['Alive'] for node in ray.nodes())} nodes"
-
-
-def _reason(error: BaseException) -> str:
-    """What Ray says of a death stands in the last line of several."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:MOST_CHARACTERS]
+    free, nodes = ray.available_resources(), sum(node["Alive"] for node in ray.nodes())
+    return f"{free.get('CPU', 0):g} cores and {free.get('GPU', 0):g} GPUs on {nodes} nodes"

@@ -2,6 +2,7 @@
 each block as it comes back.
 """
 
+import dataclasses
 import logging
 import math
 import os
@@ -13,12 +14,11 @@ import pyarrow.compute as pc
 
 from advrec.catalog.dataset import Catalog
 from advrec.distributed import attacker
-from advrec.distributed.attacker import ModelRef
+from advrec.distributed.attacker import Attacker, ModelRef
 from advrec.distributed.embed import UnusableModelError, embed_catalog
-from advrec.distributed.engine import Pool, Unit
-from advrec.distributed.placement import place
-from advrec.distributed.session import nodes
-from advrec.distributed.watch import Watch
+from advrec.distributed.placement import place, this_machine
+from advrec.distributed.pool import Pool, Unit, open_pool
+from advrec.distributed.watch import Watch, Work, success_rank
 from advrec.evaluation import cells, lists
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.cells import Cell
@@ -50,12 +50,11 @@ def evaluate_models(
         What was given up on, by key, with the reason; the run's set_aside.json has had it since
         then.
     """
-    placement = place(study.resources, nodes(), grows=grows)
+    placement = place(study.resources, _nodes(study), grows=grows)
+    device = "cuda" if placement.gpus else "cpu"
     renew_s = math.inf if placement.gpus else attacker.RENEW_S
-    with Pool(
-        lambda: attacker.start(placement), placement.actors, placement.each, renew_s=renew_s
-    ) as pool:
-        stage = _Stage(run, study, catalog, tuples, pool, "cuda" if placement.gpus else "cpu")
+    with open_pool(Attacker, device, placement.cpus, placement=placement, renew_s=renew_s) as pool:
+        stage = _Stage(run, study, catalog, tuples, pool, device)
         for place_of_model, model in enumerate(study.compared.models):
             missing = [
                 (cell, block)
@@ -72,6 +71,14 @@ def evaluate_models(
                 {*later, *(cell.attack.source for cell in wanted if cell.model in later)}
             )
     return stage.failed
+
+
+def _nodes(study: Study) -> list[dict[str, float]]:
+    if study.resources.actors == 0:
+        return this_machine()
+    from advrec.distributed.session import nodes
+
+    return nodes()
 
 
 class _Stage:
@@ -96,7 +103,7 @@ class _Stage:
         is set aside.
         """
         possible: dict[Cell, tuple[ModelRef, ModelRef | None]] = {}
-        work: dict[str, tuple[Cell, int, int]] = {}
+        work: dict[str, Work] = {}
         unusable: dict[str, str] = {}
         for cell, block in missing:
             key = cells.block_key(cell, block)
@@ -107,7 +114,7 @@ class _Stage:
             except UnusableModelError as error:
                 unusable[key] = str(error)
             else:
-                work[key] = (cell, block, len(self._rows(cell, block)))
+                work[key] = Work(cell, block, len(self._rows(cell, block)))
         self._set_aside(unusable)
         if not work:
             return
@@ -135,7 +142,12 @@ class _Stage:
             Unit(key=key, method="attack", arguments=arguments(cell, block))
             for key, (cell, block, _) in work.items()
         ]
-        with Watch(self.run, self.study, model, work, len(self.tuples)) as watch:
+        meters = None
+        if self.study.resources.actors != 0:
+            from advrec.distributed.meters import Meters
+
+            meters = Meters(success_rank(self.study))
+        with Watch(self.run, self.study, model, work, len(self.tuples), meters) as watch:
             self.pool.run(units, on_result, on_set_aside)
 
     def measure_health(self, model: str) -> None:
@@ -214,11 +226,11 @@ class _Stage:
         self.run.claim(
             f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists()
         )
-        reference = attacker.put(self._hashes[model], network)
+        reference = attacker.put(self.pool, self._hashes[model], network)
         embed_catalog(self.run, self.pool, model, reference, self.catalog, network.dimension)
         embeddings = read_embeddings(self.run, model, network.dimension)
         self._measure_index(model, embeddings)
-        return attacker.with_embeddings(reference, embeddings)
+        return dataclasses.replace(reference, embeddings=self.pool.put(embeddings))
 
     def _measure_index(self, model: str, embeddings: Floats) -> None:
         try:

@@ -19,6 +19,7 @@ class Placement(NamedTuple):
     """Attackers, and each one's share of its node."""
 
     actors: int
+    """0: the work is done in this process."""
     gpus: float
     """0, or a share of one GPU."""
     cpus: int
@@ -78,6 +79,8 @@ def place_training(
     """How many processes train, and whether each gets a GPU; auto: one a GPU, else one a core.
     Arguments and errors as of `place`.
     """
+    if resources.trains_here:
+        return 0, False
     wanted = resources.training_workers
     gpus = _total(nodes, "GPU")
     wait_for_gpus = grows and resources.gpus_per_actor not in ("auto", 0.0) and wanted != "auto"
@@ -99,6 +102,8 @@ def place_preparation(
     """How many processes prepare images: one a core; where there are none yet, as many as the study
     has actors.
     """
+    if resources.actors == 0:
+        return 0
     each = resources.model_copy(update={"cpus_per_actor": 1, "gpus_per_actor": 0.0})
     return _total(nodes, "CPU") or place(each, nodes, grows=grows).actors
 
@@ -110,3 +115,10 @@ def _room(node: Mapping[str, float], gpus: float, cpus: int) -> int:
 
 def _total(nodes: Sequence[Mapping[str, float]], kind: str) -> int:
     return int(sum(node.get(kind, 0) for node in nodes))
+
+
+def this_machine() -> list[dict[str, float]]:
+    """The resources of this process's machine, as `nodes` of Ray would give them."""
+    import torch
+
+    return [{"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}]

@@ -1,5 +1,6 @@
-"""Drawing and preparing images in parallel. The actors read and decode; the driver writes each
-shard as it comes back.
+"""Drawing and preparing images, in parallel on Ray or in this process.
+
+The workers read and decode; the driver writes each shard as it comes back.
 """
 
 from collections.abc import Sequence
@@ -7,14 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
-from ray.actor import ActorHandle
 
 from advrec.catalog import files, prepare
 from advrec.catalog.images import Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog.sources import synthetic
-from advrec.distributed.engine import Pool, Unit, map_in_order
+from advrec.distributed.placement import Placement
+from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.errors import AdvrecError, UnreachableError
 from advrec.model.memory import keep_freed
 from advrec.run.directory import Run
@@ -22,26 +22,19 @@ from advrec.run.files import write_atomically
 from advrec.run.progress import Progress
 from advrec.spec.catalog import CatalogSpec
 
-DRAWN = 64  # images a task of drawing: about half a second
-
-
-def draw(root: Path, plan: synthetic.Plan) -> None:
-    """Write the images of a synthetic catalog below `root`."""
-    chunks = [plan.entries[start : start + DRAWN] for start in range(0, len(plan.entries), DRAWN)]
-    with Progress("draw", len(plan.entries), "images") as progress:
-        map_in_order(_draw, [(root, chunk) for chunk in chunks], on_result=progress.advance)
-
-
-def _draw(root: Path, entries: Sequence[synthetic.Entry]) -> int:
-    synthetic.write_images(root, entries)
-    return len(entries)
+DRAWN = 64  # images a unit of drawing: about half a second
 
 
 class Preparer:
-    """One process that turns runs of listed images into the bytes of their shard, as Parquet."""
+    """One worker that draws images, and turns listed ones into the bytes of their shard."""
 
     def __init__(self) -> None:
         keep_freed()
+
+    def draw(self, root: Path, entries: Sequence[synthetic.Entry]) -> int:
+        """Write some images of a synthetic catalog below `root`; returns their number."""
+        synthetic.write_images(root, entries)
+        return len(entries)
 
     def prepare(
         self, root: tuple[str, str], start: int, articles: Sequence[Listed], spec: CatalogSpec
@@ -57,11 +50,38 @@ class Preparer:
             return str(error)
 
 
+def draw(root: Path, plan: synthetic.Plan, processes: int) -> None:
+    """Write the images of a synthetic catalog below `root`, in so many processes at most.
+
+    Args:
+        processes: 0: in this process.
+
+    Raises:
+        AdvrecError: images could not be drawn.
+    """
+    chunks = [plan.entries[start : start + DRAWN] for start in range(0, len(plan.entries), DRAWN)]
+    with (
+        Progress("draw", len(plan.entries), "images") as progress,
+        _preparers(processes) as pool,
+    ):
+        failed = pool.run(
+            [_drawing(number, root, chunk) for number, chunk in enumerate(chunks)],
+            lambda unit, drawn: progress.advance(drawn),
+        )
+    if failed:
+        raise AdvrecError(f"images could not be drawn: {next(iter(failed.values()))}")
+
+
+def _drawing(number: int, root: Path, entries: Sequence[synthetic.Entry]) -> Unit:
+    return Unit(key=f"draw {number}", method="draw", arguments=lambda: (root, entries))
+
+
 def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int) -> None:
     """Prepare every shard of the listing that is not there yet, in so many processes at most.
 
     An image that kills its process (a decoder may crash) takes its shard along; the images of such
-    a shard are tried one by one, and those that do it again are unreadable.
+    a shard are tried one by one, and those that do it again are unreadable. With 0 processes the
+    work is done in this one, which such an image ends.
 
     Raises:
         UnreachableError: the source's filesystem does not answer; what was prepared stays.
@@ -87,7 +107,7 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
 
     with (
         Progress("prepare", total, "images", done=done) as progress,
-        Pool(_start, processes) as pool,
+        _preparers(processes) as pool,
     ):
         units = [
             _unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()
@@ -103,7 +123,7 @@ def prepare_again(
     """The rows (PREPARED) of images of a listing that could not be read before, each tried alone;
     nothing is written. Raises UnreachableError.
     """
-    with Pool(_start, processes) as pool:
+    with _preparers(processes) as pool:
         return _one_by_one(pool, (listing.root, listing.base), 0, articles, spec)
 
 
@@ -131,7 +151,8 @@ def _one_by_one(
 def _check_reached(result: pa.Buffer | str, root: str) -> None:
     if isinstance(result, str):
         raise UnreachableError(
-            f"{root}: {result}; what was prepared before is kept, the same command goes on from there"
+            f"{root}: {result}; what was prepared before is kept, "
+            "the same command goes on from there"
         )
 
 
@@ -156,5 +177,5 @@ def _encoded(table: pa.Table) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _start() -> ActorHandle:
-    return ray.remote(Preparer).options(num_cpus=1, max_restarts=0, max_task_retries=0).remote()
+def _preparers(processes: int) -> Pool:
+    return open_pool(Preparer, placement=Placement(processes, 0.0, 1))

@@ -1,24 +1,20 @@
-"""Training through Ray Train. The workers write into models/<model>/.training/<identity> only:
-after each epoch all that is needed to go on, and in the end the result, which the driver takes from
-there.
+"""Training in this process, or by workers of Ray Train (workers.py).
+
+The workers write into models/<model>/.training/<identity> only: after each epoch all that is needed
+to go on, and in the end the result, which the driver takes from there.
 """
 
 import shutil
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import ray.train
-import ray.train.torch
 import tensorboardX
 import torch
 
 from advrec.catalog.dataset import Catalog
 from advrec.distributed.placement import place_training
-from advrec.distributed.session import nodes
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.memory import keep_freed
 from advrec.run import schema
@@ -36,7 +32,6 @@ from advrec.training.start import initial_network
 from advrec.training.state import Epoch
 
 IMAGES_A_WORKER = 16
-RESTARTS = 3  # of a training's workers, after one of them died
 STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 
 
@@ -56,75 +51,55 @@ def train_model(
     """
     storage = run.training(model) / identity
     storage.mkdir(parents=True, exist_ok=True)
-    # What Ray keeps of an interrupted training, it would ask for again.
+    # Ray would ask for what it keeps of an interrupted training.
     shutil.rmtree(storage / "train", ignore_errors=True)
-    watcher = _Watcher(run, model, spec, storage / STATE)
     arguments = {
         "run": str(run.directory),
         "study": study_file.as_dict(study),
         "model": model,
         "storage": str(storage),
     }
-    with watcher:
-        if study.resources.training_workers == 0:
-            _worker(arguments, first=True)
+    with _Watcher(run, model, spec, storage / STATE):
+        if study.resources.trains_here:
+            threads = torch.get_num_threads()
+            train_alone(arguments)
+            torch.set_num_threads(threads)
         else:
-            workers, gpu = place_training(study.resources, nodes(), grows=grows)
-            batch = spec.batch
-            if study.resources.training_workers == "auto":
-                # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16
-                # images or more.
-                workers = min(workers, max(1, batch // IMAGES_A_WORKER))
-            elif workers > batch // 2:
-                raise ConfigError(
-                    f"resources.training_workers is {workers}: a batch of {batch} gives each less than 2 images"
-                )
-            say(
-                f"train {model}: {workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}"
-            )
-            trainer = ray.train.torch.TorchTrainer(
-                _ray_worker,
-                train_loop_config=arguments,
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": 1}
-                ),
-                run_config=ray.train.RunConfig(
-                    name="train",
-                    storage_path=str(storage),
-                    failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
-                ),
-            )
-            try:
-                _in_thread(trainer.fit)
-            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-                raise AdvrecError(f"training {model} failed: {_cause(error)}") from error
+            _train_on_ray(study, model, spec, arguments, grows=grows)
         _keep(run, model, storage / RESULT)
     shutil.rmtree(run.training(model), ignore_errors=True)
 
 
-def _in_thread(call: Callable[[], object]) -> None:
-    """Ray Train takes Ctrl-C for itself in the main thread, for good, and ends the process as if
-    all were well; not in another.
+def _train_on_ray(
+    study: Study, model: str, spec: TrainedModel, arguments: dict[str, Any], *, grows: bool
+) -> None:
+    from advrec.distributed.session import nodes
+    from advrec.distributed.workers import train
+
+    workers, gpu = place_training(study.resources, nodes(), grows=grows)
+    if study.resources.training_workers == "auto":
+        # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or
+        # more.
+        workers = min(workers, max(1, spec.batch // IMAGES_A_WORKER))
+    elif workers > spec.batch // 2:
+        raise ConfigError(
+            f"resources.training_workers is {workers}: "
+            f"a batch of {spec.batch} gives each less than 2 images"
+        )
+    processes = f"{workers} process{'es' if workers > 1 else ''}"
+    say(f"train {model}: {processes}{' with a GPU each' if gpu else ''}")
+    train(model, arguments, workers, gpu=gpu)
+
+
+def train_alone(
+    arguments: dict[str, Any], device: torch.device | None = None, *, first: bool = True
+) -> None:
+    """Train, or go on, as one process of a training; the first one saves the result.
+
+    Args:
+        arguments: run and storage: directories; study: as JSON; model: its name.
+        device: where to train, if not on the CPU.
     """
-    ended: Future[object] = Future()
-
-    def work() -> None:
-        try:
-            ended.set_result(call())
-        except BaseException as error:
-            ended.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    ended.result()
-
-
-def _ray_worker(arguments: dict[str, Any]) -> None:
-    """One Ray Train worker."""
-    _worker(arguments, first=ray.train.get_context().get_world_rank() == 0)
-
-
-def _worker(arguments: dict[str, Any], *, first: bool) -> None:
-    """Train, or go on; the first worker saves the result."""
     torch.set_num_threads(1)
     keep_freed()
     study = study_file.parse(arguments["study"], "the study")
@@ -133,9 +108,7 @@ def _worker(arguments: dict[str, Any], *, first: bool) -> None:
     assert not isinstance(spec, OwnModel), "is taken as it is"
     catalog = Catalog(run)
     network = initial_network(run, spec, catalog, study.seed)
-    if torch.cuda.is_available() and study.resources.training_workers != 0:
-        device = ray.train.torch.get_device()
-        torch.cuda.set_device(device)  # where nccl sends objects from
+    if device is not None:
         network.to(device)
     training = fit(
         network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE
@@ -219,12 +192,7 @@ class _Watcher:
             else ""
         )
         say(
-            f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, validation accuracy "
-            f"{100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, {duration(epoch.seconds)}{self._left(epoch)}"
+            f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, "
+            f"validation accuracy {100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, "
+            f"{duration(epoch.seconds)}{self._left(epoch)}"
         )
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason: Ray wraps a worker's error several times."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

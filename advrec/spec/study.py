@@ -135,9 +135,11 @@ class ResourcesSpec(Strict):
     cpus_per_actor and whether GPUs are used.
     """
 
-    actors: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Processes that attack; auto: as many as there is room for, which is one a GPU, else one a
-    core.
+    actors: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Processes that attack. auto: as many as there is room for: one a GPU, else one a core.
+
+    0: this process does all the work, without Ray. A debugger works then, and what is small is
+    sooner done. A crash of the process ends the command; the same command goes on from there.
     """
     gpus_per_actor: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
     """Share of a GPU; auto: one where there are any. Where there are none, cores do the work."""
@@ -146,7 +148,15 @@ class ResourcesSpec(Strict):
     what determines it.
     """
     training_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Ray Train workers; auto: one a GPU, else one a core; 0: train in this process, for tests."""
+    """Ray Train workers. auto: one a GPU, else one a core; with `actors: 0` as 0. 0: this process
+    trains, on one core.
+    """
+
+    @property
+    def trains_here(self) -> bool:
+        """Models are trained in this process, without Ray."""
+        alone = self.actors == 0 and self.training_workers == "auto"
+        return alone or self.training_workers == 0
 
 
 class Study(Strict):

@@ -3,7 +3,6 @@ timed here.
 """
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +29,7 @@ from advrec.spec.study import Study
 from advrec.stages.status import every_cell
 
 LONG_S = 600.0  # a block that takes longer is much to lose with a process
-# of an attacker's own at most, beside embeddings, model and activations (tests/bench_engine.py)
+# of an attacker's own at most, beside embeddings, model and activations (benchmarks/engine.py)
 PROCESS_BYTES = 450e6
 STEPS = 3  # timed
 
@@ -97,15 +96,21 @@ def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bo
             lines.append(f"          {model} checks: up to about {duration(of_checks)} in all")
     if not lines:
         return []
+    return [*lines, f"estimate  evaluation: {_in_all(whole, placement, grows=grows)}"]
+
+
+def _in_all(seconds: float, placement: Placement, *, grows: bool) -> str:
+    """Time of the whole evaluation, from that of one process, in words."""
+    besides = "preparation and training come on top"
+    if placement.actors == 0:
+        return f"up to about {duration(seconds)} in this process, without Ray; {besides}"
     plural = "process" if placement.actors == 1 else "processes"
     on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
     which = f"{placement.actors} {plural} of {placement.each} each, on {on}"
-    slower = "side by side they may be slower than the one timed"
-    time = duration(whole / placement.actors)
-    return [
-        *lines,
-        f"estimate  evaluation: up to about {time} in {which}; {slower}; preparation and training come on top",
-    ]
+    return (
+        f"up to about {duration(seconds / placement.actors)} in {which}; "
+        f"side by side they may be slower than the one timed; {besides}"
+    )
 
 
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
@@ -154,11 +159,6 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
     torch.set_num_threads(threads)
     weights = sum(value.nbytes for value in copied.state_dict().values())
     return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, targets.shape[1])
-
-
-def this_machine() -> list[dict[str, float]]:
-    """The resources of the node that Ray would start here."""
-    return [{"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}]
 
 
 def _tuples(run: Run, study: Study) -> int:

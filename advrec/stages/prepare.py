@@ -73,7 +73,7 @@ def run_stage(
     if run.identities().get("prepared") != _shards(study, listing):
         shutil.rmtree(run.prepared, ignore_errors=True)
     run.claim("prepared", _shards(study, listing), made=False)
-    processes = _processes(study, connect())
+    processes = _processes(study, connect)
     from advrec.distributed.prepare import prepare_shards
 
     prepare_shards(run, spec, listing, processes)
@@ -187,14 +187,18 @@ def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
         return
     shutil.rmtree(root, ignore_errors=True)
     plan = synthetic.plan(study.catalog.articles or 0, study.seed)
-    connect()
+    processes = _processes(study, connect)
     from advrec.distributed.prepare import draw
 
-    draw(root, plan)
+    draw(root, plan, processes)
     synthetic.write_annotations(root, plan)
 
 
-def _processes(study: Study, grows: bool) -> int:
+def _processes(study: Study, connect: Callable[[], bool]) -> int:
+    """How many processes prepare; 0: this one, without Ray."""
+    if study.resources.actors == 0:
+        return 0
+    grows = connect()
     from advrec.distributed.session import nodes
 
     return place_preparation(study.resources, nodes(), grows=grows)
@@ -219,7 +223,7 @@ def _begin_again(
     gone = len(names) - len({article.name for article in again})
     readable = 0
     if again:
-        processes = _processes(study, connect())
+        processes = _processes(study, connect)
         from advrec.distributed.prepare import prepare_again
 
         readable = prepare_again(listing, again, study.catalog, processes)["reason"].null_count

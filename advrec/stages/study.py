@@ -14,7 +14,7 @@ import yaml
 
 from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
-from advrec.distributed.placement import cluster_address, place, place_training
+from advrec.distributed.placement import cluster_address, place, place_training, this_machine
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import cells
 from advrec.run import log, provenance, schema
@@ -223,7 +223,7 @@ def train(run: Run, study: Study, cluster: _Cluster) -> None:
         _check_start(run, study, model, spec)
         identity = model_identity(study, model)
         run.claim(f"models/{model}", identity, made=False)
-        grows = study.resources.training_workers != 0 and cluster.connect()
+        grows = not study.resources.trains_here and cluster.connect()
         from advrec.distributed.train import train_model
 
         train_model(run, study, model, spec, study_file.canonical_hash(identity)[:12], grows=grows)
@@ -289,7 +289,7 @@ def evaluate(run: Run, study: Study, cluster: _Cluster) -> None:
     for model, spec in study.models.items():
         if isinstance(spec, OwnModel):
             _check_own(model, spec)  # every process that attacks builds it anew
-    grows = cluster.connect()
+    grows = study.resources.actors != 0 and cluster.connect()
     from advrec.distributed.evaluate import evaluate_models
 
     write_json(run.provenance, _provenance(run, study, catalog, tuples.num_rows))
@@ -379,8 +379,9 @@ def dry_run(
     if "evaluate" in stages:
         from advrec.stages import forecast
 
+        there = grows and study.resources.actors != 0
         lines += forecast.forecast(
-            run, study, _nodes(address) if grows else forecast.this_machine(), grows=grows
+            run, study, _nodes(address) if there else this_machine(), grows=there
         )
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from advrec.distributed import engine
+from advrec.distributed.pool import Unit
 from advrec.errors import AdvrecError
 
 pytestmark = pytest.mark.ray
@@ -73,12 +74,12 @@ def start():
 
 
 def unit(key, method, *arguments):
-    return engine.Unit(key=key, method=method, arguments=lambda: arguments)
+    return Unit(key=key, method=method, arguments=lambda: arguments)
 
 
 def run(*units, actors=2):
     results = {}
-    with engine.Pool(start, actors) as pool:
+    with engine.Actors(start, actors) as pool:
         set_aside = pool.run(units, lambda unit, result: results.__setitem__(unit.key, result))
     return results, set_aside
 
@@ -118,7 +119,7 @@ def test_what_is_given_up_on_is_told_at_once(cluster, tmp_path):
         told.append(given_up.key)
         (tmp_path / "told").touch()  # the other ends after it
 
-    with engine.Pool(start, 2) as pool:
+    with engine.Actors(start, 2) as pool:
         assert list(pool.run(units, lambda unit, result: told.append(unit.key), on_set_aside)) == [
             "poison"
         ]
@@ -141,7 +142,7 @@ def test_work_waits_for_a_node_that_comes_later(cluster):
     results = []
 
     def work():
-        with engine.Pool(start_elsewhere, 2) as pool:
+        with engine.Actors(start_elsewhere, 2) as pool:
             pool.run(
                 [unit(str(n), "square", n) for n in range(4)],
                 lambda unit, result: results.append(result),
@@ -166,7 +167,7 @@ def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
         *(unit(str(n), "square_unless_bad", n) for n in range(8)),
     ]
     results = {}
-    with engine.Pool(start, 1) as pool:
+    with engine.Actors(start, 1) as pool:
         set_aside = pool.run(units, lambda unit, result: results.__setitem__(unit.key, result))
     assert set_aside == {}
     assert results == {"bad": None} | {str(n): n * n for n in range(8)}
@@ -174,7 +175,7 @@ def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
 
 def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
     results = []
-    with engine.Pool(start, 2) as pool:
+    with engine.Actors(start, 2) as pool:
         pool.run(
             [unit(str(n), "slow_pid") for n in range(2)],
             lambda unit, result: results.append(result),
@@ -189,7 +190,7 @@ def test_actors_that_died_while_idle_cost_a_unit_no_attempt(cluster):
 @pytest.mark.parametrize(("renew_s", "processes"), [(0.0, 4), (3600.0, 1)])
 def test_an_old_process_is_replaced_between_units_and_nothing_is_lost(cluster, renew_s, processes):
     results = []
-    with engine.Pool(start, 1, renew_s=renew_s) as pool:
+    with engine.Actors(start, 1, renew_s=renew_s) as pool:
         for keys in ("abc", "d"):  # in a later run, too
             units = [unit(key, "slow_pid") for key in keys]
             assert pool.run(units, lambda unit, pid: results.append((unit.key, pid))) == {}
@@ -206,7 +207,7 @@ def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster)
         return ray.remote(made[-1]).options(num_cpus=1, max_restarts=0).remote()
 
     results = []
-    with engine.Pool(start_one_and_then_broken_ones, 2) as pool:
+    with engine.Actors(start_one_and_then_broken_ones, 2) as pool:
         assert (
             pool.run(
                 [unit(str(n), "slow_pid") for n in range(12)],
@@ -221,7 +222,7 @@ def test_a_place_where_nothing_starts_does_not_end_what_works_elsewhere(cluster)
 def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
     with (
         pytest.raises(AdvrecError, match="no module named shop"),
-        engine.Pool(
+        engine.Actors(
             lambda: ray.remote(Broken).options(num_cpus=1, max_restarts=0).remote(), 2
         ) as pool,
     ):
@@ -230,7 +231,7 @@ def test_actors_that_never_start_end_the_run_with_the_reason(cluster):
 
 def test_a_pool_is_used_for_several_runs(cluster):
     results = []
-    with engine.Pool(start, 2) as pool:
+    with engine.Actors(start, 2) as pool:
         for n in range(3):
             pool.run([unit("a", "square", n)], lambda unit, result: results.append(result))
     assert results == [0, 1, 4]
