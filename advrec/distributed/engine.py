@@ -3,7 +3,7 @@
 Why not Ray Data or ActorPool: ARCHITECTURE.md.
 """
 
-import functools
+import dataclasses
 import logging
 import math
 import time
@@ -29,6 +29,16 @@ from advrec.errors import AdvrecError, last_line
 WAITING_S = 60.0  # without any actor at work, until the user is told
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """A value in Ray's object store."""
+
+    reference: ray.ObjectRef
+
+    def __call__(self) -> Any:
+        return ray.get(self.reference)
 
 
 class _Asked(NamedTuple):
@@ -90,7 +100,7 @@ class Actors:
 
     def put(self, value: Any) -> Reference:
         """Put the value into Ray's object store: NumPy arrays in it lie once on each node."""
-        return functools.partial(ray.get, ray.put(value))
+        return _Stored(ray.put(value))
 
     def run(
         self, units: Iterable[Unit], on_result: OnResult, on_set_aside: OnSetAside = ignore
