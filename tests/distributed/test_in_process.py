@@ -51,13 +51,14 @@ def test_a_whole_study_imports_no_ray(tmp_path):
 
 
 @pytest.mark.ray
-def test_rows_equal_those_of_two_actors(tmp_path):
+def test_rows_equal_those_of_two_actors(tmp_path, ray_address):
     here, there = ready_run(tmp_path / "here"), ready_run(tmp_path / "there")
     evaluation = {"attacks": ["pgd-4", "apgd-6", "square-10"], "checks": 4}
     path = write_study(tmp_path / "study.yaml", here, evaluation=evaluation)
     for run, actors in ((here, 0), (there, 2)):
         study = study_file.load(path, [f"resources.actors={actors}"])
-        assert stages.run_study(study, run.directory, stages=("evaluate",)) == 0
+        address = ray_address if actors else None
+        assert stages.run_study(study, run.directory, stages=("evaluate",), address=address) == 0
     assert len(rows(here)) == 3 * 12 * 2
     assert rows(here).equals(rows(there))
     assert run_health(here) == run_health(there)

@@ -1,10 +1,10 @@
 """The contract of a pool: the same cases on actors of Ray and in this process."""
 
 import pytest
-import ray
 
 from advrec.distributed.placement import Placement
 from advrec.distributed.pool import Unit, open_pool
+from advrec.distributed.session import session
 
 
 class Worker:
@@ -32,16 +32,15 @@ class Worker:
 
 
 @pytest.fixture(scope="module")
-def one_core():
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def connected(ray_address):
+    with session(ray_address):
+        yield
 
 
 @pytest.fixture(params=[0, pytest.param(1, marks=pytest.mark.ray)], ids=["here", "actors"])
 def pool(request):
     if request.param:
-        request.getfixturevalue("one_core")
+        request.getfixturevalue("connected")
     with open_pool(Worker, 100, placement=Placement(request.param, 0.0, 1)) as pool:
         yield pool
 
