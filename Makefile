@@ -6,7 +6,7 @@ BIN := .venv/bin
 BESIDE := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 25
 ALONE := $(BIN)/pytest --durations 25
 
-.PHONY: demo test quick test-all check bench clean
+.PHONY: demo test quick test-all check docs bench clean
 
 demo: .venv/installed
 	$(BIN)/advrec demo
@@ -22,19 +22,23 @@ test-all: .venv/installed-dev check
 	$(BESIDE) -m "not ray"
 	$(ALONE) -m "ray"
 
-check: .venv/installed-dev
+check: .venv/installed-dev docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# The notice about the next major version of mkdocs is not a warning about these documents.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # torchattacks asks for a version of requests that others do not bear; it runs without.
 bench: .venv/installed
 	$(BIN)/pip install --quiet foolbox
 	$(BIN)/pip install --quiet --no-deps torchattacks
-	$(BIN)/python -m benchmarks.attacks
-	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.training
+	$(BIN)/python benchmarks/attacks.py
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/training.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -21,6 +21,7 @@ _OF_ONE_SOURCE = {
 
 class CatalogSpec(Strict):
     source: Literal["synthetic", "deepfashion", "folder"]
+    """Kind of the source: drawn garments, DeepFashion as downloaded, or a folder of photographs."""
     root: str | None = None
     """Where the images are, for deepfashion and folder: a directory, relative to the study file, or
     a URL (s3://, gs://, https://, ...).

@@ -73,6 +73,7 @@ LONGEST_NAME = 50
 
 class TuneSpec(Strict):
     name: Name
+    """Name of the search; it lies in results/tune-<name> unless --out says otherwise."""
     study: str
     """The study whose catalog, models and seed the trials share; relative to the file."""
     model: Name
@@ -86,6 +87,7 @@ class TuneSpec(Strict):
     trials: Annotated[int, Field(ge=1)] = 16
     """How many; not used where the space has grids, of which every combination is tried once."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """Seed of the searcher."""
     searcher: Literal["random", "optuna"] = "optuna"
     """optuna: tree-structured Parzen estimators, of several objectives too."""
     scheduler: Literal["none", "asha"] = "none"
@@ -96,10 +98,13 @@ class TuneSpec(Strict):
     )
     """Measured on the validation split: accuracies are to be large, success is to be small."""
     attack: str = "auto"
+    """Attack of success_rate."""
     epsilon: Epsilon = 0.03
+    """Budget of success_rate, pixels in [0, 1]."""
     rank: Annotated[int, Field(ge=1)] = 3
+    """Rank that counts as success."""
     tuples: Annotated[int, Field(ge=1)] = 64
-    """success_rate: of `attack` at `epsilon` on so many validation tuples that reach `rank`."""
+    """Tuples of the validation split that success_rate counts."""
     concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Trials at once; auto: one a GPU, else one a core."""
 

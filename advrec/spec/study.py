@@ -60,8 +60,9 @@ def _attack_entry(value: Any) -> Any:
 
 class AttackSpec(Strict):
     name: Name
+    """The attack's name in rows and report; by default the attack, if no other key is set."""
     attack: str
-    """A name of the table of attacks (README): it means one thing for ever."""
+    """A name of the table of attacks; it means one thing for ever."""
     stop: Stop
     """never: every tuple takes all steps; rank-1: one that stands nearer than its target's nearest
     neighbour stops; converged: so does one that gains no more.
@@ -87,6 +88,7 @@ def _listed(value: Any) -> Any:
 
 class EvaluationSpec(Strict):
     split: Literal["test", "validation"] = "test"
+    """Split that targets and attacked articles come from."""
     tuples: Annotated[int, Field(ge=1)] | str = 128
     """A number, or a CSV with columns target_name and attack_name; relative to the study file."""
     block: Annotated[int, Field(ge=1)] = 32
@@ -94,10 +96,13 @@ class EvaluationSpec(Strict):
     batch: Annotated[int, Field(ge=1)] = 96
     """Images on the device at once."""
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
+    """Budgets: the largest change of any value, pixels in [0, 1]."""
     ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
+    """Ranks that count as success, each in rows of its own."""
     attacks: Annotated[
         tuple[Annotated[AttackSpec, BeforeValidator(_attack_entry)], ...], Field(min_length=1)
     ]
+    """Attacks, each by its name or as a mapping."""
     examples: Annotated[int, Field(ge=0)] = 4
     """Of how many tuples the adversarial images are kept, in every cell."""
     delivery: Annotated[tuple[Delivery, ...], BeforeValidator(_listed), Field(min_length=1)] = (
@@ -161,11 +166,17 @@ class ResourcesSpec(Strict):
 
 class Study(Strict):
     name: Name
+    """Name of the study; its run lies in results/<name> unless --out says otherwise."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """Seed of splits, drawings, trainings, tuples and attacks."""
     catalog: CatalogSpec
+    """Where the articles come from."""
     models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
+    """Models by name; each is trained here or is one that exists."""
     evaluation: EvaluationSpec
+    """Who is attacked, how, and within which budgets."""
     resources: ResourcesSpec = ResourcesSpec()
+    """Processes and processors."""
     accept_set_aside: bool = False
     """Finish with exit code 0 even if blocks were set aside."""
 

@@ -1,0 +1,350 @@
+"""A hook of mkdocs: the reference pages, made from the code when the documents are built.
+
+Nothing it makes is a file: pages exist in memory alone, so they cannot grow old.
+"""
+
+import argparse
+import ast
+import inspect
+import itertools
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+
+from advrec import cli
+from advrec.run import schema
+from advrec.spec import catalog, models, search, study
+
+ROOT = Path(__file__).resolve().parents[1]
+INCLUDED = {
+    "contribute/architecture.md": "ARCHITECTURE.md",
+    "guide/machines.md": "cluster/README.md",
+    "reference/security.md": "SECURITY.md",
+    "reference/changelog.md": "CHANGELOG.md",
+}
+"""Page -> the file of the repository that it shows."""
+PICTURE = "assets/page.png"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List every design note in the navigation."""
+    notes = sorted(path.name for path in (ROOT / "docs" / "design").glob("[0-9]*.md"))
+    for section in config.nav or []:
+        if "Design notes" in section:
+            section["Design notes"] += [f"design/{name}" for name in notes]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made here, and the picture of the report."""
+    for uri, content in pages().items():
+        files.append(File.generated(config, uri, content=content))
+    picture = str(ROOT / "results" / "reference" / "page.png")
+    files.append(File.generated(config, PICTURE, abs_src_path=picture))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """All generated pages: path below docs/ -> Markdown."""
+    return {
+        "reference/cli.md": commands(),
+        "reference/study-keys.md": study_keys(),
+        "reference/search-keys.md": search_keys(),
+        "reference/tables.md": tables(),
+        **{page: included(page) for page in INCLUDED},
+    }
+
+
+# Commands
+
+
+def commands() -> str:
+    """A section for each command, from argparse."""
+    parts = [
+        "# Commands\n",
+        "Every command is `advrec COMMAND ...`. The [exit codes](exit-codes.md) are the same for "
+        "all. `python jobs/STAGE.py` takes the same arguments on a "
+        "[cluster](../guide/clusters.md).\n",
+    ]
+    for name, parser in subparsers().items():
+        usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+        parts.append(f"## advrec {name}\n\n{sentence(help_of(name))}\n")
+        parts.append(f"```text\n{textwrap.fill(usage, 88, subsequent_indent='    ')}\n```\n")
+        rows = [
+            (
+                f"`{' '.join(action.option_strings) or action.metavar or action.dest}`",
+                meaning(action),
+            )
+            for action in parser._actions
+            if not isinstance(action, argparse._HelpAction)
+        ]
+        parts.append(grid(("argument", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    """Parser of each command."""
+    return dict(_commands().choices)
+
+
+def help_of(name: str) -> str:
+    """One line about a command."""
+    return next(str(item.help) for item in _commands()._choices_actions if item.dest == name)
+
+
+def _commands() -> Any:
+    actions = cli._parser()._actions
+    return next(action for action in actions if isinstance(action, argparse._SubParsersAction))
+
+
+def meaning(action: argparse.Action) -> str:
+    """Help of an argument, and whether it must be given."""
+    text = action.help or {"study": "the study file", "model": "a model of the study"}.get(
+        action.dest, action.dest
+    )
+    return sentence(f"{text}{'; required' if action.required and action.option_strings else ''}")
+
+
+# Keys of a study and of a search
+
+
+def study_keys() -> str:
+    """A table for each section of a study file, from its pydantic class."""
+    common = set(models.ModelSpec.model_fields)
+    parts = [
+        "# Keys of a study\n",
+        "A study is one YAML file; [Studies](../guide/studies.md) explains it. Unknown keys, wrong "
+        "types and impossible values are refused before any work. The message names the key, the "
+        "allowed values and the nearest right word.\n",
+        "## The study\n",
+        keys(study.Study),
+        "## catalog\n",
+        keys(catalog.CatalogSpec),
+        "## models: keys of every defense\n",
+        keys(models.ModelSpec),
+    ]
+    for name, kind in models.KINDS.items():
+        if name == "own":
+            parts += ["## models: a model of your own\n", keys(kind)]
+        else:
+            own = keys(kind, [key for key in kind.model_fields if key not in common])
+            parts += [f"## models: defense {name}\n", own]
+    parts += [
+        "## evaluation\n",
+        keys(study.EvaluationSpec),
+        "## evaluation.attacks\n",
+        "An entry is the name of an attack, or a mapping with these keys.\n",
+        keys(study.AttackSpec, defaults=entry_defaults()),
+        "## resources\n",
+        keys(study.ResourcesSpec),
+    ]
+    return "\n".join(parts)
+
+
+def search_keys() -> str:
+    """The same for the file of a search."""
+    return "\n".join(
+        [
+            "# Keys of a search\n",
+            "[Search a defense](../guide/search.md) explains the file.\n",
+            "## The search\n",
+            keys(search.TuneSpec),
+            "## space\n",
+            "Each key of `space` has exactly one of these.\n",
+            keys(search.Domain),
+        ]
+    )
+
+
+def entry_defaults() -> dict[str, str]:
+    """Defaults of an attack's entry, which depend on the attack."""
+    auto, other = study.attack_defaults(study.AUTO), study.attack_defaults("pgd-8")
+    texts = {
+        key: f"`{shown(other[key])}`; `{shown(auto[key])}` for `auto`"
+        if other[key] != auto[key]
+        else f"`{shown(other[key])}`"
+        for key in other
+    }
+    return texts | {"name": "the attack, if no other key is set"}
+
+
+def keys(
+    kind: type[BaseModel],
+    only: Sequence[str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+) -> str:
+    """A table of the keys of one section: values, default, meaning."""
+    content = kind.model_json_schema(by_alias=True)
+    texts = field_docs(kind)
+    rows = []
+    for field, info in kind.model_fields.items():
+        if only is not None and field not in only:
+            continue
+        name = info.alias or field
+        default = (
+            "required"
+            if info.is_required()
+            else f"`{shown(info.get_default(call_default_factory=True))}`"
+        )
+        default = "its defaults" if isinstance(info.default, BaseModel) else default
+        default = (defaults or {}).get(name, default)
+        default = default.replace("`null`", "see meaning")
+        allowed = values(content["properties"][name], content.get("$defs", {}))
+        rows.append((f"`{name}`", allowed, default, texts.get(field, "")))
+    head = re.sub(r"\s+", " ", kind.__doc__ or "") if "BaseModel" not in str(kind.__doc__) else ""
+    return f"{head}\n\n{grid(('key', 'values', 'default', 'meaning'), rows)}"
+
+
+SHARED = {
+    "defense": "How the model is trained.",
+    "epsilon": "Budget of the training's attack, pixels in [0, 1].",
+    "steps": "Steps of the training's attack.",
+}
+"""Keys that many defenses have, and that mean the same in all."""
+
+
+def field_docs(kind: type[BaseModel]) -> dict[str, str]:
+    """The string below each field, of the class and of those it inherits from."""
+    texts = dict(SHARED)
+    for base in reversed(kind.__mro__):
+        if not issubclass(base, BaseModel) or base.__module__.startswith("pydantic"):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                doc = getattr(text.value, "value", "")
+                texts[field.target.id] = " ".join(str(doc).split())  # type: ignore[union-attr]
+    return texts
+
+
+def values(content: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """What a key may hold, in words, from its JSON schema."""
+    if "$ref" in content:
+        target = definitions[content["$ref"].rpartition("/")[2]]
+        return "keys below" if "properties" in target else values(target, definitions)
+    if "enum" in content or "const" in content:
+        return ", ".join(f"`{value}`" for value in content.get("enum", [content.get("const")]))
+    if options := content.get("anyOf", content.get("oneOf")):
+        texts = dict.fromkeys(
+            values(option, definitions) for option in options if option.get("type") != "null"
+        )
+        return " or ".join(texts)
+    if content.get("type") == "array" and "items" in content:
+        return f"list: {values(content['items'], definitions)}"
+    if content.get("type") == "array":
+        return "two numbers"
+    kind = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "`true`, `false`",
+        "object": "mapping",
+    }
+    return f"{kind.get(content.get('type', ''), 'any value')}{bounds(content)}"
+
+
+def bounds(content: Mapping[str, Any]) -> str:
+    """Limits of a number, in words."""
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    texts = [f"{word} {content[key]:g}" for key, word in words.items() if key in content]
+    return f", {' and '.join(texts)}" if texts else ""
+
+
+# Tables of a run
+
+
+def tables() -> str:
+    """A section for each Parquet table of a run, from its schema."""
+    parts = [
+        "# Tables of a run\n",
+        "All tables are Parquet. Unit and meaning of a column are metadata of its field, so the "
+        "files hold them too (`pyarrow.parquet.read_schema`). [Run directory](run-directory.md) "
+        "says what else lies there.\n",
+    ]
+    for path, (row, columns) in schema.TABLES.items():
+        parts.append(f"## {path.partition('/model=')[0]}\n\n`{path}`: one row is {row}.\n")
+        parts.append(grid(COLUMN, [described(field) for field in columns]))
+    known = set(schema.OUTCOMES.names)
+    extra = [f for f in [*schema.outcomes(["png"]), *schema.IMPORTED] if f.name not in known]
+    parts.append(
+        "## Further columns of attacks/\n\n`evaluation.delivery` adds two columns for each round "
+        "trip, here `png`. Every `-` of its name becomes `_`. `defect` is that of imported runs.\n"
+    )
+    parts.append(grid(COLUMN, [described(field) for field in extra]))
+    return "\n".join(parts)
+
+
+COLUMN = ("column", "type", "unit", "meaning")
+
+
+def described(field: pa.Field) -> tuple[str, str, str, str]:
+    """One row about a column."""
+    kind = f"{field.type}{', may be null' if field.nullable else ''}"
+    kind = re.sub(r"(fixed_size_)?list<\w+: (\w+).*", r"list of \2", kind)
+    return f"`{field.name}`", kind, schema.unit(field), schema.doc(field)
+
+
+# Pages that show a file of the repository
+
+
+def included(page: str) -> str:
+    """A file of the repository, with its links bent to the pages of the documents."""
+    source = PurePosixPath(INCLUDED[page])
+    text = (ROOT / source).read_text(encoding="utf-8")
+    return re.sub(r"\[([^\]]+)\]\(([^)#\s]+)(#[^)]*)?\)", lambda m: link(m, page, source), text)
+
+
+def link(match: re.Match[str], page: str, source: PurePosixPath) -> str:
+    """A link of an included file; one to a file that is no page becomes code."""
+    text, target, anchor = match.group(1), match.group(2), match.group(3) or ""
+    if "://" in target:
+        return match.group(0)
+    path = str((ROOT / source.parent / target).resolve().relative_to(ROOT))
+    inside = {file: uri for uri, file in INCLUDED.items()}.get(path, path.removeprefix("docs/"))
+    if not path.startswith("docs/") and path not in INCLUDED.values():
+        return f"`{text.strip('`')}`"
+    return f"[{text}]({'../' * (len(PurePosixPath(page).parts) - 1)}{inside}{anchor})"
+
+
+# Text
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; nothing where there are no rows."""
+    lines = [head, ["---"] * len(head), *rows] if rows else []
+    return "".join(f"| {' | '.join(map(cell, line))} |\n" for line in lines)
+
+
+def cell(text: str) -> str:
+    return (
+        text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+        if "`" not in text
+        else text.replace("|", "\\|").replace("\n", " ")
+    )
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def shown(value: Any) -> str:
+    """A default as YAML writes it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(shown, value))}]"
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
