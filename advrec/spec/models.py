@@ -1,7 +1,7 @@
 """The entries of a study's models: how each is trained, or where it comes from."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
@@ -30,6 +30,7 @@ class Entry(Strict):
 class ModelSpec(Entry):
     """What all defenses share."""
 
+    trained_here: ClassVar[bool] = True
     backbone: Backbone = "mobilenet_v2"
     """A network of torchvision, without its last layer."""
     width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
@@ -226,6 +227,8 @@ class AntiCollapse(SteppedSpec):
 class OwnModel(Entry):
     """A model that was trained elsewhere: evaluated, not trained."""
 
+    trained_here: ClassVar[bool] = False
+    init: ClassVar[str] = "none"
     model: Annotated[str, StringConstraints(min_length=1)]
     """package.module:function, which returns a torch module from images (N, 3, H, W) in [0, 1] to
     embeddings (N, D), importable from where the command runs; or a network of torchvision, which is

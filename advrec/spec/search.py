@@ -15,7 +15,6 @@ from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.base import Epsilon, Name, Strict
 from advrec.spec.messages import sentence
-from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
 
 Objective = Literal["clean_accuracy", "adversarial_accuracy", "success_rate"]
@@ -167,7 +166,7 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
     whole = study_file.resolve(
         content, f"{file} with set of {path}" if spec.changes else str(file), file.parent
     )
-    if isinstance(whole.models[spec.model], OwnModel):
+    if not whole.models[spec.model].trained_here:
         raise ConfigError(
             f"{path}: model is {spec.model}, a model that was trained elsewhere; name one that the study trains"
         )

@@ -21,7 +21,7 @@ from advrec.spec import yaml as strict_yaml
 from advrec.spec.base import Epsilon, Name, Strict
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.messages import sentence, suggest
-from advrec.spec.models import KINDS, AnyModel, OwnModel
+from advrec.spec.models import KINDS, AnyModel
 
 Stop = Literal["never", "rank-1", "converged"]
 Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
@@ -196,14 +196,13 @@ class Study(Strict):
     def _init_chains(self) -> "Study":
         done: list[str] = []
         for name, spec in self.models.items():
-            if isinstance(spec, OwnModel):
-                continue
             if spec.init != "none" and spec.init not in done:
                 raise ValueError(
                     f"models.{name}.init is {spec.init}, which is not a model trained above it; models trained above: "
                     f"{', '.join(done) or 'none'}{suggest(spec.init, done)}"
                 )
-            done.append(name)
+            if spec.trained_here:
+                done.append(name)
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,6 @@ from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
-from advrec.spec.models import OwnModel
 from advrec.spec.search import MODES, TuneSpec
 from advrec.spec.study import Study
 from advrec.stages import study
@@ -84,7 +83,7 @@ def _chain(whole: Study, spec: TuneSpec) -> list[str]:
     """The models that the searched one starts from, in the order of their training."""
     chain: list[str] = []
     entry = whole.models[spec.model]
-    while not isinstance(entry, OwnModel) and entry.init != "none":
+    while entry.init != "none":
         chain.insert(0, entry.init)
         entry = whole.models[entry.init]
     return chain

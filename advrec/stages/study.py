@@ -105,7 +105,7 @@ def check_files(study: Study) -> None:
     files |= {
         f"models.{name}.weights": spec.weights
         for name, spec in study.models.items()
-        if not isinstance(spec, OwnModel) and spec.weights not in ("none", "imagenet")
+        if spec.weights not in ("none", "imagenet")
     }
     for key, path in files.items():
         if not Path(path).is_file():

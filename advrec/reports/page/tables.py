@@ -12,7 +12,6 @@ from advrec.reports.results import Results
 from advrec.reports.tables import tables, trust
 from advrec.reports.tables.tables import DASH, span
 from advrec.run.progress import duration
-from advrec.spec.models import OwnModel
 
 DEFENSES = {
     "none": "none",
@@ -95,7 +94,7 @@ def _comparison(
         [
             Cell(
                 model,
-                f"defense: {DEFENSES[spec.defense]}{'; not trained here' if isinstance(spec, OwnModel) else ''}",
+                f"defense: {DEFENSES[spec.defense]}{'' if spec.trained_here else '; not trained here'}",
             ),
             *(
                 measured(

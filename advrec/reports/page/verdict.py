@@ -15,7 +15,6 @@ from advrec.reports.tables import trust
 from advrec.reports.tables.exposure import worst_case
 from advrec.reports.tables.tables import made_on, quantities, records, strongest
 from advrec.run.progress import duration
-from advrec.spec.models import OwnModel
 
 Row = dict[str, Any]
 
@@ -201,7 +200,7 @@ def _change(points: float, low: float, high: float, where: str = "") -> Markup:
 def _training(results: Results, model: str) -> Markup:
     """How the model was trained; nothing where it was not trained here."""
     spec = results.study.models[model]
-    if model not in results.history or isinstance(spec, OwnModel):
+    if model not in results.history or not spec.trained_here:
         return Markup("")
     start = Markup(" after those of {}").format(_name(spec.init)) if spec.init != "none" else ""
     epochs = len(results.history[model])
