@@ -13,6 +13,8 @@ from advrec.spec import study as study_file
 from advrec.catalog.sources import deepfashion, synthetic
 from advrec.catalog import files, prepare
 from advrec.catalog.dataset import Catalog
+from advrec.catalog.decide import Decision, decide
+from advrec.catalog.write import write
 from advrec.catalog.listing import Listing
 from advrec.spec.catalog import CatalogSpec
 from advrec.model.fashionnet import Architecture, FashionNet
@@ -80,7 +82,7 @@ def draw_catalog(run: Run) -> None:
     prepare_alone(run, spec, deepfashion.read(str(spec.root), spec))
 
 
-def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Decision:
+def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> Decision:
     """Prepare a catalog in this process, without Ray."""
     root = files.at(listing.root, listing.base)
     for shard, (start, articles) in enumerate(prepare.shards(listing, spec.image_size)):
@@ -88,9 +90,9 @@ def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> prepare.Deci
             run.shard(shard),
             prepare.prepare_shard(root, start, articles, spec.image_size, spec.square),
         )
-    made = prepare.decide(spec, listing, prepare.read_shards(run))
-    prepare.write(run, made)
-    return made
+    decision = decide(spec, listing, prepare.read_shards(run))
+    write(run, decision)
+    return decision
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,21 @@ import importlib
 import itertools
 import sys
 import types
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from advrec.catalog.pixels import Pixels
+from advrec.run import schema
+from advrec.spec.base import SPLITS
 
 BITS = 64
+NEAR = 4  # bits; up to here two images of different splits are reported as near duplicates
 Hashes = npt.NDArray[np.uint64]
 Pairs = npt.NDArray[np.int64]
 
@@ -93,6 +98,62 @@ def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
                 kept[later] = earlier
         stands_for[order] = order[kept]
     return first[stands_for[groups]].astype(np.int64)
+
+
+def near_duplicates(hashes: Hashes, splits: Sequence[str]) -> pa.Table:
+    """The nearest article in each other split, within NEAR bits, of every article that has one
+    (NEAR_DUPLICATES); of several as near the first.
+
+    Args:
+        hashes: (A,), one an article.
+        splits: A names of splits.
+    """
+    distinct, hash_of = np.unique(hashes, return_inverse=True)
+    split = np.array(splits, dtype=str)
+    pairs, distances = near_pairs(distinct, NEAR)
+    # Every hash beside each that is near to it, itself included.
+    themselves = np.arange(len(distinct))
+    here = np.concatenate([themselves, pairs[:, 0], pairs[:, 1]])
+    there = np.concatenate([themselves, pairs[:, 1], pairs[:, 0]])
+    bits = np.concatenate([np.zeros(len(distinct), dtype=np.int64), distances, distances])
+    parts = []
+    for other in SPLITS:
+        members = np.flatnonzero(split == other)
+        first = np.full(len(distinct), -1, dtype=np.int64)  # article of the other split by hash
+        first[hash_of[members][::-1]] = members[::-1]
+        order = np.lexsort((first[there], bits, here))
+        order = order[first[there[order]] >= 0]
+        best = np.full(len(distinct), -1, dtype=np.int64)  # place of the nearest, by hash
+        best[here[order][::-1]] = order[::-1]
+        articles = np.flatnonzero((split != other) & (best[hash_of] >= 0))
+        nearest = best[hash_of[articles]]
+        parts.append(
+            (
+                articles,
+                split[articles],
+                first[there[nearest]],
+                np.full(len(articles), other),
+                bits[nearest],
+            )
+        )
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return schema.table(
+        schema.NEAR_DUPLICATES, dict(zip(schema.NEAR_DUPLICATES.names, columns, strict=True))
+    )
+
+
+def count_near(near: pa.Table) -> dict[str, int]:
+    """Numbers of test articles that have one in train within each distance, 0 to NEAR bits. They
+    inflate a model's test accuracy.
+    """
+    counts = Counter(
+        row["distance"]
+        for row in near.to_pylist()
+        if (row["split"], row["other_split"]) == ("test", "train")
+    )
+    return {
+        str(distance): sum(counts[d] for d in range(distance + 1)) for distance in range(NEAR + 1)
+    }
 
 
 def _candidates(distinct: Hashes, distance: int) -> Iterator[tuple[Pairs, Pairs]]:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from advrec.catalog import prepare
+from advrec.catalog.decide import check, decide
 from advrec.catalog.listing import Listing
 from advrec.catalog.sources import registry as source
 from advrec.catalog.sources import synthetic
+from advrec.catalog.summary import summary
+from advrec.catalog.write import write
 from advrec.distributed.placement import place_preparation
 from advrec.errors import ConfigError
 from advrec.run.directory import Run
@@ -20,6 +23,7 @@ from advrec.run.progress import duration
 from advrec.run.provenance import file_hash
 from advrec.spec.study import Study
 
+SHOWN = 10  # of the images that were set aside
 SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
 
 
@@ -77,18 +81,19 @@ def run_stage(
     from advrec.distributed.prepare import prepare_shards
 
     prepare_shards(run, spec, listing, processes)
-    made = prepare.decide(spec, listing, prepare.read_shards(run))
-    prepare.check(made, spec)
+    decision = decide(spec, listing, prepare.read_shards(run))
+    check(decision, spec)
     run.claim("catalog", identity(study), made=False)
-    run.write_set_aside(made.set_aside)
-    prepare.write(run, made)
-    for line in prepare.summary(made.preparation):
+    run.write_set_aside(decision.set_aside)
+    write(run, decision)
+    for line in summary(decision.preparation):
         say(f"prepare: {line}")
-    for name, reason in list(made.set_aside.items())[:10]:
+    unreadable = decision.set_aside
+    for name, reason in list(unreadable.items())[:SHOWN]:
         say(f"prepare: set aside {name}: {reason}")
-    if len(made.set_aside) > 10:
+    if len(unreadable) > SHOWN:
         say(
-            f"prepare: set aside {len(made.set_aside) - 10} more; see {run.directory}/set_aside.json"
+            f"prepare: set aside {len(unreadable) - SHOWN} more; see {run.directory}/set_aside.json"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from advrec.catalog import published as counts
 from advrec.errors import ConfigError, first_line
 from advrec.evaluation.cells import block_key, cells
 from advrec.reports.tables.published import RANKS
@@ -47,12 +48,8 @@ METRICS: dict[str, dict[str, float]] = {
 """The thesis' tables of the classifiers, on 14,755 test articles."""
 PREPARATION = {
     "source": "DeepFashion, as published",
-    "steps": [
-        {"step": "listed", "articles": 289_222},
-        {"step": "without duplicates", "articles": 279_057},
-        {"step": "with textures", "articles": 106_649},
-    ],
-    "splits": {"train": 77_059, "validation": 14_835, "test": 14_755},
+    "steps": [{"step": step, "articles": images} for step, images in counts.STEPS.items()],
+    "splits": counts.SPLITS,
 }
 STUDY = """
 name: published
@@ -115,10 +112,11 @@ def run_import(directory: Path, out: Path) -> list[str]:
                     {name: ordered[name].to_numpy() for name in schema.IMPORTED.names},
                 )
                 write_table(run.block(str(model), str(attack), int(str(block))), made)
+        test = counts.SPLITS["test"]
         for model in study.models:
             write_json(
                 run.model(model) / "metrics.json",
-                METRICS[model] | {"n": 14_755, "n_textures": 14_755, "selected_on": "test"},
+                METRICS[model] | {"n": test, "n_textures": test, "selected_on": "test"},
             )
         write_json(run.preparation, PREPARATION)
         write_json(

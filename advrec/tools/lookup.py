@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from advrec.attacks import names, registry
-from advrec.catalog import prepare
 from advrec.catalog.dataset import Catalog
+from advrec.catalog.summary import summary
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation.block import Block, Recommender, evaluate_block
 from advrec.model import checkpoint
@@ -30,7 +30,7 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
 
     catalog = _catalog(run)
     print(f"{run.directory}: {pages.source_line(run)}")
-    print("\n".join([*prepare.summary(read_json(run.preparation)), *pages.balance(catalog)]))
+    print("\n".join([*summary(read_json(run.preparation)), *pages.balance(catalog)]))
     if images := len(run.images_set_aside()):
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
     paths = [pages.contact_sheet(run, catalog, study.seed)]

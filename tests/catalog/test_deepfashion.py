@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advrec.catalog import prepare
+from advrec.catalog import decide
 from advrec.catalog.listing import Box
 from advrec.catalog.sources import deepfashion
 from advrec.errors import ConfigError
@@ -130,7 +130,7 @@ def test_the_published_code_counts_unknown_as_positive(tmp_path):
 def test_the_published_split_merges_validation_into_training(tmp_path):
     made = prepared(write(tmp_path), tmp_path, published_split=True)
     assert made.preparation["splits"] == {"train": 3, "validation": 0, "test": 1}
-    prepare.check(made, spec(tmp_path, published_split=True))
+    decide.check(made, spec(tmp_path, published_split=True))
 
 
 def test_published_counts_are_refused_where_they_are_not_met(tmp_path):
@@ -141,7 +141,7 @@ def test_published_counts_are_refused_where_they_are_not_met(tmp_path):
         ConfigError,
         match=r"6 after duplicates \(279,057 published\); 4 with texture labels \(106,649 published\)",
     ):
-        prepare.check(made, spec(tmp_path, published_counts=True))
+        decide.check(made, spec(tmp_path, published_counts=True))
 
 
 @pytest.mark.parametrize("merged", [False, True])
@@ -163,9 +163,9 @@ def test_the_studys_own_counts_pass(tmp_path, merged):
         "test": 14_755,
     }
     made.preparation.update({"categories": range(46), "textures": range(156)})
-    prepare.check(made, spec(tmp_path, published_counts=True, published_split=merged))
+    decide.check(made, spec(tmp_path, published_counts=True, published_split=merged))
     with pytest.raises(ConfigError, match="train"):
-        prepare.check(made, spec(tmp_path, published_counts=True, published_split=not merged))
+        decide.check(made, spec(tmp_path, published_counts=True, published_split=not merged))
 
 
 def test_boxes_are_cut_out(tmp_path):

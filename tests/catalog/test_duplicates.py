@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from imagededup.methods import PHash
 
-from advrec.catalog.duplicates import first_of_each, near_pairs
-from advrec.catalog.prepare import near_duplicates
+from advrec.catalog.duplicates import first_of_each, near_duplicates, near_pairs
 
 
 def distance(one, other):

@@ -7,7 +7,7 @@ import pytest
 from imagededup.methods import PHash
 from PIL import Image
 
-from advrec.catalog import dataset, prepare
+from advrec.catalog import dataset, decide, prepare, write
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
 from advrec.errors import ConfigError
@@ -152,7 +152,7 @@ def test_a_split_without_a_usable_image_is_refused_with_the_reason(mixed, tmp_pa
         ConfigError,
         match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: cannot be",
     ):
-        prepare.check(made, SPEC)
+        decide.check(made, SPEC)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def many(tmp_path, monkeypatch):
     its pixels.
     """
     monkeypatch.setattr(prepare, "SHARD", 14)
-    monkeypatch.setattr(prepare, "PART", 2)
+    monkeypatch.setattr(write, "PART", 2)
     names, pixels = [], []
     for n in range(90):
         picture = scene(n - n % 3 if n % 3 < 2 else n, (32, 32))
@@ -187,7 +187,7 @@ def test_what_was_written_is_read_back_by_article(many):
         for part in parts
         for n in range(pq.read_metadata(part).num_row_groups)
     ]
-    assert max(groups) == prepare.ROW_GROUP, "reading one image would read many"
+    assert max(groups) == write.ROW_GROUP, "reading one image would read many"
     assert catalog.names[:4] == ["0.png", "2.png", "3.png", "5.png"]
     assert catalog.categories == ("Hat", "Tee")
     assert catalog.category_labels[:4].tolist() == [0, 0, 1, 1]

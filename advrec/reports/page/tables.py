@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from advrec.catalog import prepare
+from advrec.catalog.summary import warnings
 from advrec.evaluation.checks import Check
 from advrec.reports.page.cells import Cell, Table, interval, measured, number, plain
 from advrec.reports.results import Results
@@ -333,7 +333,7 @@ def catalog_notes(results: Results) -> list[str]:
         notes.append(
             f"Images are squares of {size} pixels ({preparation['square']}); {duplicates}."
         )
-    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in prepare.warnings(preparation)]
+    notes += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings(preparation)]
     if selected := [
         model
         for model, metrics in results.metrics.items()
