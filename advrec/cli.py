@@ -15,7 +15,7 @@ import pyarrow as pa
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.run.directory import Run
 from advrec.spec import study as study_file
-from advrec.stages import status, study
+from advrec.stages import plan, report, status, study
 
 INTERRUPTED = 130
 
@@ -83,19 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the study on drawn garments that ships with advrec")
     demo.add_argument("--out", type=Path, help="run directory (default results/demo)")
     demo.set_defaults(function=_demo)
-    report = _study_command(
+    page = _study_command(
         commands,
         "report",
         "stage 4: tables, figures and page, from Parquet alone",
         "STUDY.yaml or DIR",
     )
-    report.add_argument(
+    page.add_argument(
         "--partial", action="store_true", help="report what there is of an unfinished run"
     )
-    report.add_argument(
+    page.add_argument(
         "--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple"
     )
-    report.set_defaults(function=_report)
+    page.set_defaults(function=_report)
     published = commands.add_parser(
         "import-published",
         help="the published per-tuple files of the study, as a run that can be reported",
@@ -212,7 +212,9 @@ def _lasting(out: Path) -> Path:
 def _stages(parsed: argparse.Namespace) -> int:
     loaded, out = _load(parsed)
     if parsed.dry_run:
-        print(study.dry_run(Run(out), loaded, stages=parsed.stages, address=parsed.address))
+        from advrec.stages.dry_run import dry_run
+
+        print(dry_run(Run(out), loaded, stages=parsed.stages, address=parsed.address))
         return 0
     return study.run_study(loaded, out, stages=parsed.stages, address=parsed.address)
 
@@ -235,7 +237,7 @@ def _report(parsed: argparse.Namespace) -> int:
         raise ConfigError(
             f"{parsed.study}: is not there; name a run directory, or the file of a study that was run"
         )
-    study.report(run, partial=parsed.partial, other=other)
+    report.run_stage(run, partial=parsed.partial, other=other)
     return study.exit_code(run, loaded)
 
 
@@ -254,7 +256,7 @@ def _tune(parsed: argparse.Namespace) -> int:
 
 def _status(parsed: argparse.Namespace) -> int:
     run, loaded = _open_run(parsed.directory)
-    print(status.overview(run, loaded))
+    print(status.overview(run, loaded, plan.make(run, loaded)))
     return study.exit_code(run, loaded)
 
 
@@ -263,7 +265,7 @@ def _push(parsed: argparse.Namespace) -> int:
 
     run, loaded = _open_run(parsed.directory)
     with run.lock():
-        if not status.is_finished(run, loaded):
+        if not plan.make(run, loaded).is_finished:
             raise AdvrecError(
                 f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left"
             )

@@ -19,17 +19,17 @@ from advrec.distributed.embed import UnusableModelError, embed_catalog
 from advrec.distributed.placement import place, this_machine
 from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work, success_rank
-from advrec.evaluation import cells, lists
+from advrec.evaluation import lists
 from advrec.evaluation.block import Block, Outcomes
-from advrec.evaluation.cells import Cell
 from advrec.model import checkpoint
 from advrec.recommenders import hnsw
 from advrec.recommenders.ranks import ExactIndex, Floats
-from advrec.run import provenance, schema
+from advrec.run import cells, identity, provenance, schema
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
-from advrec.run.tables import embedding_shards, read_embeddings
+from advrec.run.tables import read_embeddings
 from advrec.spec.study import Study
 
 RECALL_QUERIES = 500
@@ -189,13 +189,14 @@ class _Stage:
         ) if source is not None and source != cell.model else None
 
     def _claim(self, cell: Cell) -> None:
-        determined_by = cells.identity(self.study, cell) | {
-            "weights": self._hashes[cell.model],
-            "source_weights": self._hashes.get(cell.attack.source or ""),
-            "catalog": self.catalog.sha256,
-            "tuples": self._tuples_hash,
-            "device": self.device,
-        }
+        determined_by = identity.outcomes(
+            self.study,
+            cell,
+            weights=self._hashes,
+            catalog=self.catalog.sha256,
+            tuples=self._tuples_hash,
+            device=self.device,
+        )
         self.run.claim(cell.key, determined_by, made=cells.is_begun(self.run, cell))
 
     def _reference(self, model: str) -> ModelRef:
@@ -216,13 +217,13 @@ class _Stage:
 
     def _load(self, model: str) -> ModelRef:
         network = checkpoint.load(self.run.weights(model))
-        determined_by = {
-            "weights": self._hashes[model],
-            "catalog": self.catalog.sha256,
-            "shard": len(embedding_shards(len(self.catalog))[0]),
-            "cpus_per_actor": self.study.resources.cpus_per_actor,
-            "device": self.device,
-        }
+        determined_by = identity.embeddings(
+            self.study,
+            weights=self._hashes[model],
+            catalog=self.catalog.sha256,
+            articles=len(self.catalog),
+            device=self.device,
+        )
         self.run.claim(
             f"embeddings/{model}", determined_by, made=self.run.embeddings(model).exists()
         )

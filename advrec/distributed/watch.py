@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
-from advrec.evaluation import cells
-from advrec.evaluation.cells import Cell
+from advrec.run import cells
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import Progress
 from advrec.spec.study import Study

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from advrec.evaluation.cells import Cell
 from advrec.evaluation.rates import clustered, paired_difference, wilson
+from advrec.run.cells import Cell
 from advrec.spec.study import AUTO, AttackSpec, Stop, Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]

@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec.errors import ConfigError
-from advrec.evaluation import cells, checks, effort, lists
+from advrec.evaluation import checks, effort, lists
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
 from advrec.reports.tables import published
-from advrec.run import schema
+from advrec.run import cells, schema
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table

@@ -97,24 +97,38 @@ class Run:
         known: dict[str, dict[str, Any]] = read_json(self._identities, default={})
         return known
 
-    def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
-        """Refuse a part of the run that something else determined. Only the keys given are
-        compared: before any work a study does not know the hashes that `claim` adds later.
+    def difference(
+        self, part: str, recorded: Mapping[str, Any] | None, identity: Mapping[str, Any]
+    ) -> str | None:
+        """Compare a part of the run with what a study says.
 
-        Raises:
-            ConfigError: names the key that differs, both values, and how to go on.
+        Why only the keys given: before any work a study does not know the hashes that `claim` adds
+        later.
+
+        Args:
+            recorded: what determined the part; None: nobody knows.
+
+        Returns:
+            The key that differs, both values, and how to go on; None: nothing differs.
         """
-        known = self.identities().get(part)
-        if known is None:
-            return
+        if recorded is None:
+            return None
         for key in sorted(identity):
-            if known.get(key) != identity.get(key):
+            if recorded.get(key) != identity[key]:
                 # a model or an attack has one
                 other = ", or give the changed entry another name" if "/" in part else ""
-                raise ConfigError(
-                    f"{self.directory} holds {part} made with {key} = {_shown(known.get(key))}, the study says "
-                    f"{_shown(identity.get(key))}; name another --out{other}"
+                return (
+                    f"{self.directory} holds {part} made with "
+                    f"{key} = {_shown(recorded.get(key))}, the study says "
+                    f"{_shown(identity[key])}; name another --out{other}"
                 )
+        return None
+
+    def check_identity(self, part: str, identity: Mapping[str, Any]) -> None:
+        """Refuse a part of the run that something else determined: raises ConfigError."""
+        reason = self.difference(part, self.identities().get(part), identity)
+        if reason is not None:
+            raise ConfigError(reason)
 
     def claim(self, part: str, identity: Mapping[str, Any], *, made: bool) -> None:
         """Record what determines a part before its first file is written.

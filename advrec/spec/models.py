@@ -22,10 +22,6 @@ class Entry(Strict):
     attacked, examined or shown beside the others.
     """
 
-    def identity(self) -> dict[str, Any]:
-        """The keys that determine the model's weights."""
-        return self.model_dump(mode="json", exclude={"compared"})
-
 
 class ModelSpec(Entry):
     """What all defenses share."""

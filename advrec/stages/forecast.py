@@ -2,9 +2,8 @@
 timed here.
 """
 
-import csv
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,23 +14,22 @@ from torch import Tensor
 from advrec.attacks import names
 from advrec.attacks.objective import CosineDistance, evaluate
 from advrec.distributed.placement import Placement, place
-from advrec.evaluation import cells
-from advrec.evaluation.cells import Cell
 from advrec.model import checkpoint, own
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
-from advrec.stages.status import every_cell
+from advrec.stages.plan import Plan
 
 LONG_S = 600.0  # a block that takes longer is much to lose with a process
-# of an attacker's own at most, beside embeddings, model and activations (benchmarks/engine.py)
 PROCESS_BYTES = 450e6
-STEPS = 3  # timed
+"""Memory of an attacker at most, beside embeddings, model and activations (benchmarks/engine.py)."""
+STEPS = 3  # gradient steps that are timed
 
 
 class Step(NamedTuple):
@@ -40,82 +38,123 @@ class Step(NamedTuple):
     batch: int
     seconds: float
     activations: int
-    """Bytes that it keeps for the backward pass."""
+    """Bytes that are kept for the backward pass."""
     weights: int
     """Bytes of the model."""
     dimension: int
 
 
-def forecast(run: Run, study: Study, nodes: list[dict[str, float]], *, grows: bool) -> list[str]:
-    """Blocks, actors, time and memory of what an evaluation has still to do, as lines of text.
-    Nothing is written.
+class CellForecast(NamedTuple):
+    cell: Cell
+    blocks: int
+    """Blocks that are missing."""
+    seconds: float
+    """Seconds of a whole block, if nothing stops the attack."""
+
+
+class ModelForecast(NamedTuple):
+    model: str
+    step: Step
+    cells: list[CellForecast]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of one process for all that is missing."""
+        return sum(cell.blocks * cell.seconds for cell in self.cells)
+
+
+class Forecast(NamedTuple):
+    """Blocks, processes, time and memory of what an evaluation has still to do."""
+
+    study: Study
+    placement: Placement
+    grows: bool
+    """Whether nodes may come later: a cluster, not this machine."""
+    articles: int | None
+    """Articles of the catalog; None: it is not prepared."""
+    models: list[ModelForecast]
+    """Models that have something to do."""
+
+    def lines(self) -> list[str]:
+        """Write the forecast down; nothing where nothing is to do."""
+        if not self.models:
+            return []
+        lines = [line for model in self.models for line in self._model_lines(model)]
+        return [*lines, f"estimate  evaluation: {self._in_all()}"]
+
+    def _in_all(self) -> str:
+        """Say how long the whole evaluation takes, from the time of one process."""
+        placement, besides = self.placement, "preparation and training come on top"
+        seconds = sum(model.seconds for model in self.models)
+        if placement.actors == 0:
+            return f"up to about {duration(seconds)} in this process, without Ray; {besides}"
+        plural = "process" if placement.actors == 1 else "processes"
+        cluster = "the cluster, if its machines are as fast as this one"
+        return (
+            f"up to about {duration(seconds / placement.actors)} in {placement.actors} {plural} "
+            f"of {placement.each} each, on {cluster if self.grows else 'this machine'}; "
+            f"side by side they may be slower than the one timed; {besides}"
+        )
+
+    def _model_lines(self, forecast: ModelForecast) -> Iterator[str]:
+        model, step, _ = forecast
+        yield (
+            f"estimate  {model}: a gradient step of a batch of {step.batch} images takes "
+            f"{step.seconds:.3g} s here, {step.batch / step.seconds:,.0f} image-steps/s a process"
+        )
+        yield f"          {model}: {_memory(step, self.articles)}"
+        for cell, blocks, seconds in forecast.cells:
+            if cell.part == "attacks":
+                all_steps = cell.attack.stop == "never" and not cell.attack.nested
+                yield (
+                    f"          {model} {cell.attack.name}: {blocks} blocks of "
+                    f"{self.study.evaluation.block} tuples at {len(cell.epsilons)} budgets, "
+                    f"{'' if all_steps else 'up to '}about {duration(seconds)} a block"
+                    f"{_long(self.study, seconds)}"
+                )
+        checks = sum(
+            blocks * seconds for cell, blocks, seconds in forecast.cells if cell.part == "checks"
+        )
+        if checks:
+            yield f"          {model} checks: up to about {duration(checks)} in all"
+
+
+def forecast(
+    run: Run, study: Study, plan: Plan, nodes: list[dict[str, float]], *, grows: bool
+) -> Forecast:
+    """Time a gradient step of each model that has something to do. Nothing is written.
 
     Args:
-        nodes: of each machine its resources, CPU and GPU.
+        plan: what is missing.
+        nodes: resources of each machine, CPU and GPU.
         grows: whether nodes may come later.
 
     Raises:
         AdvrecError: they have no room for the study's actors.
     """
     placement = place(study.resources, nodes, grows=grows)
-    tuples = _tuples(run, study)
-    lines, whole = [], 0.0
-    articles = pq.read_metadata(run.catalog).num_rows if run.catalog.exists() else None
+    models = []
     for model in study.models:
-        left = {
-            cell: missing
-            for cell in every_cell(study)
-            if cell.model == model
-            and (missing := sum(1 for _ in cells.missing_blocks(run, study, cell, tuples)))
+        missing = {
+            cell: len(blocks)
+            for cell, blocks in plan.blocks.items()
+            if cell.model == model and blocks
         }
-        if not left:
-            continue
-        step = measure(_network(run, study, model), study, placement)
-        lines.append(
-            f"estimate  {model}: a gradient step of a batch of {step.batch} images takes {step.seconds:.3g} s here, "
-            f"{step.batch / step.seconds:,.0f} image-steps/s a process"
-        )
-        lines.append(f"          {model}: {_memory(step, articles)}")
-        of_checks = 0.0
-        for cell, missing in left.items():
-            seconds = block_seconds(study, cell, step)
-            blocks = f"{missing} blocks of {study.evaluation.block} tuples at {len(cell.epsilons)} budgets"
-            at_most = (
-                "about "
-                if cell.attack.stop == "never" and not cell.attack.nested
-                else "up to about "
-            )
-            if cell.part == "attacks":
-                lines.append(
-                    f"          {model} {cell.attack.name}: {blocks}, {at_most}{duration(seconds)} a block{_long(study, seconds)}"
-                )
-            else:
-                of_checks += missing * seconds
-            whole += missing * seconds
-        if of_checks:
-            lines.append(f"          {model} checks: up to about {duration(of_checks)} in all")
-    if not lines:
-        return []
-    return [*lines, f"estimate  evaluation: {_in_all(whole, placement, grows=grows)}"]
-
-
-def _in_all(seconds: float, placement: Placement, *, grows: bool) -> str:
-    """Time of the whole evaluation, from that of one process, in words."""
-    besides = "preparation and training come on top"
-    if placement.actors == 0:
-        return f"up to about {duration(seconds)} in this process, without Ray; {besides}"
-    plural = "process" if placement.actors == 1 else "processes"
-    on = "the cluster, if its machines are as fast as this one" if grows else "this machine"
-    which = f"{placement.actors} {plural} of {placement.each} each, on {on}"
-    return (
-        f"up to about {duration(seconds / placement.actors)} in {which}; "
-        f"side by side they may be slower than the one timed; {besides}"
-    )
+        if missing:
+            step = measure(_network(run, study, model), study, placement)
+            forecasts = [
+                CellForecast(cell, blocks, block_seconds(study, cell, step))
+                for cell, blocks in missing.items()
+            ]
+            models.append(ModelForecast(model, step, forecasts))
+    articles = pq.read_metadata(run.catalog).num_rows if plan.catalog else None
+    return Forecast(study, placement, grows, articles, models)
 
 
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
-    """Of a whole block, if nothing stops an attack: its gradient steps, at the rate of one that was
-    timed.
+    """Seconds of a whole block, if nothing stops the attack.
+
+    They are those of its gradient steps, at the rate of the one that was timed.
     """
     images = study.evaluation.block * len(cell.epsilons)
     steps = names.most_steps(
@@ -125,9 +164,7 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
 
 
 def measure(network: Network, study: Study, placement: Placement) -> Step:
-    """Time a gradient step of as many images as the study puts on the device at once, as an
-    attacker takes it.
-    """
+    """Time a gradient step as an attacker takes it, of as many images as it has at once."""
     threads = torch.get_num_threads()
     torch.set_num_threads(placement.cpus)
     keep_freed()
@@ -161,18 +198,8 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
     return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, targets.shape[1])
 
 
-def _tuples(run: Run, study: Study) -> int:
-    wanted = study.evaluation.tuples
-    if run.tuples.exists():
-        return int(pq.read_metadata(run.tuples).num_rows)
-    if isinstance(wanted, int):
-        return wanted
-    with Path(wanted).open(newline="", encoding="utf-8-sig") as handle:
-        return sum(1 for _ in csv.DictReader(handle))
-
-
 def _network(run: Run, study: Study, model: str) -> Network:
-    """The model, or one of the same size where it is not trained yet."""
+    """Load the model, or build one of the same size where it is not trained yet."""
     if run.weights(model).exists():
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
@@ -194,8 +221,8 @@ def _memory(step: Step, articles: int | None) -> str:
     )
     own_part = (PROCESS_BYTES + step.weights + step.activations) / mib
     return (
-        f"about {own_part:,.0f} MiB a process, of which {step.activations / mib:,.0f} are the activations of {step.batch} images "
-        f"(evaluation.batch); besides {shared}"
+        f"about {own_part:,.0f} MiB a process, of which {step.activations / mib:,.0f} are "
+        f"the activations of {step.batch} images (evaluation.batch); besides {shared}"
     )
 
 
@@ -203,4 +230,7 @@ def _long(study: Study, seconds: float) -> str:
     if seconds <= LONG_S:
         return ""
     better = max(1, int(study.evaluation.block * LONG_S / seconds))
-    return f"; WARNING: longer than {duration(LONG_S)}, all of which is lost with a process: set evaluation.block to {better} or less"
+    return (
+        f"; WARNING: longer than {duration(LONG_S)}, all of which is lost with a process: "
+        f"set evaluation.block to {better} or less"
+    )

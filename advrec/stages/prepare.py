@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from advrec.catalog import prepare
@@ -18,29 +17,13 @@ from advrec.catalog.summary import summary
 from advrec.catalog.write import write
 from advrec.distributed.placement import place_preparation
 from advrec.errors import ConfigError
+from advrec.run import identity
 from advrec.run.directory import Run
 from advrec.run.progress import duration
-from advrec.run.provenance import file_hash
 from advrec.spec.study import Study
 
 SHOWN = 10  # of the images that were set aside
 SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
-
-
-def identity(study: Study) -> dict[str, Any]:
-    """What determines the catalog, but for the content of its images. The published counts only
-    refuse one.
-    """
-    known = {
-        **study.catalog.model_dump(mode="json", exclude={"published_counts"}),
-        "seed": study.seed,
-    }
-    manifest = study.catalog.manifest
-    return known | (
-        {"manifest_sha256": file_hash(Path(manifest))}
-        if manifest and Path(manifest).is_file()
-        else {}
-    )
 
 
 def run_stage(
@@ -83,7 +66,7 @@ def run_stage(
     prepare_shards(run, spec, listing, processes)
     decision = decide(spec, listing, prepare.read_shards(run))
     check(decision, spec)
-    run.claim("catalog", identity(study), made=False)
+    run.claim("catalog", identity.catalog(study), made=False)
     run.write_set_aside(decision.set_aside)
     write(run, decision)
     for line in summary(decision.preparation):
@@ -98,16 +81,7 @@ def run_stage(
 
 
 def _shards(study: Study, listing: Listing) -> dict[str, Any]:
-    """What determines the shards of a preparation, but for the content of its images."""
-    spec = study.catalog
-    made = {
-        "root": spec.root,
-        "image_size": spec.image_size,
-        "square": spec.square,
-        "shard": prepare.SHARD,
-        "sha256": listing.sha256(),
-    }
-    return made | _drawing(study)
+    return identity.prepared(study, listing_sha256=listing.sha256(), shard=prepare.SHARD)
 
 
 def preview(run: Run, study: Study) -> list[str]:
@@ -176,19 +150,11 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
     )
 
 
-def _drawing(study: Study) -> dict[str, Any]:
-    return (
-        {"seed": study.seed, "articles": study.catalog.articles}
-        if study.catalog.source == "synthetic"
-        else {}
-    )
-
-
 def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
     """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
     root = run.directory / "synthetic"
     begun = run.identities().get("prepared", {})
-    if run.prepared.exists() and {**begun, **_drawing(study)} == begun:
+    if run.prepared.exists() and {**begun, **identity.drawing(study)} == begun:
         return
     shutil.rmtree(root, ignore_errors=True)
     plan = synthetic.plan(study.catalog.articles or 0, study.seed)

@@ -14,7 +14,7 @@ from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError, ConfigError
 from advrec.reports.pictures import pareto
-from advrec.run import log
+from advrec.run import identity, log
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.spec import search as search_file
@@ -90,25 +90,19 @@ def _chain(whole: Study, spec: TuneSpec) -> list[str]:
 
 
 def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
-    """Trials of another search are not mixed with these."""
-    study = study_file.as_dict(whole)
-    identity = {
-        "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
-        "study": {key: study[key] for key in ("seed", "catalog")},
-        "models": {
-            name: whole.models[name].identity() for name in (*_chain(whole, spec), spec.model)
-        },
-    }
+    """Refuse to mix trials of another search with these: raises ConfigError."""
+    wanted = identity.search(spec, whole, [*_chain(whole, spec), spec.model])
     path = out / "search.json"
-    if path.exists() and (known := read_json(path)) != identity:
-        part = next(part for part in identity if known.get(part) != identity[part])
-        differs = sorted(
-            key for key in identity[part] if known.get(part, {}).get(key) != identity[part][key]
-        )
+    recorded = read_json(path, default=wanted)
+    if recorded != wanted:
+        part = next(part for part in wanted if recorded.get(part) != wanted[part])
+        there = recorded.get(part, {})
+        differs = sorted(key for key in wanted[part] if there.get(key) != wanted[part][key])
         raise ConfigError(
-            f"{out} holds another search: its {part} differs in {', '.join(differs) or 'some keys'}; name another --out"
+            f"{out} holds another search: its {part} differs in "
+            f"{', '.join(differs) or 'some keys'}; name another --out"
         )
-    write_json(path, identity)
+    write_json(path, wanted)
 
 
 def _write(

@@ -13,9 +13,9 @@ import yaml
 
 from advrec.catalog import published as counts
 from advrec.errors import ConfigError, first_line
-from advrec.evaluation.cells import block_key, cells
 from advrec.reports.tables.published import RANKS
 from advrec.run import schema
+from advrec.run.cells import block_key, cells
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table, write_text
 from advrec.spec import study as study_file

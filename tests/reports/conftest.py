@@ -10,10 +10,10 @@ import pytest
 
 from advrec.catalog.pixels import encode_png
 from advrec.evaluation import checks as examination
-from advrec.evaluation.cells import Cell
 from advrec.reports import results
 from advrec.reports.report import write_report
 from advrec.run import schema
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table, write_text
 from advrec.spec import study as study_file

@@ -1,0 +1,80 @@
+"""Cells of a study, an attack on a model each, and which of their blocks are missing.
+
+Free of torch: a finished study is looked through fast.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from advrec.run.directory import Run
+from advrec.spec.study import AttackSpec, Study
+
+
+class Cell(NamedTuple):
+    """One attack on one model: a directory of block files."""
+
+    part: str
+    """attacks: what the study asks for; checks: what the evaluation measures about itself."""
+    model: str
+    attack: AttackSpec
+    epsilons: tuple[float, ...]
+    deliveries: tuple[str, ...] = ()
+    """Deliveries other than float."""
+    first: int | None = None
+    """Number of tuples that are attacked, the first ones; None: all."""
+
+    @property
+    def key(self) -> str:
+        """Name of the cell in identities.json."""
+        return f"{self.part}/{self.model}/{self.attack.name}"
+
+    def tuples(self, total: int) -> int:
+        """Number of tuples that are attacked, of a study's `total`."""
+        return total if self.first is None else min(self.first, total)
+
+
+def cells(study: Study) -> list[Cell]:
+    """List the cells that a study asks for, in the order of work.
+
+    Why: model by model, so that an actor changes its model as seldom as possible.
+    """
+    evaluation = study.evaluation
+    return [
+        Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
+        for model in study.compared.models
+        for attack in evaluation.attacks
+    ]
+
+
+def num_blocks(study: Study, cell: Cell, tuples: int) -> int:
+    """Count the blocks of a cell, the last one perhaps smaller."""
+    return -(-cell.tuples(tuples) // study.evaluation.block)
+
+
+def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> list[int]:
+    """List the numbers of the blocks that have no file yet, ascending."""
+    there = {number for number, _ in block_files(run, cell)}
+    return [number for number in range(num_blocks(study, cell, tuples)) if number not in there]
+
+
+def block_files(run: Run, cell: Cell) -> Iterator[tuple[int, Path]]:
+    """Yield numbers and files of the blocks that are there."""
+    directory = run.block(cell.model, cell.attack.name, 0, cell.part).parent
+    for path in directory.glob("block-*.parquet"):
+        yield int(path.stem.removeprefix("block-")), path
+
+
+def is_begun(run: Run, cell: Cell) -> bool:
+    """Say whether any block has its file."""
+    return any(block_files(run, cell))
+
+
+def block_key(cell: Cell, block: int) -> str:
+    """Name of a block in set_aside.json and in progress messages."""
+    return f"{cell.key}/{block}"
+
+
+def health_key(model: str) -> str:
+    """Name of a model's examination in set_aside.json."""
+    return f"health/{model}"

@@ -1,0 +1,186 @@
+"""Identities: everything that determines each part of a run, in one place alone.
+
+A run records them in identities.json and never mixes a part with rows of another origin. They
+outlive versions: no key and no value of one that is recorded may change.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from advrec.errors import ConfigError
+from advrec.run.cells import Cell
+from advrec.run.fingerprint import fingerprint
+from advrec.run.provenance import file_hash
+from advrec.run.tables import embedding_shards
+from advrec.spec.models import OwnModel
+from advrec.spec.search import TuneSpec
+from advrec.spec.study import Study, as_dict, canonical_hash
+
+PROTOCOL = 4  # raised whenever the same inputs give other rows
+NOT_WEIGHTS = frozenset({"compared"})
+"""Keys of a model's entry that determine no weights."""
+
+Identity = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identities:
+    """Parts of a study, the hashes of its files taken once."""
+
+    catalog: Identity
+    models: Mapping[str, Identity]
+    tuples: Identity | None
+    """None where the CSV of the tuples is not there any more."""
+
+
+def identities(study: Study, *, with_code: bool = True) -> Identities:
+    """Determine the parts of a study that begin before any attack, each once.
+
+    Args:
+        with_code: whether files that a model of the user's own comes from are hashed. A report is
+            made from Parquet alone.
+
+    Raises:
+        ConfigError: such a file is not there.
+    """
+    models: dict[str, Identity] = {}
+    for name, spec in study.models.items():
+        identity = {**_entry(study, name), "seed": study.seed}
+        if isinstance(spec, OwnModel):
+            try:
+                identity |= fingerprint(spec) if with_code else {}
+            except ConfigError as error:
+                raise ConfigError(f"models.{name}: {error}") from None
+        elif spec.init != "none":
+            identity["init_sha256"] = canonical_hash(models[spec.init])
+        models[name] = identity
+    return Identities(catalog=catalog(study), models=models, tuples=_tuples(study))
+
+
+def _entry(study: Study, model: str) -> Identity:
+    """Keys of a model's entry that determine its weights."""
+    return study.models[model].model_dump(mode="json", exclude=set(NOT_WEIGHTS))
+
+
+def catalog(study: Study) -> Identity:
+    """Determine the catalog, but for the content of its images.
+
+    Published counts are no part of it: they only refuse a catalog.
+    """
+    identity = study.catalog.model_dump(mode="json", exclude={"published_counts"})
+    identity["seed"] = study.seed
+    manifest = study.catalog.manifest
+    if manifest and Path(manifest).is_file():
+        identity["manifest_sha256"] = file_hash(Path(manifest))
+    return identity
+
+
+def drawing(study: Study) -> Identity:
+    """Determine the images of a synthetic source; nothing for another source."""
+    if study.catalog.source != "synthetic":
+        return {}
+    return {"seed": study.seed, "articles": study.catalog.articles}
+
+
+def prepared(study: Study, *, listing_sha256: str, shard: int) -> Identity:
+    """Determine the shards of a preparation, but for the content of its images.
+
+    Args:
+        shard: images a file.
+    """
+    spec = study.catalog
+    return {
+        "root": spec.root,
+        "image_size": spec.image_size,
+        "square": spec.square,
+        "shard": shard,
+        "sha256": listing_sha256,
+        **drawing(study),
+    }
+
+
+def _tuples(study: Study) -> Identity | None:
+    """Determine the tuples: a CSV by its content, wherever it lies."""
+    wanted = study.evaluation.tuples
+    if isinstance(wanted, str):
+        if not Path(wanted).exists():
+            return None
+        wanted = f"a CSV of SHA-256 {file_hash(Path(wanted))}"
+    return {"split": study.evaluation.split, "seed": study.seed, "tuples": wanted}
+
+
+def embeddings(study: Study, *, weights: str, catalog: str, articles: int, device: str) -> Identity:
+    """Determine a model's embeddings of the catalog.
+
+    Args:
+        weights: SHA-256 of its file.
+        catalog: SHA-256 of the catalog's content.
+        articles: number of them.
+        device: cpu or cuda.
+    """
+    return {
+        "weights": weights,
+        "catalog": catalog,
+        "shard": len(embedding_shards(articles)[0]),
+        "cpus_per_actor": study.resources.cpus_per_actor,
+        "device": device,
+    }
+
+
+def cell(study: Study, cell: Cell) -> Identity:
+    """Determine the rows of a cell as far as the study says it; `outcomes` adds the hashes."""
+    block = study.evaluation.block
+    return {
+        **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name"}),
+        "epsilons": list(cell.epsilons),
+        "delivery": list(cell.deliveries),
+        "seed": study.seed,
+        "block": block,
+        "batch": study.evaluation.batch,
+        "cpus_per_actor": study.resources.cpus_per_actor,
+        "protocol": PROTOCOL,
+        # A last block that is cut short would count as done for more tuples.
+        "first": cell.first if cell.first is not None and cell.first % block else None,
+    }
+
+
+def outcomes(
+    study: Study,
+    of: Cell,
+    *,
+    weights: Mapping[str, str],
+    catalog: str,
+    tuples: str,
+    device: str,
+) -> Identity:
+    """Determine the rows of a cell wholly, when the work begins.
+
+    Args:
+        weights: SHA-256 of the weights of each model.
+        catalog: SHA-256 of the catalog's content.
+        tuples: SHA-256 of the tuples' content.
+        device: cpu or cuda.
+    """
+    return cell(study, of) | {
+        "weights": weights[of.model],
+        "source_weights": weights.get(of.attack.source or ""),
+        "catalog": catalog,
+        "tuples": tuples,
+        "device": device,
+    }
+
+
+def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:
+    """Determine a search: trials of another are not mixed with its own.
+
+    Args:
+        models: the searched one and those that it starts from.
+    """
+    content = as_dict(study)
+    return {
+        "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
+        "study": {key: content[key] for key in ("seed", "catalog")},
+        "models": {name: _entry(study, name) for name in models},
+    }

@@ -1,0 +1,220 @@
+"""The plan of a study: what its run directory holds, what is missing, and what is refused.
+
+A stage makes its plan once and then carries it out. Status, dry run and push read the same plan.
+Free of torch and Ray: a finished study, or one that is refused, is answered in a moment.
+"""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from advrec.attacks import names
+from advrec.distributed.placement import cluster_address, place, place_training
+from advrec.errors import AdvrecError, ConfigError
+from advrec.evaluation import checks
+from advrec.run import cells, identity
+from advrec.run.cells import Cell
+from advrec.run.directory import IMAGES, Run
+from advrec.run.identity import Identities
+from advrec.spec.models import OwnModel
+from advrec.spec.study import Study
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    catalog: bool
+    """Whether the catalog is there."""
+    shards: int
+    """Shards of images that an unfinished preparation has left."""
+    untrained: tuple[str, ...]
+    """Models without weights."""
+    tuples: int | None
+    """Number of tuples; None: those of a CSV that is not there."""
+    drawn: bool
+    """Whether the tuples are there."""
+    blocks: Mapping[Cell, tuple[int, ...]]
+    """Missing blocks of every cell, [] where all are there; no cell where `tuples` is None."""
+    unexamined: tuple[str, ...]
+    """Models without the measurements that the checks need."""
+    set_aside: Mapping[str, str]
+    """Work that was given up on, by key, with the reason."""
+    refused: str | None
+    """Reason why the run directory cannot hold this study; None: it can, or nobody asked."""
+
+    @property
+    def missing(self) -> set[str]:
+        """Keys of what the evaluation has still to do: blocks, and examinations of models."""
+        blocks = {
+            cells.block_key(cell, number)
+            for cell, numbers in self.blocks.items()
+            for number in numbers
+        }
+        return blocks | {cells.health_key(model) for model in self.unexamined}
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether all is done but for what was set aside."""
+        return self.drawn and self.missing <= self.set_aside.keys()
+
+    @property
+    def still_set_aside(self) -> dict[str, str]:
+        """What was set aside and is still missing, and still part of the study; images stay."""
+        missing = self.missing
+        return {
+            key: reason
+            for key, reason in self.set_aside.items()
+            if key.startswith(IMAGES) or key in missing
+        }
+
+    def refuse(self) -> None:
+        """Raise ConfigError where the run directory cannot hold this study."""
+        if self.refused is not None:
+            raise ConfigError(self.refused)
+
+
+def every_cell(study: Study) -> list[Cell]:
+    """List what the study asks for, and what the evaluation measures about itself."""
+    return [*cells.cells(study), *checks.cells(study)]
+
+
+def make(run: Run, study: Study, parts: Identities | None = None) -> Plan:
+    """Look through a run directory.
+
+    Args:
+        parts: compared with the identities that the run records; by default nothing is refused.
+    """
+    tuples = _count_tuples(run, study)
+    all_cells = every_cell(study)
+    return Plan(
+        catalog=run.catalog.exists(),
+        shards=0 if run.catalog.exists() else sum(1 for _ in run.prepared.glob("shard-*.parquet")),
+        untrained=tuple(model for model in study.models if not run.weights(model).exists()),
+        tuples=tuples,
+        drawn=run.tuples.exists(),
+        blocks={}
+        if tuples is None
+        else {cell: tuple(cells.missing_blocks(run, study, cell, tuples)) for cell in all_cells},
+        unexamined=tuple(
+            model
+            for model in study.compared.models
+            if study.evaluation.checks and not run.health(model).exists()
+        ),
+        set_aside=run.set_aside(),
+        refused=None if parts is None else _refused(run, study, parts, all_cells),
+    )
+
+
+def _count_tuples(run: Run, study: Study) -> int | None:
+    wanted = study.evaluation.tuples
+    if run.tuples.exists():
+        return int(pq.read_metadata(run.tuples).num_rows)
+    if isinstance(wanted, int):
+        return wanted
+    if not Path(wanted).is_file():
+        return None
+    with Path(wanted).open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+        return sum(1 for _ in csv.DictReader(handle))
+
+
+def _refused(run: Run, study: Study, parts: Identities, all_cells: list[Cell]) -> str | None:
+    """Compare the parts that have a file with what they were made with; the first that differs."""
+    wanted: dict[str, identity.Identity] = {}
+    if run.catalog.exists():
+        wanted["catalog"] = parts.catalog
+    for model in study.models:
+        if run.weights(model).exists():
+            wanted[f"models/{model}"] = parts.models[model]
+    if run.tuples.exists() and parts.tuples is not None:
+        wanted["tuples"] = parts.tuples
+    for cell in all_cells:
+        if cells.is_begun(run, cell):
+            wanted[cell.key] = identity.cell(study, cell)
+    recorded = run.identities()
+    reasons = (run.difference(part, recorded.get(part), wanted[part]) for part in wanted)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+# Refused for what the study says or names, wherever it runs.
+
+
+def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
+    """Refuse what cannot be done, before any work.
+
+    Args:
+        with_code: whether files that the study names are looked at. A report is made from Parquet
+            alone.
+
+    Returns:
+        The identities of the study's parts, for which its files were hashed.
+
+    Raises:
+        ConfigError: an attack, a file or a model is not there.
+    """
+    _check_attacks(study)
+    if with_code:
+        _check_files(study)
+    parts = identity.identities(study, with_code=with_code)
+    if with_code:
+        for name, spec in study.models.items():
+            if isinstance(spec, OwnModel) and not run.weights(name).exists():
+                check_own(name, spec)
+    return parts
+
+
+def check_own(name: str, spec: OwnModel) -> None:
+    """Refuse a model of the user's own that cannot be built; its module is imported."""
+    from advrec.model import own
+
+    try:
+        own.check(spec)
+    except ConfigError as error:
+        raise ConfigError(f"models.{name}: {error}") from None
+
+
+def check_room(study: Study, address: str | None) -> None:
+    """Refuse more processes than this machine has cores for.
+
+    Nothing is refused on a cluster: its nodes are known when it is connected to.
+
+    Raises:
+        AdvrecError: they have no room.
+    """
+    if cluster_address(address) is not None:
+        return
+    resources = study.resources.model_copy(update={"gpus_per_actor": 0.0})
+    nodes = [{"CPU": float(len(os.sched_getaffinity(0)))}]
+    place(resources, nodes, grows=False)
+    place_training(resources, nodes, grows=False)
+
+
+def require(path: Path, what: str, command: str) -> None:
+    """Refuse to begin a stage before the one that makes `path`: raises AdvrecError."""
+    if not path.exists():
+        raise AdvrecError(
+            f"{path.parent}: {what} yet; run `{command}` first, or `advrec study` for all stages"
+        )
+
+
+def _check_attacks(study: Study) -> None:
+    for number, attack in enumerate(study.evaluation.attacks):
+        try:
+            names.check(attack.attack, restarts=attack.restarts)
+        except ConfigError as error:
+            raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
+
+
+def _check_files(study: Study) -> None:
+    tuples = study.evaluation.tuples
+    files = {} if isinstance(tuples, int) else {"evaluation.tuples": tuples}
+    files |= {
+        f"models.{name}.weights": spec.weights
+        for name, spec in study.models.items()
+        if spec.weights not in ("none", "imagenet")
+    }
+    for key, path in files.items():
+        if not Path(path).is_file():
+            raise ConfigError(f"{key}: {path} does not exist; name an existing file")
