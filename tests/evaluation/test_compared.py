@@ -1,7 +1,7 @@
 """A model that is left out of the comparison is trained, and that is all."""
 
-from advrec.evaluation import cells, checks
-from advrec.stages import study as stages
+from advrec.evaluation import checks
+from advrec.run import cells
 from tests.conftest import study
 
 MODELS = {
@@ -26,14 +26,3 @@ def test_only_compared_models_are_attacked_and_examined():
     assert {cell.model for cell in examined} == {"unsecured", "at"}
     sources = {(cell.model, cell.attack.source) for cell in examined if cell.attack.source}
     assert sources == {("unsecured", "at"), ("at", "unsecured")}
-
-
-def test_the_weights_do_not_depend_on_what_is_compared():
-    left_out, shown = (
-        study(models=MODELS | {"start": {"defense": "none", "compared": compared}})
-        for compared in (False, True)
-    )
-    for model in MODELS:
-        identity = stages.model_identity(left_out, model)
-        assert identity == stages.model_identity(shown, model)
-        assert "compared" not in identity  # a run of 0.1.0 has no such key

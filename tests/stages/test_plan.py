@@ -1,0 +1,98 @@
+"""A plan says of a run directory what is there, what is missing and what is refused."""
+
+import pytest
+
+from advrec.errors import ConfigError
+from advrec.run import identity
+from advrec.run.files import write_json
+from advrec.spec import study as study_file
+from advrec.stages import plan, status
+from tests.reports.conftest import Maker
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run of two attacks on three models, and its study."""
+    run = Maker(tmp_path)()
+    study = study_file.read(run.study)
+    for model in study.models:
+        run.weights(model).touch()
+    return run, study
+
+
+def test_a_finished_run_misses_nothing(finished):
+    found = plan.make(*finished)
+    assert found.catalog
+    assert found.drawn
+    assert found.tuples == 20
+    assert found.untrained == ()
+    assert found.missing == set()
+    assert found.is_finished
+    assert "3 of 3 blocks done" in status.overview(*finished, found)
+
+
+def test_what_is_missing_is_named_and_what_was_set_aside_is_not_waited_for(finished):
+    run, study = finished
+    run.block("at", "fgsm", 1).unlink()
+    run.weights("cat").unlink()
+    found = plan.make(run, study)
+    assert found.missing == {"attacks/at/fgsm/1"}
+    assert found.untrained == ("cat",)
+    assert not found.is_finished
+    assert "evaluate  at fgsm: 2 of 3 blocks done" in status.overview(run, study, found)
+    images = {"images/a.jpg": "is torn"}
+    run.write_set_aside({"attacks/at/fgsm/1": "died", "attacks/at/pgd-8/0": "died", **images})
+    found = plan.make(run, study)
+    assert found.is_finished
+    assert found.still_set_aside == {"attacks/at/fgsm/1": "died", **images}
+
+
+def test_models_are_unexamined_only_where_the_study_checks(finished):
+    run, study = finished
+    checked = study.model_copy(
+        update={"evaluation": study.evaluation.model_copy(update={"checks": 4})}
+    )
+    write_json(run.health("at"), {})
+    assert plan.make(run, study).unexamined == ()
+    assert plan.make(run, checked).unexamined == ("unsecured", "cat")
+
+
+def changed(study, **evaluation):
+    return study.model_copy(update={"evaluation": study.evaluation.model_copy(update=evaluation)})
+
+
+def test_a_study_that_differs_is_refused_and_one_that_is_longer_is_not(finished):
+    run, study = finished
+    parts = identity.identities(study)
+    run.claim("catalog", parts.catalog, made=False)
+    for model, part in parts.models.items():
+        run.claim(f"models/{model}", part, made=False)
+    for cell in plan.every_cell(study):
+        run.claim(cell.key, identity.cell(study, cell), made=False)
+    assert plan.make(run, study, parts).refused is None
+    longer = study_file.parse(
+        study_file.as_dict(study)
+        | {"evaluation": study_file.as_dict(study)["evaluation"] | {"attacks": ["fgsm", "cw-2"]}},
+        "longer",
+    )
+    assert plan.make(run, longer, parts).refused is None
+    other = changed(study, batch=7)
+    refused = plan.make(run, other, identity.identities(other)).refused
+    assert "attacks/unsecured/fgsm made with batch = 96, the study says 7" in refused
+    reseeded = study.model_copy(update={"seed": 8})
+    found = plan.make(run, reseeded, identity.identities(reseeded))
+    with pytest.raises(ConfigError, match="seed = 7, the study says 8"):
+        found.refuse()
+    assert plan.make(run, other).refused is None  # nobody asked
+
+
+def test_tuples_of_a_csv_are_counted_before_they_are_drawn(finished, tmp_path):
+    run, study = finished
+    run.tuples.unlink()
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("target_name,attack_name\na,b\nc,d\n")
+    assert plan.make(run, changed(study, tuples=str(pairs))).tuples == 2
+    gone = plan.make(run, changed(study, tuples=str(tmp_path / "gone.csv")))
+    assert gone.tuples is None
+    assert "evaluate  at fgsm: to do" in status.overview(run, study, gone)
+    assert not gone.is_finished
