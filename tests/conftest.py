@@ -79,7 +79,7 @@ def draw_catalog(run: Run) -> None:
     synthetic.write_images(run.directory / "synthetic", plan.entries)
     synthetic.write_annotations(run.directory / "synthetic", plan)
     spec = CatalogSpec(source="deepfashion", root=str(run.directory / "synthetic"), image_size=32)
-    prepare_alone(run, spec, deepfashion.read(str(spec.root), spec))
+    prepare_alone(run, spec, deepfashion.read(spec, 7))
 
 
 def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> Decision:

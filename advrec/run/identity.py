@@ -79,7 +79,7 @@ def catalog(study: Study) -> Identity:
 
 def drawing(study: Study) -> Identity:
     """Determine the images of a synthetic source; nothing for another source."""
-    if study.catalog.source != "synthetic":
+    if not study.catalog.drawn:
         return {}
     return {"seed": study.seed, "articles": study.catalog.articles}
 

@@ -1,40 +1,70 @@
 """The catalog section of a study file."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticKnownError
 
 from advrec.spec.base import Strict
 
 Square = Literal["pad", "trim-pad", "crop"]
-_OF_ONE_SOURCE = {
-    "articles": "synthetic",
-    "manifest": "folder",
-    "annotations": "deepfashion",
-    "boxes": "deepfashion",
-    "unknown_is_positive": "deepfashion",
-    "published_split": "deepfashion",
-    "published_counts": "deepfashion",
+
+
+class Source(NamedTuple):
+    """A kind of catalog, as a study may name it."""
+
+    module: str
+    """Its `read(spec, seed)` returns a Listing."""
+    keys: tuple[str, ...] = ()
+    """Keys of CatalogSpec that belong to it alone."""
+    drawn: bool = False
+    """The run draws its images itself, so it has no root."""
+
+
+SOURCES = {
+    "synthetic": Source("advrec.catalog.sources.synthetic", keys=("articles",), drawn=True),
+    "deepfashion": Source(
+        "advrec.catalog.sources.deepfashion",
+        keys=(
+            "annotations",
+            "boxes",
+            "unknown_is_positive",
+            "published_split",
+            "published_counts",
+        ),
+    ),
+    "folder": Source("advrec.catalog.sources.folder", keys=("manifest",)),
 }
+"""Every source by the word that a study has for it."""
+
+
+def _registered(name: str) -> str:
+    if name not in SOURCES:
+        words = " or ".join(f"'{word}'" for word in SOURCES)
+        raise PydanticKnownError("literal_error", {"expected": words})
+    return name
 
 
 class CatalogSpec(Strict):
-    source: Literal["synthetic", "deepfashion", "folder"]
+    source: Annotated[
+        str, AfterValidator(_registered), Field(json_schema_extra={"enum": list(SOURCES)})
+    ]
+    """Kind of catalog."""
     """Kind of the source: drawn garments, DeepFashion as downloaded, or a folder of photographs."""
     root: str | None = None
-    """Where the images are, for deepfashion and folder: a directory, relative to the study file, or
+    """Place of the images, but for synthetic: a directory, relative to the study file, or
     a URL (s3://, gs://, https://, ...).
     """
     image_size: Annotated[int, Field(ge=32, le=512)] = 64
     """Side of the prepared square image, in pixels."""
     square: Square = "pad"
-    """How an image becomes a square: pad (scaled to fit, on white), trim-pad (a border of one
-    colour goes first, as in the study), crop (its centre).
+    """Rule by which an image becomes a square: pad (scaled to fit, on white), trim-pad (a border of
+    one colour goes first, as in the study), crop (its centre).
     """
     duplicates: Annotated[int, Field(ge=0, le=4)] | Literal["keep"] = 0
-    """Two images are the same article if their perceptual hashes differ in at most so many of 64
-    bits: 0 as in the study, or keep all.
+    """Bits of 64 in which the perceptual hashes of one article's images differ at most: 0 as in the
+    study, or keep all images.
     """
     articles: Annotated[int, Field(ge=1)] | None = None
     """synthetic: how many articles are drawn (duplicates and images without a label come on top);
@@ -62,30 +92,41 @@ class CatalogSpec(Strict):
 
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> "CatalogSpec":
-        if self.source == "synthetic" and self.root is not None:
+        if self.drawn and self.root is not None:
+            others = " or ".join(name for name, source in SOURCES.items() if not source.drawn)
             raise ValueError(
-                "root is not used by the synthetic source; remove it or choose source: folder or deepfashion"
+                f"root is not used by the {self.source} source; "
+                f"remove it or choose source: {others}"
             )
-        for key, source in _OF_ONE_SOURCE.items():
-            if self.source != source and getattr(self, key) not in (None, False):
-                raise ValueError(
-                    f"{key} belongs to source: {source}, the study says {self.source}; remove it"
-                )
-        if self.source != "synthetic" and self.root is None and self.manifest is None:
+        for name, source in SOURCES.items():
+            for key in source.keys:
+                if name != self.source and getattr(self, key) not in (None, False):
+                    raise ValueError(
+                        f"{key} belongs to source: {name}, the study says {self.source}; remove it"
+                    )
+        if not self.drawn and self.root is None and self.manifest is None:
             raise ValueError(f"source {self.source} needs root, the directory of its images")
         if self.root is None and self.manifest is not None and "://" in self.manifest:
             raise ValueError(
-                "root is missing: where a manifest is a URL, root says what its paths are relative to"
+                "root is missing: where a manifest is a URL, "
+                "root says what its paths are relative to"
             )
         if self.published_counts and (self.boxes or self.duplicates != 0):
             raise ValueError(
-                "published_counts are those of whole images and duplicates: 0; set boxes and duplicates so"
+                "published_counts are those of whole images and duplicates: 0; "
+                "set boxes and duplicates so"
             )
         if self.published_counts and self.annotations == "fine":
             raise ValueError(
-                "published_counts are those of annotations: coarse; Anno_fine labels other images with other attributes"
+                "published_counts are those of annotations: coarse; "
+                "Anno_fine labels other images with other attributes"
             )
         return self
+
+    @property
+    def drawn(self) -> bool:
+        """The run draws the images itself."""
+        return SOURCES[self.source].drawn
 
     def resolved(self, directory: Path) -> "CatalogSpec":
         """Defaults explicit, local paths absolute; `directory` is what they are relative to."""
@@ -95,7 +136,7 @@ class CatalogSpec(Strict):
             update={
                 "manifest": manifest,
                 "root": root or (manifest and str(Path(manifest).parent)),
-                "articles": self.articles or (2000 if self.source == "synthetic" else None),
+                "articles": self.articles or (2000 if self.drawn else None),
             }
         )
 

@@ -11,8 +11,7 @@ from typing import Any
 from advrec.catalog import prepare
 from advrec.catalog.decide import check, decide
 from advrec.catalog.listing import Listing
-from advrec.catalog.sources import registry as source
-from advrec.catalog.sources import synthetic
+from advrec.catalog.sources import registry, synthetic
 from advrec.catalog.summary import summary
 from advrec.catalog.write import write
 from advrec.distributed.placement import place_preparation
@@ -49,10 +48,10 @@ def run_stage(
             )
             return
     spec = study.catalog
-    if spec.source == "synthetic":
-        spec = spec.model_copy(update={"root": str(run.directory / "synthetic")})
+    if spec.drawn:
+        spec = spec.model_copy(update={"root": str(run.directory / spec.source)})
         _draw(run, study, connect)
-    listing = source.read(spec, study.seed)
+    listing = registry.read(spec, study.seed)
     for line in listing.summary():
         say(f"prepare: {line}")
     # Of a preparation that was stopped the shards are used if the same images would be prepared in
@@ -94,11 +93,10 @@ def preview(run: Run, study: Study) -> list[str]:
     spec = study.catalog
     if run.catalog.exists():
         return ["prepare   done"]
-    if spec.source == "synthetic":
-        return [
-            f"prepare   to do: {len(synthetic.plan(spec.articles or 0, study.seed).entries):,} images would be drawn and prepared"
-        ]
-    listing = source.read(spec, study.seed)
+    if spec.drawn:
+        drawings = len(synthetic.plan(spec.articles or 0, study.seed).entries)
+        return [f"prepare   to do: {drawings:,} images would be drawn and prepared"]
+    listing = registry.read(spec, study.seed)
     lines = [
         f"prepare   to do: {line}" if not place else f"          {line}"
         for place, line in enumerate(listing.summary())
@@ -152,7 +150,7 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
 
 def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
     """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
-    root = run.directory / "synthetic"
+    root = run.directory / study.catalog.source
     begun = run.identities().get("prepared", {})
     if run.prepared.exists() and {**begun, **identity.drawing(study)} == begun:
         return
@@ -184,10 +182,10 @@ def _begin_again(
     """
     names = run.images_set_aside()
     used = run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors"))
-    if not names or used or study.accept_set_aside or study.catalog.source == "synthetic":
+    if not names or used or study.accept_set_aside or study.catalog.drawn:
         return False
     try:
-        listing = source.read(study.catalog, study.seed)
+        listing = registry.read(study.catalog, study.seed)
     except ConfigError:  # the source has gone; the catalog has not
         return False
     again = [article for article in listing.articles if article.name in names]

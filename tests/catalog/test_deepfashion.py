@@ -80,12 +80,12 @@ def spec(root, **changes):
 
 
 def read(root, **changes):
-    return deepfashion.read(str(root), spec(root, **changes))
+    return deepfashion.read(spec(root, **changes), 0)
 
 
 def prepared(root, tmp_path, **changes):
     asked = spec(root, **changes)
-    return prepare_alone(Run(tmp_path / "run"), asked, deepfashion.read(str(root), asked))
+    return prepare_alone(Run(tmp_path / "run"), asked, deepfashion.read(asked, 0))
 
 
 def steps(made):

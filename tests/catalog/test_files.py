@@ -103,7 +103,7 @@ def archive(tree, tmp_path):
 
 
 def test_a_folder_behind_a_url_is_the_same_folder(tree, served, archive):
-    here = folder.read(str(tree), seed=1).articles
+    here = folder.walk(str(tree), seed=1).articles
     for url in (f"file://{tree}", f"local://{tree}", served, archive):
         root = files.at(url)
         assert isinstance(root, RemoteRoot if url in (served, archive) else LocalRoot)
@@ -113,7 +113,7 @@ def test_a_folder_behind_a_url_is_the_same_folder(tree, served, archive):
         for name, reason in {"../secret": "lies outside", "hat/gone.jpg": "does not exist"}.items():
             with pytest.raises(RefusedError, match=reason):
                 root.read(name)
-        assert folder.read(url, seed=1).articles == here, url
+        assert folder.walk(url, seed=1).articles == here, url
         assert [root.read(article.name) for article in here] == [b"hat", b"shoe"], url
 
 
@@ -189,7 +189,7 @@ def test_an_error_that_says_nothing_has_a_name():
 )
 def test_a_root_that_cannot_be_reached_is_refused_in_one_sentence(url):
     with pytest.raises(ConfigError) as error:
-        folder.read(url, seed=1)
+        folder.walk(url, seed=1)
     assert url in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -198,7 +198,7 @@ def test_a_root_that_cannot_be_reached_is_refused_in_one_sentence(url):
 def test_a_listing_that_is_refused_is_one_sentence(flaky, status):
     Flaky.answers = [status] * 9
     with pytest.raises(ConfigError, match="cannot be read"):
-        folder.read(flaky, seed=1)
+        folder.walk(flaky, seed=1)
 
 
 def test_filesystems_that_only_pyarrow_reads_are_read_through_it(tree, monkeypatch):

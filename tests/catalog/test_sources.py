@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from advrec.catalog import files
-from advrec.catalog.sources import folder, manifest
-from advrec.catalog.sources import registry as source
+from advrec.catalog.sources import folder, manifest, registry
 from advrec.errors import ConfigError
 from advrec.spec.catalog import CatalogSpec
 
@@ -30,12 +29,12 @@ def test_a_folder_is_split_by_name_and_seed_alike_in_every_category(tmp_path):
             picture(tmp_path / category / f"{n}.jpg")
     (tmp_path / "LICENSE").write_text("not an image")
     (tmp_path / "hat" / "notes.txt").write_text("not an image")
-    listing = folder.read(str(tmp_path), seed=1)
+    listing = folder.walk(str(tmp_path), seed=1)
     counts = collections.Counter((a.category, a.split) for a in listing.articles)
     for category in ("hat", "shoe"):
         assert [counts[category, split] for split in ("train", "validation", "test")] == [14, 3, 3]
-    assert folder.read(str(tmp_path), seed=1) == listing
-    assert [a.split for a in folder.read(str(tmp_path), seed=2).articles] != [
+    assert folder.walk(str(tmp_path), seed=1) == listing
+    assert [a.split for a in folder.walk(str(tmp_path), seed=2).articles] != [
         a.split for a in listing.articles
     ]
     assert not listing.has_textures
@@ -45,14 +44,14 @@ def test_split_directories_may_say_val_and_stand_alone(tmp_path):
     for split in ("train", "val", "test"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == [
+    assert [article.split for article in folder.walk(str(tmp_path), seed=1).articles] == [
         "train"
     ] * 2 + ["validation"] * 2 + ["test"] * 2
     (tmp_path / "extra").mkdir()
     with pytest.raises(
         ConfigError, match="holds the splits test, train, val and beside them extra"
     ):
-        folder.read(str(tmp_path), seed=1)
+        folder.walk(str(tmp_path), seed=1)
 
 
 @pytest.mark.parametrize("name", ["Train", "TRAIN", "train"])
@@ -60,7 +59,7 @@ def test_the_names_of_splits_may_be_written_large(tmp_path, name):
     for split in (name, "Val", "TEST"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    assert [article.split for article in folder.read(str(tmp_path), seed=1).articles] == [
+    assert [article.split for article in folder.walk(str(tmp_path), seed=1).articles] == [
         "train"
     ] * 2 + ["validation"] * 2 + ["test"] * 2
 
@@ -69,13 +68,13 @@ def test_a_category_may_be_called_train_but_a_split_among_categories_is_refused(
     for category in ("train", "doll"):
         for n in range(10):
             picture(tmp_path / category / f"{n}.png")
-    assert {article.category for article in folder.read(str(tmp_path), seed=1).articles} == {
+    assert {article.category for article in folder.walk(str(tmp_path), seed=1).articles} == {
         "train",
         "doll",
     }
     picture(tmp_path / "test" / "doll" / "1.png")
     with pytest.raises(ConfigError, match="beside them doll"):
-        folder.read(str(tmp_path), seed=1)
+        folder.walk(str(tmp_path), seed=1)
 
 
 def test_a_source_without_a_split_is_refused_before_any_image_is_opened(tmp_path):
@@ -83,7 +82,7 @@ def test_a_source_without_a_split_is_refused_before_any_image_is_opened(tmp_path
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
     with pytest.raises(ConfigError, match="lists no image of the validation split"):
-        source.read(CatalogSpec(source="folder", root=str(tmp_path)), 1)
+        registry.read(CatalogSpec(source="folder", root=str(tmp_path)), 1)
 
 
 def test_a_category_of_many_files_is_listed_in_a_moment(tmp_path):
@@ -121,7 +120,7 @@ def test_a_folder_with_split_directories_keeps_them(tmp_path):
     for split in ("train", "validation", "test"):
         for category in ("hat", "shoe"):
             picture(tmp_path / split / category / "1.png")
-    listing = folder.read(str(tmp_path), seed=1)
+    listing = folder.walk(str(tmp_path), seed=1)
     assert sorted((a.split, a.category, a.name) for a in listing.articles)[0] == (
         "test",
         "hat",
@@ -132,12 +131,12 @@ def test_a_folder_with_split_directories_keeps_them(tmp_path):
 
 def test_one_category_or_none_or_no_directory_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is not a directory"):
-        folder.read(str(tmp_path / "missing"), seed=1)
+        folder.walk(str(tmp_path / "missing"), seed=1)
     with pytest.raises(ConfigError, match="holds no images"):
-        folder.read(str(tmp_path), seed=1)
+        folder.walk(str(tmp_path), seed=1)
     picture(tmp_path / "hat" / "1.jpg")
     with pytest.raises(ConfigError, match="one category"):
-        folder.read(str(tmp_path), seed=1)
+        folder.walk(str(tmp_path), seed=1)
 
 
 def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path):
@@ -148,7 +147,7 @@ def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path)
     (tmp_path / "hat" / "link.jpg").symlink_to(tmp_path / "shoe" / "1.jpg")
     (tmp_path / "linked").symlink_to(tmp_path / "shoe")
     picture(tmp_path / "stray.jpg")
-    listing = folder.read(str(tmp_path), seed=1)
+    listing = folder.walk(str(tmp_path), seed=1)
     assert [article.name for article in listing.articles] == [
         "hat/1.jpg",
         "hat/link.jpg",
@@ -193,7 +192,7 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
     for category in ("hat", "shoe"):
         for n in range(20):
             picture(tmp_path / category / f"{n}.jpg")
-    by_folder = folder.read(str(tmp_path), seed=1)
+    by_folder = folder.walk(str(tmp_path), seed=1)
     (tmp_path / "items.csv").write_text(
         "category,path\n" + "".join(f"{a.category},{a.name}\n" for a in by_folder.articles)
     )

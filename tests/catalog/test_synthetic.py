@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from imagededup.methods import PHash
 
-from advrec.catalog.sources.garments import CATEGORIES, SIZE, TEXTURES, draw
+from advrec.catalog.sources.garments.canvas import SIZE
+from advrec.catalog.sources.garments.draw import draw
+from advrec.catalog.sources.garments.shapes import CATEGORIES
+from advrec.catalog.sources.garments.textures import TEXTURES
 from advrec.catalog.sources.synthetic import Plan, plan, write_annotations, write_images
 
 ARTICLES = 300

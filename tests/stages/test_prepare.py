@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
-from advrec.catalog.sources import registry as source
+from advrec.catalog.sources import registry
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.spec import study as study_file
@@ -268,7 +268,7 @@ def test_shards_prepared_otherwise_are_not_used_again(large):
     same way.
     """
     loaded = study_file.load(large / "large.yaml")
-    listing = source.read(loaded.catalog, loaded.seed)
+    listing = registry.read(loaded.catalog, loaded.seed)
     true = prepare_stage._shards(loaded, listing)
     assert set(true) == {"root", "image_size", "square", "shard", "sha256"}
     run = Run(large / "other")

@@ -26,22 +26,25 @@ SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test
 DIRECTORIES = {"coarse": ("anno_coarse", "anno"), "fine": ("anno_fine",)}
 
 
-def read(root: str, spec: CatalogSpec) -> Listing:
+def read(spec: CatalogSpec, seed: int) -> Listing:
     """All images that the annotation files list, in their order, with category, textures, split
     and, if asked for, box.
 
     Raises:
         ConfigError: a file is missing or malformed; the sentence names file and line.
     """
+    root = str(spec.root)
     source = _Source(root, files.at(root), spec)
     kind, directory = source.annotations()
     if spec.published_counts and kind == "fine":
         raise ConfigError(
-            f"{root}: published_counts are those of Anno_coarse (or Anno), and only {directory} is there; download it"
+            f"{root}: published_counts are those of Anno_coarse (or Anno), "
+            f"and only {directory} is there; download it"
         )
     if spec.unknown_is_positive and kind == "fine":
         raise ConfigError(
-            f"{root}: unknown_is_positive is for Anno_coarse, where 0 is unknown; in {directory} 0 is absent; remove it"
+            f"{root}: unknown_is_positive is for Anno_coarse, where 0 is unknown; "
+            f"in {directory} 0 is absent; remove it"
         )
     articles = tuple(source.fine(directory) if kind == "fine" else source.coarse(directory))
     if spec.published_counts:
@@ -67,7 +70,8 @@ class _Source:
             top = files.entries()
         except OSError as error:
             raise ConfigError(
-                f"{root}: cannot be read ({error.strerror or error}); set catalog.root to DeepFashion's directory"
+                f"{root}: cannot be read ({error.strerror or error}); "
+                "set catalog.root to DeepFashion's directory"
             ) from None
 
         self._top = {entry.name.lower(): entry.name for entry in top if entry.kind == "directory"}
@@ -102,7 +106,8 @@ class _Source:
     def _no_directory(self, names: str) -> ConfigError:
         links = f" ({', '.join(self._links)}: links are not followed)" if self._links else ""
         return ConfigError(
-            f"{self.root}: holds no directory {names}{links}; root must hold DeepFashion's Anno, Eval and Img"
+            f"{self.root}: holds no directory {names}{links}; "
+            "root must hold DeepFashion's Anno, Eval and Img"
         )
 
     def coarse(self, directory: str) -> Iterator[Listed]:
@@ -207,7 +212,7 @@ class _Source:
             yield parts[0], self._box(path, row.line, parts[1:])
 
     def _box(self, path: str, line: int, corners: list[str]) -> Box:
-        """Of the corners x_1 y_1 x_2 y_2, all of them within the box."""
+        """The box of the corners x_1 y_1 x_2 y_2, all of them within the box."""
         if len(corners) != 4 or not all(corner.isdecimal() for corner in corners):
             raise self._wrong(path, line, f"expected four whole numbers, found {' '.join(corners)}")
         left, top, right, bottom = map(int, corners)
@@ -240,7 +245,8 @@ class _Source:
             yield row
         if count != int(header.text):
             raise ConfigError(
-                f"{self.root}/{path} line 1 says {header.text} rows, the file holds {count}; download it again"
+                f"{self.root}/{path} line 1 says {header.text} rows, the file holds {count}; "
+                "download it again"
             )
 
     def _rows(self, path: str) -> Iterator[_Row]:
@@ -253,11 +259,13 @@ class _Source:
         except OSError as error:
             reason = error.strerror or error
             raise ConfigError(
-                f"{self.root}/{path}: cannot be read ({reason}); root must hold DeepFashion's Anno, Eval and Img"
+                f"{self.root}/{path}: cannot be read ({reason}); "
+                "root must hold DeepFashion's Anno, Eval and Img"
             ) from None
         except UnicodeDecodeError as error:
             raise ConfigError(
-                f"{self.root}/{path}: is not UTF-8 text ({error.reason} at byte {error.start}); download it again"
+                f"{self.root}/{path}: is not UTF-8 text ({error.reason} at byte {error.start}); "
+                "download it again"
             ) from None
 
     def _wrong(self, path: str, line: int, what: str) -> ConfigError:

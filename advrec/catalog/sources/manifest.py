@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from advrec.catalog import files
 from advrec.catalog.listing import Listed, Listing
-from advrec.catalog.sources import folder
+from advrec.catalog.sources.splits import SPELLINGS, split
 from advrec.errors import ConfigError, first_line
 
 COLUMNS = ("path", "category", "textures", "split")
@@ -34,14 +34,16 @@ def read(path: str, root: str, seed: int) -> Listing:
     for column in ("path", "category"):
         if column not in columns:
             raise ConfigError(
-                f"{path}: has no column {column}; it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}"
+                f"{path}: has no column {column}; "
+                f"it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}"
             )
     articles, first = [], dict[str, str]()
     for where, row in rows:
         article = _article(f"{path} {where}", row, has_split="split" in columns)
         if article.name in first:
             raise ConfigError(
-                f"{path} {where}: {article.name} stands already in {first[article.name]}; remove one"
+                f"{path} {where}: {article.name} stands already in {first[article.name]}; "
+                "remove one"
             )
         first[article.name] = where
         articles.append(article)
@@ -49,9 +51,7 @@ def read(path: str, root: str, seed: int) -> Listing:
         by_category = defaultdict[str, list[str]](list)
         for article in articles:
             by_category[article.category].append(article.name)
-        splits = {
-            name: kept for names in by_category.values() for name, kept in folder.split(names, seed)
-        }
+        splits = {name: kept for names in by_category.values() for name, kept in split(names, seed)}
         articles = [article._replace(split=splits[article.name]) for article in articles]
     return Listing(root=root, articles=tuple(articles), has_textures="textures" in columns).checked(
         path
@@ -67,13 +67,13 @@ def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
     if not isinstance(textures, list):
         textures = _text(textures).split(SEPARATOR)
     status = _text(row["split"]) if has_split else "train"
-    if status not in folder.SPELLINGS:
+    if status not in SPELLINGS:
         raise ConfigError(
-            f"{where}: split is {status or 'empty'} (allowed: {', '.join(folder.SPELLINGS)})"
+            f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPELLINGS)})"
         )
     named = tuple(dict.fromkeys(text for text in map(_text, textures) if text))
     # ./a.jpg and a.jpg are one file.
-    return Listed(posixpath.normpath(path), category, named, folder.SPELLINGS[status])
+    return Listed(posixpath.normpath(path), category, named, SPELLINGS[status])
 
 
 def _text(value: Any) -> str:
@@ -114,7 +114,8 @@ def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, d
             where = f"line {reader.line_num}"
             if None in row:  # more values than columns
                 raise ConfigError(
-                    f"{path} {where}: holds more values than the {len(reader.fieldnames or ())} columns"
+                    f"{path} {where}: holds more values "
+                    f"than the {len(reader.fieldnames or ())} columns"
                 )
             yield where, row
     except csv.Error as error:

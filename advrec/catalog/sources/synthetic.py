@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advrec.catalog.sources.garments import CATEGORIES, TEXTURES, draw
+from advrec.catalog.listing import Listing
+from advrec.catalog.sources import deepfashion
+from advrec.catalog.sources.garments.draw import draw
+from advrec.catalog.sources.garments.shapes import CATEGORIES
+from advrec.catalog.sources.garments.textures import TEXTURES
+from advrec.spec.catalog import CatalogSpec
 
 # on top of the articles, as shares of their number
 EXACT_SHARE, NEAR_SHARE, UNLABELLED_SHARE = 0.02, 0.02, 0.06
@@ -24,8 +29,10 @@ _UPPER, _LOWER, _FULL = 1, 2, 3
 _BODY_PART = {"Skirt": _LOWER, "Shorts": _LOWER, "Jeans": _LOWER, "Dress": _FULL, "Jumpsuit": _FULL}
 _TEXTURE_TYPE = 1
 _OTHER_ATTRIBUTES = {  # name -> type: 2 fabric, 3 shape, 4 part, 5 style
-    "cotton": 2, "denim": 2, "faux leather": 2, "knit": 2, "a-line": 3, "boxy": 3, "maxi": 3, "slim fit": 3,
-    "crew neck": 4, "long sleeve": 4, "pocket": 4, "zip up": 4, "classic": 5, "mickey mouse": 5, "party": 5, "retro": 5,
+    "cotton": 2, "denim": 2, "faux leather": 2, "knit": 2,
+    "a-line": 3, "boxy": 3, "maxi": 3, "slim fit": 3,
+    "crew neck": 4, "long sleeve": 4, "pocket": 4, "zip up": 4,
+    "classic": 5, "mickey mouse": 5, "party": 5, "retro": 5,
 }  # fmt: skip
 _UNKNOWN_SHARE = 0.1  # of the values of an image's absent attributes other than textures
 
@@ -73,6 +80,11 @@ class _Garment:
     textures: tuple[str, ...]
     attributes: tuple[str, ...]
     drawing: int
+
+
+def read(spec: CatalogSpec, seed: int) -> Listing:
+    """The drawn images below `spec.root`, which lie as DeepFashion's do."""
+    return deepfashion.read(spec, seed)
 
 
 def plan(articles: int, seed: int) -> Plan:
