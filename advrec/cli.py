@@ -1,6 +1,10 @@
-"""The command line: one command a stage, one for all of them, and a few to look at a run."""
+"""The command line: one command a stage, one for all of them, and a few to look at a run.
+
+`main` is called by the script `advrec`, by the jobs and by tests.
+"""
 
 import argparse
+import importlib.metadata
 import importlib.resources
 import json
 import os
@@ -13,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from advrec.errors import AdvrecError, ConfigError, first_line
-from advrec.run.directory import Run
+from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
 from advrec.stages import plan, report, status, study
 
@@ -39,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except pa.ArrowInvalid as error:
         print(
-            f"advrec: a table of the run cannot be read ({first_line(error)}); restore it, or name another --out",
+            f"advrec: a table of the run cannot be read ({first_line(error)}); "
+            "restore it, or name another --out",
             file=sys.stderr,
         )
         return 1
@@ -47,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         print(
-            f"advrec: {error.filename or 'a file'}: {error.strerror or error}; what is finished is kept",
+            f"advrec: {error.filename or 'a file'}: {error.strerror or error}; "
+            "what is finished is kept",
             file=sys.stderr,
         )
         return 1
@@ -60,127 +66,42 @@ def _interrupt(number: int, frame: Any) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="advrec",
-        description="How easily can a seller push an article into your shop's similar-articles lists?",
+        description=(
+            "How easily can a seller push an article into your shop's similar-articles lists?"
+        ),
     )
+    version = f"advrec {importlib.metadata.version('advrec')}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    texts = {
-        "study": "all stages: prepare, train, evaluate, report; run again to resume",
-        "prepare": "stage 1: images to catalog",
-        "train": "stage 2: the study's models",
-        "evaluate": "stage 3: attack every tuple, rank the result",
-    }
-    for name, text in texts.items():
-        command = _study_command(commands, name, text)
-        command.add_argument(
-            "--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone"
-        )
-        command.add_argument(
-            "--dry-run",
-            action="store_true",
-            help="say what is done and what is left, and do nothing",
-        )
-        command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,))
-    demo = commands.add_parser("demo", help="the study on drawn garments that ships with advrec")
-    demo.add_argument("--out", type=Path, help="run directory (default results/demo)")
-    demo.set_defaults(function=_demo)
-    page = _study_command(
-        commands,
-        "report",
-        "stage 4: tables, figures and page, from Parquet alone",
-        "STUDY.yaml or DIR",
-    )
-    page.add_argument(
-        "--partial", action="store_true", help="report what there is of an unfinished run"
-    )
-    page.add_argument(
-        "--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple"
-    )
-    page.set_defaults(function=_report)
-    published = commands.add_parser(
-        "import-published",
-        help="the published per-tuple files of the study, as a run that can be reported",
-    )
-    published.add_argument(
-        "directory",
-        type=Path,
-        metavar="DIR",
-        help="the original repository, or its results/evaluation",
-    )
-    published.add_argument(
-        "--out", type=Path, metavar="RUN", required=True, help="run directory, new or empty"
-    )
-    published.set_defaults(function=_import_published)
-    tune = commands.add_parser(
-        "tune",
-        help="search: trials over a space of studies, their Pareto front, and the best as a study file",
-    )
-    tune.add_argument("search", type=Path, metavar="TUNE.yaml")
-    tune.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="directory of the search (default results/tune-<its name>)",
-    )
-    tune.add_argument(
-        "--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone"
-    )
-    tune.set_defaults(function=_tune)
-    status = commands.add_parser("status", help="what is done, what is left, what was set aside")
-    status.add_argument("directory", type=Path, metavar="DIR", help="run directory")
-    status.set_defaults(function=_status)
-    pushed = commands.add_parser(
-        "push", help="copy a finished run to an object store, or any place that has a URL"
-    )
-    pushed.add_argument("directory", type=Path, metavar="RUN", help="run directory")
-    pushed.add_argument(
-        "url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory"
-    )
-    pushed.set_defaults(function=_push)
-    attack = _study_command(commands, "attack", "one example, with pictures")
-    attack.add_argument("--model", required=True)
-    attack.add_argument(
-        "--attack",
-        required=True,
-        help="the name of an attack of the study, or of any: pgd-128, apgd-100, auto, ...",
-    )
-    attack.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
-    attack.add_argument(
-        "--target",
-        required=True,
-        metavar="ID",
-        help="article whose list is entered: its number or its name",
-    )
-    attack.add_argument(
-        "--article",
-        required=True,
-        metavar="ID",
-        help="article whose image is changed: its number or its name",
-    )
-    attack.set_defaults(function=_attack)
-    recommend = _study_command(
-        commands, "recommend", "the nearest articles, as a picture and as a table"
-    )
-    recommend.add_argument("id", metavar="ID", help="article: its number or its name")
-    recommend.add_argument("--model", required=True)
-    recommend.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
-    recommend.set_defaults(function=_recommend)
-    catalog = _study_command(
-        commands,
-        "catalog",
-        "what the catalog holds, with a contact sheet and, of embedded models, a map",
-    )
-    catalog.set_defaults(function=_catalog)
+    for add in (
+        _add_stages,
+        _add_demo,
+        _add_report,
+        _add_import_published,
+        _add_tune,
+        _add_status,
+        _add_push,
+        _add_attack,
+        _add_recommend,
+        _add_catalog,
+    ):
+        add(commands)
     return parser
 
 
-def _study_command(
+def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """Add one command; `text` stands in the list of commands and in its own help."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    return command
+
+
+def _add_on_study(
     commands: Any, name: str, text: str, metavar: str = "STUDY.yaml"
 ) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.add_argument("study", type=Path, metavar=metavar)
-    command.add_argument(
-        "--out", type=Path, metavar="DIR", help="run directory (default results/<study name>)"
-    )
+    """Add a command that works on a study and its run directory."""
+    command = _add(commands, name, text)
+    command.add_argument("study", type=Path, metavar=metavar, help="the study")
+    _add_out(command, "run directory (default results/<study name>)")
     command.add_argument(
         "--set",
         action="append",
@@ -191,20 +112,130 @@ def _study_command(
     return command
 
 
+def _add_out(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("--out", type=Path, metavar="DIR", help=text)
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--address", help="Ray cluster to use; by default RAY_ADDRESS, else this machine alone"
+    )
+
+
+def _add_stages(commands: Any) -> None:
+    for name, text in {
+        "study": "all stages: prepare, train, evaluate, report; run again to resume",
+        "prepare": "stage 1: images to catalog",
+        "train": "stage 2: the study's models",
+        "evaluate": "stage 3: attack every tuple, rank the result",
+    }.items():
+        command = _add_on_study(commands, name, text)
+        _add_address(command)
+        command.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="say what is done and what is left, and do nothing",
+        )
+        command.set_defaults(function=_stages, stages=study.STAGES if name == "study" else (name,))
+
+
+def _add_demo(commands: Any) -> None:
+    command = _add(commands, "demo", "the study on drawn garments that ships with advrec")
+    _add_out(command, "run directory (default results/demo)")
+    command.set_defaults(function=_demo)
+
+
+def _add_report(commands: Any) -> None:
+    text = "stage 4: tables, figures and page, from Parquet alone"
+    command = _add_on_study(commands, "report", text, "STUDY.yaml or DIR")
+    command.add_argument(
+        "--partial", action="store_true", help="report what there is of an unfinished run"
+    )
+    command.add_argument(
+        "--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple"
+    )
+    command.set_defaults(function=_report)
+
+
+def _add_import_published(commands: Any) -> None:
+    text = "the published per-tuple files of the study, as a run that can be reported"
+    command = _add(commands, "import-published", text)
+    command.add_argument(
+        "directory",
+        type=Path,
+        metavar="DIR",
+        help="the original repository, or its results/evaluation",
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="RUN", required=True, help="run directory, new or empty"
+    )
+    command.set_defaults(function=_import_published)
+
+
+def _add_tune(commands: Any) -> None:
+    text = "search: trials over a space of studies, their Pareto front, and the best as a study"
+    command = _add(commands, "tune", text)
+    command.add_argument("search", type=Path, metavar="TUNE.yaml", help="the search")
+    _add_out(command, "directory of the search (default results/tune-<its name>)")
+    _add_address(command)
+    command.set_defaults(function=_tune)
+
+
+def _add_status(commands: Any) -> None:
+    command = _add(commands, "status", "what is done, what is left, what was set aside")
+    command.add_argument("directory", type=Path, metavar="DIR", help="run directory")
+    command.set_defaults(function=_status)
+
+
+def _add_push(commands: Any) -> None:
+    text = "copy a finished run to an object store, or any place that has a URL"
+    command = _add(commands, "push", text)
+    command.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    command.add_argument(
+        "url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory"
+    )
+    command.set_defaults(function=_push)
+
+
+def _add_attack(commands: Any) -> None:
+    command = _add_on_study(commands, "attack", "one example, with pictures")
+    for option, metavar, text in (
+        ("--model", "M", "a model of the study"),
+        ("--attack", "NAME", "an attack of the study, or any: pgd-128, apgd-100, auto, ..."),
+        ("--target", "ID", "article whose list is entered: its number or its name"),
+        ("--article", "ID", "article whose image is changed: its number or its name"),
+    ):
+        command.add_argument(option, required=True, metavar=metavar, help=text)
+    command.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
+    command.set_defaults(function=_attack)
+
+
+def _add_recommend(commands: Any) -> None:
+    text = "the nearest articles, as a picture and as a table"
+    command = _add_on_study(commands, "recommend", text)
+    command.add_argument("id", metavar="ID", help="article: its number or its name")
+    command.add_argument("--model", required=True, help="a model of the study")
+    command.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
+    command.set_defaults(function=_recommend)
+
+
+def _add_catalog(commands: Any) -> None:
+    text = "what the catalog holds, with a contact sheet and, of embedded models, a map"
+    _add_on_study(commands, "catalog", text).set_defaults(function=_catalog)
+
+
 def _load(parsed: argparse.Namespace) -> tuple[study_file.Study, Path]:
     loaded = study_file.load(parsed.study, parsed.set)
     return loaded, _lasting(parsed.out or Path("results") / loaded.name)
 
 
 def _lasting(out: Path) -> Path:
-    """Refuse results inside the copy of a working directory that Ray makes for a job and deletes
-    after it.
-    """
+    """Refuse results in the copy of a working directory that Ray makes for a job, then deletes."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     if job.get("runtime_env", {}).get("working_dir") and out.resolve().is_relative_to(Path.cwd()):
         raise ConfigError(
-            f"--out is {out}, which lies in Ray's copy of the job's working directory and would vanish with it; name an absolute --out on "
-            f"a disk that stays"
+            f"--out is {out}, which lies in Ray's copy of the job's working directory and would "
+            "vanish with it; name an absolute --out on a disk that stays"
         )
     return out
 
@@ -235,7 +266,8 @@ def _report(parsed: argparse.Namespace) -> int:
         return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
     else:
         raise ConfigError(
-            f"{parsed.study}: is not there; name a run directory, or the file of a study that was run"
+            f"{parsed.study}: is not there; "
+            "name a run directory, or the file of a study that was run"
         )
     report.run_stage(run, partial=parsed.partial, other=other)
     return study.exit_code(run, loaded)
@@ -267,22 +299,20 @@ def _push(parsed: argparse.Namespace) -> int:
     with run.lock():
         if not plan.make(run, loaded).is_finished:
             raise AdvrecError(
-                f"{run.directory} is not finished: run its study again; `advrec status {run.directory}` says what is left"
+                f"{run.directory} is not finished: run its study again; "
+                f"`advrec status {run.directory}` says what is left"
             )
         if status.is_stale(run):
             raise AdvrecError(
-                f"{run.report} was made before the last results: `advrec report {run.directory}` makes it again, then push"
+                f"{run.report} was made before the last results: "
+                f"`advrec report {run.directory}` makes it again, then push"
             )
         print(f"{push(run, parsed.url)} files are at {parsed.url}")
     return study.exit_code(run, loaded)
 
 
 def _open_run(directory: Path) -> tuple[Run, study_file.Study]:
-    run = Run(directory)
-    if not run.study.exists():
-        raise ConfigError(
-            f"{directory}: is not a run directory (it holds no study.yaml); name one below results/"
-        )
+    run = open_run(directory)
     return run, study_file.read(run.study)
 
 

@@ -18,8 +18,8 @@ IMAGES = "images/"  # what the key of an image that was set aside begins with
 class Run:
     """One run directory. Only the driver writes to it; everything else reads."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory.resolve()
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory).resolve()
         self.study = self.directory / "study.yaml"
         self.provenance = self.directory / "provenance.json"
         self.catalog = self.directory / "catalog.parquet"
@@ -202,6 +202,20 @@ class Run:
             except OSError:
                 return _holder(handle)
         return None
+
+
+def open_run(directory: Path | str) -> Run:
+    """A run directory that exists.
+
+    Raises:
+        ConfigError: it holds no study.yaml, and so is none.
+    """
+    run = Run(directory)
+    if not run.study.exists():
+        raise ConfigError(
+            f"{directory}: is not a run directory (it holds no study.yaml); name one below results/"
+        )
+    return run
 
 
 def remove_leftovers(run: Run) -> None:

@@ -225,13 +225,16 @@ def canonical_hash(value: Any) -> str:
     ).hexdigest()
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Study:
-    """Read a study file, apply `key.path=value` overrides, resolve defaults and make its paths
-    absolute.
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, resolve its defaults and make its paths absolute.
+
+    Args:
+        overrides: assignments `key.path=value` that replace keys of the file.
 
     Raises:
         ConfigError: anything in it is not as it should be.
     """
+    path = Path(path)
     raw = strict_yaml.read(path, Study.model_fields)
     for assignment in overrides:
         strict_yaml.override(raw, assignment)

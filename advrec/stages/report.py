@@ -1,7 +1,13 @@
 """Stage 4 of a study: tables, figures and the page, from Parquet alone."""
 
-from advrec.run.directory import Run
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advrec.run.directory import Run, open_run
 from advrec.run.log import say
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run_stage(run: Run, *, partial: bool = False, other: Run | None = None) -> None:
@@ -23,3 +29,20 @@ def run_stage(run: Run, *, partial: bool = False, other: Run | None = None) -> N
     page = write_report(read, partial=partial, compared=compared)
     say(terminal.comparison_text(read, compared))
     say(f"report: {page}")
+
+
+def read_results(directory: Path | str) -> "pd.DataFrame":
+    """Read the outcomes of a run directory, finished or not.
+
+    Returns:
+        One row a tuple, budget, attack and model that the study names: the columns `model` and
+        `attack`, then those of the tables in attacks/ (`tuple_id`, `epsilon`, `clean_rank`,
+        `adversarial_rank`, `linf`, ...; ranks begin at 1). A success at r is a row whose
+        `adversarial_rank` is at most r.
+
+    Raises:
+        ConfigError: it is no run directory, or nothing was evaluated in it yet.
+    """
+    from advrec.reports import results
+
+    return results.read(open_run(directory)).outcomes

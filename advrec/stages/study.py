@@ -23,7 +23,7 @@ STAGES = ("prepare", "train", "evaluate", "report")
 
 def run_study(
     study: Study,
-    out: Path,
+    out: Path | str,
     *,
     stages: tuple[str, ...] = STAGES,
     address: str | None = None,
@@ -33,6 +33,9 @@ def run_study(
     """Run stages of a study in the run directory `out`.
 
     Args:
+        study: as `load_study` reads it.
+        out: the run directory: new, or one to go on with.
+        stages: some of STAGES, in their order.
         address: a Ray cluster; by default RAY_ADDRESS, else this machine alone.
         partial: whether a report is made of an unfinished run.
         other: a run that the report compares this one with.
