@@ -22,7 +22,8 @@ def test_importing_advrec_imports_nothing_heavy():
 def test_a_public_name_is_loaded_from_where_it_lies(name):
     assert {name, "__version__"} <= set(dir(advrec)) & set(advrec.__all__)
     module, _, attribute = advrec._PLACES[name].partition(":")
-    assert getattr(advrec, name) is getattr(pytest.importorskip(module), attribute)
+    lies_in = pytest.importorskip(module)
+    assert getattr(advrec, name) is getattr(lies_in, attribute)
 
 
 def test_a_name_that_is_none_is_refused_as_of_any_module():
