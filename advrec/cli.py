@@ -317,28 +317,28 @@ def _open_run(directory: Path) -> tuple[Run, study_file.Study]:
 
 
 def _attack(parsed: argparse.Namespace) -> int:
-    from advrec.tools import lookup
+    from advrec.tools.attack import attack_one
 
     loaded, out = _load(parsed)
-    lookup.attack_one(
+    attack_one(
         Run(out), loaded, parsed.model, parsed.attack, parsed.epsilon, parsed.target, parsed.article
     )
     return 0
 
 
 def _recommend(parsed: argparse.Namespace) -> int:
-    from advrec.tools import lookup
+    from advrec.tools.recommend import recommend
 
     loaded, out = _load(parsed)
-    lookup.recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
+    recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
     return 0
 
 
 def _catalog(parsed: argparse.Namespace) -> int:
-    from advrec.tools import lookup
+    from advrec.tools.catalog import show_catalog
 
     loaded, out = _load(parsed)
-    lookup.show_catalog(Run(out), loaded)
+    show_catalog(Run(out), loaded)
     return 0
 
 

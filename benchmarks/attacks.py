@@ -28,20 +28,20 @@ import torch
 from torch import Tensor, nn
 
 from advrec.attacks import registry
-from advrec.attacks.objective import CosineDistance, cosine_distance
 from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
-from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.model import checkpoint
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders import load
+from advrec.recommenders.losses import CosineDistance, cosine_distance
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import write_json
 from advrec.run.provenance import describe
-from advrec.run.tables import read_embeddings, read_table
+from advrec.run.tables import read_table
 from advrec.spec import study as study_file
 
 EPSILON, SUCCESS_RANK, WARM_UP = 0.03, 3, 2  # warm-up: rounds that do not count
@@ -395,7 +395,7 @@ def measure(
 
 
 def on_run(run: Run, count: int, batch: int, device: str) -> list[dict[str, Any]]:
-    study = study_file.read(run.study)
+    study, catalog = study_file.read(run.study), Catalog(run)
     epsilons = study.evaluation.epsilons
     tuples = read_table(run.tuples, schema.TUPLES).slice(0, count)
     ids = {
@@ -405,7 +405,7 @@ def on_run(run: Run, count: int, batch: int, device: str) -> list[dict[str, Any]
     make = partial(
         Block,
         **ids,
-        pixels=Catalog(run).pixels(ids["attack_ids"]),
+        pixels=catalog.pixels(ids["attack_ids"]),
         epsilons=epsilons,
         batch=batch,
         examples=0,
@@ -416,17 +416,12 @@ def on_run(run: Run, count: int, batch: int, device: str) -> list[dict[str, Any]
     )
     results = []
     for model in study.models:
-        network = frozen(checkpoint.load(run.weights(model))).to(device)
-        recommender = Recommender(
-            network.embed, ExactIndex(read_embeddings(run, model, network.dimension))
-        )
+        recommender = load.from_run(run, model, catalog, device)
         for name in ATTACKS:
             # stops and goes from budget to budget unless a study says otherwise
             auto = name == "auto"
             block = make(label=name, stop="rank-1" if auto else "never", nested=auto)
-            rows = evaluate_block(
-                recommender, registry.build(name, nested=auto), block, device=device
-            ).rows
+            rows = evaluate_block(recommender, registry.build(name, nested=auto), block).rows
             solved = (rows["adversarial_rank"].to_numpy() <= SUCCESS_RANK).reshape(
                 len(tuples), len(epsilons)
             )

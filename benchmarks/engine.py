@@ -29,8 +29,9 @@ import torch
 
 from advrec.attacks import registry
 from advrec.spec.study import AttackSpec
-from advrec.evaluation.block import Block, Recommender, evaluate_block
-from advrec.recommenders.ranks import ExactIndex
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
+from advrec.recommenders import load
 from advrec.model.encoder import embed_all, frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import give_back, keep_freed
@@ -164,7 +165,7 @@ def plain(size: int, threads: int, tuned: int) -> None:
     if tuned:
         keep_freed()
     network, embeddings, pixels = model(size)
-    recommender = Recommender(frozen(network).embed, ExactIndex(embeddings))
+    recommender = load.from_embeddings(frozen(network), embeddings)
     attack = registry.by_name(f"pgd-{WORK[size][1]}")
     evaluate_block(recommender, registry.by_name("fgsm"), block(size, pixels, 0))
     start = time.monotonic()
@@ -186,7 +187,7 @@ def activations(size: int) -> float:
 def print_activations(size: int) -> None:
     torch.set_num_threads(1)
     network, embeddings, pixels = model(size)
-    recommender = Recommender(frozen(network).embed, ExactIndex(embeddings))
+    recommender = load.from_embeddings(frozen(network), embeddings)
     keep_freed()
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advrec.attacks.gradient import signed_step
 from advrec.attacks.iterate import minimise
-from advrec.attacks.objective import CosineDistance, Evaluated, squared_distance
+from advrec.attacks.objective import Evaluated
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 
@@ -43,17 +43,15 @@ class APGD:
     """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first
     step 2 epsilon, best iterate.
 
-    At each checkpoint, an image whose loss fell in less than 75 % of the steps since the last one,
-    or whose best loss and step length are those of the last one, takes half the step from there on
-    and goes back to its best iterate. Two things differ from the paper: the best iterate takes the
-    place of the one just evaluated, before a step is made of it; and the next step is taken without
-    momentum, which pointed elsewhere. Before the first checkpoint there is none, so there only the
-    share of falls decides.
+    At each checkpoint some images halve their step and go back to their best iterate. These are
+    images whose loss fell in less than 75 % of the steps since the last checkpoint, and images whose
+    best loss and step length have not changed since then. At the first checkpoint only the share of
+    falls decides. Two things differ from the paper. The best iterate takes the place of the one just
+    evaluated, before a step is made of it. The next step has no momentum, which pointed elsewhere.
 
     Args:
-        squared: descend the squared distance of the unnormalised embeddings instead of the
-            objective's own loss. Its gradient also acts on the embedding's length, to which the
-            cosine is blind.
+        squared: take gradients of the objective's surrogate; for a cosine distance it is the squared
+            distance of the raw embeddings.
     """
 
     steps: int
@@ -61,11 +59,7 @@ class APGD:
 
     def __call__(self, problem: Problem) -> Attacked:
         if self.squared:
-            if not isinstance(problem.objective, CosineDistance):
-                raise TypeError(
-                    "the squared distance is one of embeddings; this objective has none"
-                )
-            problem = problem.but(objective=problem.objective.descending(squared_distance))
+            problem = problem.but(objective=problem.objective.surrogate())
         return minimise(problem, self, steps=self.steps, keep="best")
 
     @cached_property

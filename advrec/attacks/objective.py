@@ -1,4 +1,6 @@
-"""What an attack minimises: one loss an image. An attack sees nothing of the network behind it."""
+"""The objective of an attack: one loss an image, to be minimised. An attack sees nothing of the
+network behind it.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,9 +17,9 @@ class Losses(NamedTuple):
     """
 
     descended: Tensor
-    """What gradients are taken of."""
+    """Gradients are taken of this one."""
     score: Tensor
-    """What an image is judged by: the best iterate is the one of the lowest score."""
+    """An image is judged by this one: the best iterate is the one of the lowest score."""
 
 
 class Evaluated(NamedTuple):
@@ -36,15 +38,23 @@ class Objective(Protocol):
         """Scores (N,) of images (N, C, H, W) in [0, 1]."""
 
     def losses(self, images: Tensor) -> Losses:
-        """Both losses (N,) of images, differentiable in the images."""
+        """Both losses (N,) of images (N, C, H, W), differentiable in the images."""
+
+    def surrogate(self) -> Self:
+        """The same goal, judged by the same score, by gradients of another loss.
+
+        Raises:
+            TypeError: there is none; an objective that has one overrides this.
+        """
+        raise TypeError("the squared distance is one of embeddings; this objective has none")
 
     def select(self, rows: Tensor) -> Self:
         """The objective of some of the images: those at `rows` (n,), int64."""
 
 
 def evaluate(objective: Objective, images: Tensor) -> Evaluated:
-    """Losses and gradient with respect to the images alone: one forward and one backward pass, no
-    weight gradients.
+    """Losses (N,) and gradient (N, C, H, W) with respect to the images alone: one forward and one
+    backward pass, no weight gradients.
     """
     images = images.detach().requires_grad_(True)
     losses = objective.losses(images)
@@ -57,47 +67,6 @@ def evaluate(objective: Objective, images: Tensor) -> Evaluated:
 def score(objective: Objective, images: Tensor) -> Tensor:
     """Scores (N,) alone: one forward pass."""
     return objective(images)
-
-
-def cosine_distance(embeddings: Tensor, targets: Tensor) -> Tensor:
-    """1 - cos of each pair of rows, (N, D) and (N, D) to (N,), 0..2."""
-    return 1.0 - functional.cosine_similarity(embeddings, targets, dim=1)
-
-
-def squared_distance(embeddings: Tensor, targets: Tensor) -> Tensor:
-    """Squared Euclidean distance of each pair of rows as they are, not normalised."""
-    return (embeddings - targets).square().sum(1)
-
-
-@dataclasses.dataclass(frozen=True)
-class CosineDistance:
-    """1 - cos(F(x), F(T)): item-to-item, the distance that the recommender ranks by.
-
-    Args:
-        embed: images (N, C, H, W) to raw embeddings (N, D).
-        targets: raw embeddings of the target articles, (N, D).
-        surrogate: of embeddings and targets, what gradients are taken of; images are judged by the
-            cosine distance all the same.
-    """
-
-    embed: Callable[[Tensor], Tensor]
-    targets: Tensor
-    surrogate: Callable[[Tensor, Tensor], Tensor] = cosine_distance
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return cosine_distance(self.embed(images), self.targets)
-
-    def losses(self, images: Tensor) -> Losses:
-        embeddings = self.embed(images)
-        distance = cosine_distance(embeddings, self.targets)
-        same = self.surrogate is cosine_distance
-        return Losses(distance if same else self.surrogate(embeddings, self.targets), distance)
-
-    def descending(self, surrogate: Callable[[Tensor, Tensor], Tensor]) -> Self:
-        return dataclasses.replace(self, surrogate=surrogate)
-
-    def select(self, rows: Tensor) -> Self:
-        return dataclasses.replace(self, targets=self.targets[rows])
 
 
 def classification_loss(
@@ -133,7 +102,7 @@ def classification_loss(
 
 
 @dataclasses.dataclass(frozen=True)
-class Misclassification:
+class Misclassification(Objective):
     """The negative classification loss of both heads: what adversarial training defends against
     (Madry et al. 2018).
 
@@ -155,9 +124,11 @@ class Misclassification:
         return -classification_loss(*logits, self.categories, self.textures)
 
     def losses(self, images: Tensor) -> Losses:
+        """The loss (N,) of images (N, C, H, W), which is the score too."""
         loss = self(images)
         return Losses(loss, loss)
 
     def select(self, rows: Tensor) -> Self:
+        """The loss of some of the images: those at `rows` (n,), int64."""
         textures = None if self.textures is None else self.textures[rows]
         return dataclasses.replace(self, categories=self.categories[rows], textures=textures)

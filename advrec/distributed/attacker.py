@@ -13,16 +13,17 @@ import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 
-from advrec.attacks import registry
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.distributed.pool import Pool, Reference
 from advrec.evaluation import health
-from advrec.evaluation.block import Block, Outcomes, Recommender, evaluate_block
+from advrec.evaluation.block import Block, Outcomes, method_of
+from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, to_images
+from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import give_back, keep_freed
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders import load
+from advrec.recommenders.recommender import Recommender
 from advrec.spec.study import AttackSpec
 
 T = TypeVar("T")
@@ -83,17 +84,13 @@ class Attacker:
         Args:
             source: the model that the attack is made on, where that is another one.
         """
-        method = registry.build(attack.attack, restarts=attack.restarts, nested=attack.nested)
+        method = method_of(attack)
         with exact_arithmetic(self._threads):
             other = None if source is None else self._recommender(source)
             recommender = self._recommender(model)
             outcomes = fitting(
                 lambda batch: evaluate_block(
-                    recommender,
-                    method,
-                    dataclasses.replace(block, batch=batch),
-                    other,
-                    self._device,
+                    recommender, method, dataclasses.replace(block, batch=batch), other
                 ),
                 block.batch,
             )
@@ -110,8 +107,8 @@ class Attacker:
     def _recommender(self, model: ModelRef) -> Recommender:
         if model.sha256 not in self._recommenders:
             assert model.embeddings is not None, "the catalog is embedded first"
-            embed = in_few_sizes(self._network(model).embed)
-            recommender = Recommender(embed, ExactIndex(model.embeddings()))
+            embeddings = model.embeddings()
+            recommender = load.from_embeddings(self._network(model), embeddings, self._device)
             _keep_last(self._recommenders, model.sha256, recommender)
         return self._recommenders[model.sha256]
 

@@ -20,10 +20,11 @@ from advrec.distributed.placement import place, this_machine
 from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work, success_rank
 from advrec.evaluation import lists
-from advrec.evaluation.block import Block, Outcomes
+from advrec.evaluation.block import Block, Outcomes, block_of
 from advrec.model import checkpoint
 from advrec.recommenders import hnsw
-from advrec.recommenders.ranks import ExactIndex, Floats
+from advrec.recommenders.bank import Floats
+from advrec.recommenders.ranks import similar_articles
 from advrec.run import cells, identity, provenance, schema
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
@@ -235,7 +236,7 @@ class _Stage:
 
     def _measure_index(self, model: str, embeddings: Floats) -> None:
         try:
-            exact = ExactIndex(embeddings)
+            exact = similar_articles(embeddings)
         except ValueError as error:
             raise UnusableModelError(
                 f"{model} cannot recommend: {error}; train it again or leave it out"
@@ -262,19 +263,4 @@ class _Stage:
         return self.tuples.slice(0, cell.tuples(len(self.tuples))).slice(block * size, size)
 
     def _block(self, cell: Cell, block: int) -> Block:
-        evaluation, rows = self.study.evaluation, self._rows(cell, block)
-        attack_ids = rows["attack_id"].to_numpy()
-        return Block(
-            tuple_ids=rows["tuple_id"].to_numpy(),
-            target_ids=rows["target_id"].to_numpy(),
-            attack_ids=attack_ids,
-            pixels=self.catalog.pixels(attack_ids),
-            epsilons=cell.epsilons,
-            batch=evaluation.batch,
-            examples=evaluation.examples if cell.part == "attacks" else 0,
-            label=cell.attack.attack,
-            seed=self.study.seed,
-            stop=cell.attack.stop,
-            nested=cell.attack.nested,
-            deliveries=cell.deliveries,
-        )
+        return block_of(self.study, cell, self._rows(cell, block), self.catalog)

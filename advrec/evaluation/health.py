@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from advrec.attacks.objective import CosineDistance, cosine_distance, evaluate
-from advrec.evaluation.block import Recommender
+from advrec.attacks.objective import evaluate
+from advrec.recommenders.losses import CosineDistance, cosine_distance
+from advrec.recommenders.recommender import Recommender
 
 MOST_EMBEDDINGS = 2000  # for the effective rank: a singular value decomposition
 
@@ -41,7 +42,7 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
         "alone_difference": float(cosine_distance(embeddings.double(), alone.double()).max()),
         "zero_gradients": int((gradient == 0).flatten(1).all(1).sum()),
         "zero_values": float((gradient == 0).double().mean()),
-        **_spread(recommender.index.embeddings),
+        **_spread(recommender.bank.items),
     }
 
 

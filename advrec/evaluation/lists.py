@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec.evaluation.rates import wilson
-from advrec.recommenders.ranks import ExactIndex, Ids
+from advrec.recommenders.bank import Ids
+from advrec.recommenders.ranks import ExactIndex
 from advrec.run import schema
 
 NEIGHBOURS = 10
@@ -18,8 +19,8 @@ QUERIES = 1000  # articles of the evaluation's split whose lists are kept
 
 
 def nearest(index: ExactIndex, article_ids: Ids) -> pa.Table:
-    """schema.LISTS of the given articles: the exact list of each."""
-    ids, _ = index.top_k(article_ids, min(NEIGHBOURS, len(index) - 1))
+    """schema.LISTS of articles (Q,): the exact list of each."""
+    ids = index.top_k(article_ids, min(NEIGHBOURS, len(index) - 1)).ids
     return schema.table(schema.LISTS, {"article_id": article_ids, "neighbours": ids.tolist()})
 
 

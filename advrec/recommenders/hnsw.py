@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from advrec.recommenders.ranks import ExactIndex, Floats, Ids
+from advrec.recommenders.bank import Floats, Ids
+from advrec.recommenders.ranks import ExactIndex
 
 M = 16
 EF_CONSTRUCTION = 200
@@ -38,36 +39,37 @@ class HnswIndex:
         self.build_s = time.monotonic() - start
 
     def top_k(self, article_ids: Ids, k: int) -> list[tuple[Ids, Floats]]:
-        """For each article the ids and distances of at most k other articles, nearest first."""
-        found = self._index.knnQueryBatch(
+        """For each article (Q,) the ids and distances (at most k,) of other articles, nearest
+        first.
+        """
+        answers = self._index.knnQueryBatch(
             self._embeddings[article_ids], k=k + 1, num_threads=self._threads
         )
         results = []
         # An approximate index need not return the query itself, nor return it first: remove it by
         # its id.
-        for article, (ids, distances) in zip(article_ids, found, strict=True):
+        for article, (ids, distances) in zip(article_ids, answers, strict=True):
             others = ids != article
-            results.append(
-                (ids[others][:k].astype(np.int32), distances[others][:k].astype(np.float32))
-            )
+            nearest, near = ids[others][:k], distances[others][:k]
+            results.append((nearest.astype(np.int32), near.astype(np.float32)))
         return results
 
 
 def measure_recall(
     exact: ExactIndex, article_ids: Ids, *, k: int = 10, threads: int = 1
 ) -> dict[str, Any]:
-    """Recall at k of HNSW against the exact lists over the given articles; an article as near as
-    the exact k-th counts as found.
+    """Recall at k of HNSW against the exact lists of articles (Q,); an article as near as the exact
+    k-th counts as found.
     """
-    k = min(k, len(exact) - 1)
-    approximate = HnswIndex(exact.embeddings, threads=threads)
-    _, distances = exact.top_k(article_ids, k)
+    k, embeddings = min(k, len(exact) - 1), exact.bank.items
+    approximate = HnswIndex(embeddings, threads=threads)
+    furthest = exact.top_k(article_ids, k).costs[:, -1]
     hits = 0
     for article, kth, (ids, _) in zip(
-        article_ids, distances[:, -1], approximate.top_k(article_ids, k), strict=True
+        article_ids, furthest, approximate.top_k(article_ids, k), strict=True
     ):
         # The index's own distances are not believed: they are computed again from the ids.
-        hits += int((exact.distances(exact.embeddings[article][None])[0, ids] <= kth + 1e-6).sum())
+        hits += int((exact.distances(embeddings[article][None])[0, ids] <= kth + 1e-6).sum())
     return {
         f"recall_at_{k}": hits / (k * len(article_ids)),
         "queries": len(article_ids),

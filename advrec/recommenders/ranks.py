@@ -1,166 +1,208 @@
-"""The exact index: distances by a tiled float32 product, ranks by counting. Nothing is searched, so
-nothing is missed.
+"""The exact index of a bank: costs by a tiled float32 product, ranks by counting. Nothing is
+searched, so nothing is missed.
+
+The cost of an article for a query falls as its score rises: where vectors count at unit length it
+is 1 - score, the cosine distance, else -score.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.intp]
+from advrec.recommenders.bank import Bank, Doubles, Floats, Ids, Rows
 
 ROWS = 512  # rows at once: the matrix is read once for all of them
-# of their distances to one tile of articles: they stay in the cache while they are counted
+# Bytes of the rows' costs for one tile of articles: they stay in the cache while they are counted.
 TILE_BYTES = 2**22
 PAIRS = 128  # pairs at once in float64
 # float32 products of unit vectors err by less (tested); nearer pairs are compared in float64
 RECOUNT_WITHIN = 1e-6
+ROUNDING = 2.0**-24  # relative error of one operation in float32
+
+
+class Tile(NamedTuple):
+    """Costs of some rows for some articles."""
+
+    rows: Rows
+    """(r,), places among the rows asked for."""
+    first: int
+    """The first article; the others follow in their order."""
+    costs: Floats
+    """(r, w); infinite where an article does not compete."""
+
+
+class TopK(NamedTuple):
+    """The k best articles of each query, best first."""
+
+    ids: Ids
+    """(Q, k)"""
+    costs: Floats
+    """(Q, k)"""
 
 
 class ExactIndex:
-    """Cosine distances to a catalog of embeddings.
+    """Ranks among all articles of a bank. The bank's arrays are kept as they are."""
 
-    Args:
-        embeddings: (N, D) float32, raw; row j is article j. It is kept as it is, never copied: it
-            may lie in shared memory.
-
-    Raises:
-        ValueError: an embedding is zero or not finite, so that it has no cosine distance.
-    """
-
-    def __init__(self, embeddings: Floats) -> None:
-        self.embeddings = embeddings
-        norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings, dtype=np.float64))
-        if not np.all(np.isfinite(norms)) or not np.all(norms > 0):
-            bad = int(np.flatnonzero(~np.isfinite(norms) | (norms <= 0))[0])
-            raise ValueError(
-                f"the embedding of article {bad} is zero or not finite: it has no cosine distance"
-            )
-        self._inverse_norms = (1.0 / norms).astype(np.float32)
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self._inverse_norms = (1.0 / bank.item_norms).astype(np.float32) if bank.unit else None
+        self._largest_item = float(bank.item_norms.max())
+        # two more, for a cosine distance that an offset is taken from
+        self._largest_offset = (
+            0.0 if bank.offsets is None else 2.0 + float(np.abs(bank.offsets).max())
+        )
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.bank)
 
-    def distances(self, queries: Floats) -> Floats:
-        """Cosine distances (Q, N) of raw query embeddings (Q, D), in 0..2 up to rounding."""
-        return self._distances(_units(queries), 0, len(self))
-
-    def _distances(self, units: Floats, first: int, last: int) -> Floats:
-        """Cosine distances (Q, last - first) of unit vectors (Q, D) to the articles first..last -
-        1.
+    def distances(self, vectors: Floats) -> Floats:
+        """Costs (Q, N) of all articles for raw query vectors (Q, D), offsets left out; of unit
+        vectors cosine distances, 0..2 up to rounding.
         """
-        products = units @ self.embeddings[first:last].T
+        return self._distances(self._scaled(vectors), 0, len(self))
+
+    def pair_costs(self, query_ids: Ids, article_ids: Ids, embeddings: Floats) -> Doubles:
+        """Costs (R,), in float64, of embeddings (R, D) in the place of articles (R,) for queries
+        (R,).
+
+        Equal embeddings have equal costs, bit for bit, whatever the other rows are: ties stay ties.
+        """
+        vectors = self.bank.vectors(query_ids)
+        costs = (pair_distances if self.bank.unit else _pair_costs)(vectors, embeddings)
+        offsets = self.bank.offsets_of(query_ids, article_ids)
+        return costs if offsets is None else costs - offsets.astype(np.float64)
+
+    def ranks(self, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
+        """Rank (R,) of each candidate in the list of its query.
+
+        rank = 1 + the number of competing articles j, other than the one that the candidate
+        replaces, with cost(j) < cost(candidate). Ties go to the adversary. A candidate that costs
+        more than all others has the last rank.
+
+        Args:
+            query_ids: (R,) queries; in a bank of similar articles the target articles T.
+            article_ids: (R,) articles A that the candidates replace.
+            candidates: (R, D) raw embeddings of the (perturbed) images.
+
+        Raises:
+            ValueError: a candidate is not finite, or zero where vectors count at unit length;
+                without a cost it would compare as the best of all.
+        """
+        zero_or_not = "zero or not finite" if self.bank.unit else "not finite"
+        zeros = self.bank.unit and not candidates.any(axis=1).all()
+        if zeros or not np.isfinite(candidates).all():
+            raise ValueError(f"a candidate's embedding is {zero_or_not}: it has no distance")
+        own = self.pair_costs(query_ids, article_ids, candidates)
+        # Both sets compare with the same float32, so nothing falls between them. No float32 lies
+        # between a bound and the float32 next to it: rounding takes no cost that is so near out of
+        # what is recounted.
+        within = self._rounding(query_ids)
+        low, high = (own - within).astype(np.float32), (own + within).astype(np.float32)
+        ranks = np.ones(len(query_ids), dtype=np.int32)
+        for rows, first, costs in self._tiles(query_ids, article_ids):
+            better = costs < low[rows, None]
+            # several times as fast as a sum
+            ranks[rows] += np.array([np.count_nonzero(row) for row in better], dtype=np.int32)
+            close = np.flatnonzero(~better & (costs <= high[rows, None]))
+            # in pieces: a catalog may be full of equal articles
+            for start in range(0, len(close), PAIRS):
+                places, columns = np.divmod(close[start : start + PAIRS], costs.shape[1])
+                pairs, articles = rows[places], first + columns
+                exact = self.pair_costs(query_ids[pairs], articles, self.bank.items[articles])
+                np.add.at(ranks, pairs[exact < own[pairs]], 1)
+        return ranks
+
+    def nearest_distances(self, query_ids: Ids, article_ids: Ids) -> Floats:
+        """Cost (R,) of the best article for each query (R,) other than the attacked one (R,): what
+        rank 1 must fall below.
+        """
+        nearest = np.full(len(query_ids), np.inf, dtype=np.float32)
+        for rows, _, costs in self._tiles(query_ids, article_ids):
+            nearest[rows] = np.minimum(nearest[rows], costs.min(axis=1))
+        return nearest
+
+    def top_k(self, query_ids: Ids, k: int) -> TopK:
+        """The k best articles of queries (Q,): ids (Q, k) and costs (Q, k), best first, equal ones
+        by id.
+
+        Raises:
+            ValueError: fewer than k articles compete for a query.
+        """
+        ids = np.zeros((len(query_ids), k), dtype=np.int32)
+        lowest = np.full((len(query_ids), k), np.inf, dtype=np.float32)
+        for rows, first, costs in self._tiles(query_ids):
+            # Articles of earlier tiles have smaller ids and stand before this one: a stable sort
+            # leaves equal ones in the order of their ids.
+            tile = np.arange(first, first + costs.shape[1], dtype=np.int32)
+            all_ids = np.hstack([ids[rows], np.broadcast_to(tile, costs.shape)])
+            all_costs = np.hstack([lowest[rows], costs])
+            best = np.argsort(all_costs, axis=1, kind="stable")[:, :k]
+            ids[rows] = np.take_along_axis(all_ids, best, axis=1)
+            lowest[rows] = np.take_along_axis(all_costs, best, axis=1)
+        if np.isinf(lowest).any():
+            raise ValueError(f"k is {k}, but for a query fewer articles compete")
+        return TopK(ids, lowest)
+
+    def _tiles(self, query_ids: Ids, article_ids: Ids | None = None) -> Iterator[Tile]:
+        """The costs (R, N) of all articles for queries (R,), tile by tile. What does not compete is
+        infinitely costly: a row's attacked article (R,), the query itself, what it has seen.
+        """
+        # Rows of one query share its product: sort, so that they come together.
+        order = np.argsort(query_ids, kind="stable")
+        for start in range(0, len(order), ROWS):
+            rows = order[start : start + ROWS]
+            queries, inverse = np.unique(query_ids[rows], return_inverse=True)
+            scaled = self._scaled(self.bank.vectors(queries))
+            places, articles = self.bank.excluded(query_ids[rows])
+            if article_ids is not None:
+                places = np.concatenate([places, np.arange(len(rows))])
+                articles = np.concatenate([articles, article_ids[rows]])
+            width = max(1, TILE_BYTES // (4 * len(rows)))
+            for first in range(0, len(self), width):
+                last = min(first + width, len(self))
+                costs = self._distances(scaled, first, last)
+                offsets = self.bank.offsets_of(queries, slice(first, last))
+                if offsets is not None:
+                    costs -= offsets
+                costs = costs[inverse]
+                here = np.flatnonzero((articles >= first) & (articles < last))
+                costs[places[here], articles[here] - first] = np.inf
+                yield Tile(rows, first, costs)
+
+    def _distances(self, scaled: Floats, first: int, last: int) -> Floats:
+        """Costs (Q, last - first) of the articles first..last - 1 for query vectors (Q, D) that
+        `_scaled` gave, offsets left out.
+        """
+        products = scaled @ self.bank.items[first:last].T
+        if self._inverse_norms is None:
+            costs: Floats = np.negative(products, out=products)
+            return costs
         products *= self._inverse_norms[first:last]
         distances: Floats = np.subtract(1.0, products, out=products)
         return distances
 
-    def _tiles(self, target_ids: Ids, attack_ids: Ids) -> Iterator[tuple[Rows, int, Floats]]:
-        """The distances (R, N) of targets (R,) to all articles, tile by tile; a row's own target
-        and attack article are infinitely far.
+    def _scaled(self, vectors: Floats) -> Floats:
+        """Raw query vectors (Q, D) as they count; unit length is computed in float64."""
+        if not self.bank.unit:
+            return vectors
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+        units: Floats = (vectors / norms).astype(np.float32)
+        return units
 
-        Yields rows (r,), an article, and the distances (r, w) of these rows to w articles from that
-        one on, in the order of the articles.
-        """
-        # Rows of one target share its product: sort, so that they come together.
-        order = np.argsort(target_ids, kind="stable")
-        for start in range(0, len(order), ROWS):
-            rows = order[start : start + ROWS]
-            targets, inverse = np.unique(target_ids[rows], return_inverse=True)
-            units = _units(self.embeddings[targets])
-            width = max(1, TILE_BYTES // (4 * len(rows)))
-            for first in range(0, len(self), width):
-                last = min(first + width, len(self))
-                distances = self._distances(units, first, last)[inverse]
-                for ids in (target_ids[rows], attack_ids[rows]):
-                    here = np.flatnonzero((ids >= first) & (ids < last))
-                    distances[here, ids[here] - first] = np.inf
-                yield rows, first, distances
-
-    def ranks(self, target_ids: Ids, attack_ids: Ids, candidates: Floats) -> Ids:
-        """Rank of each candidate among the neighbours of its target.
-
-        rank = 1 + the number of articles j, neither T nor A, with distance(T, j) < distance(T,
-        candidate). Ties go to the adversary. A candidate farther than every article has the last
-        rank, N - 1.
-
-        Args:
-            target_ids: (R,) articles T.
-            attack_ids: (R,) articles A that the candidates replace.
-            candidates: (R, D) raw embeddings of the (perturbed) attack images.
-
-        Raises:
-            ValueError: a candidate is zero or not finite; without a distance it would compare as
-                the nearest of all.
-        """
-        if not np.isfinite(candidates).all() or not candidates.any(axis=1).all():
-            raise ValueError(
-                "a candidate's embedding is zero or not finite: it has no cosine distance"
-            )
-        own = pair_distances(self.embeddings[target_ids], candidates)
-        # Both sets compare with the same float32, so nothing falls between them; and since no
-        # float32 lies between a bound and the float32 next to it, rounding takes no distance that
-        # is within 1e-6 out of what is recounted.
-        low, high = (
-            (own - RECOUNT_WITHIN).astype(np.float32),
-            (own + RECOUNT_WITHIN).astype(np.float32),
-        )
-        ranks = np.ones(len(target_ids), dtype=np.int32)
-        for rows, first, distances in self._tiles(target_ids, attack_ids):
-            nearer = distances < low[rows, None]
-            # several times as fast as a sum
-            ranks[rows] += np.array([np.count_nonzero(row) for row in nearer], dtype=np.int32)
-            # low <= distance <= high
-            close = np.flatnonzero((distances <= high[rows, None]) ^ nearer)
-            # in pieces: a catalog may be full of equal articles
-            for start in range(0, len(close), PAIRS):
-                places, articles = np.divmod(close[start : start + PAIRS], distances.shape[1])
-                pairs = rows[places]
-                exact = pair_distances(
-                    self.embeddings[target_ids[pairs]], self.embeddings[first + articles]
-                )
-                np.add.at(ranks, pairs[exact < own[pairs]], 1)
-        return ranks
-
-    def nearest_distances(self, target_ids: Ids, attack_ids: Ids) -> Floats:
-        """Distance (R,) of each target to its nearest article other than the attack article: what
-        rank 1 must fall below.
-        """
-        nearest = np.full(len(target_ids), np.inf, dtype=np.float32)
-        for rows, _, distances in self._tiles(target_ids, attack_ids):
-            nearest[rows] = np.minimum(nearest[rows], distances.min(axis=1))
-        return nearest
-
-    def top_k(self, article_ids: Ids, k: int) -> tuple[Ids, Floats]:
-        """The k < N nearest other articles of each article: ids (Q, k) and distances (Q, k),
-        nearest first, equal ones by id.
-        """
-        ids = np.zeros((len(article_ids), k), dtype=np.int32)
-        found = np.full((len(article_ids), k), np.inf, dtype=np.float32)
-        for rows, first, distances in self._tiles(article_ids, article_ids):
-            # What was found before has smaller ids and stands before the tile: a stable sort leaves
-            # equal ones in the order of their ids.
-            tile = np.broadcast_to(
-                np.arange(first, first + distances.shape[1], dtype=np.int32), distances.shape
-            )
-            all_ids, all_distances = (
-                np.hstack([ids[rows], tile]),
-                np.hstack([found[rows], distances]),
-            )
-            nearest = np.argsort(all_distances, axis=1, kind="stable")[:, :k]
-            ids[rows] = np.take_along_axis(all_ids, nearest, axis=1)
-            found[rows] = np.take_along_axis(all_distances, nearest, axis=1)
-        return ids, found
+    def _rounding(self, query_ids: Ids) -> Doubles:
+        """The most by which costs in float32 can be off for queries (R,): (R,)."""
+        # D products, D sums and the offset round once each (Higham 2002, section 3.1).
+        relative = 2.0 * ROUNDING * (self.bank.items.shape[1] + 2)
+        within: Doubles = np.full(len(query_ids), RECOUNT_WITHIN)
+        if not self.bank.unit:
+            within = relative * self._largest_item * self.bank.query_norms[query_ids] + 1e-37
+        return np.asarray(within + relative * self._largest_offset)
 
 
-def _units(queries: Floats) -> Floats:
-    """Raw embeddings (Q, D) at length one, computed in float64."""
-    units: Floats = (
-        queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
-    ).astype(np.float32)
-    return units
+def similar_articles(embeddings: Floats) -> ExactIndex:
+    """The index of similar articles by cosine distance: every article (N, D) is a query too."""
+    return ExactIndex(Bank(items=embeddings))
 
 
 def pair_distances(first: Floats, second: Floats) -> Doubles:
@@ -169,8 +211,17 @@ def pair_distances(first: Floats, second: Floats) -> Doubles:
 
     Equal embeddings give equal distances, bit for bit, whatever the other rows are: ties stay ties.
     """
-    # In C order, whatever came: the order of memory decides the order of a sum, and so its last
-    # bits.
-    a, b = first.astype(np.float64, order="C"), second.astype(np.float64, order="C")
+    a, b = _doubles(first), _doubles(second)
     dots = (a * b).sum(axis=1)
     return np.asarray(1.0 - dots / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
+
+
+def _pair_costs(first: Floats, second: Floats) -> Doubles:
+    return np.asarray(-(_doubles(first) * _doubles(second)).sum(axis=1))
+
+
+def _doubles(rows: Floats) -> Doubles:
+    """In C order, whatever came: the order of memory decides the order of a sum, and so its last
+    bits.
+    """
+    return rows.astype(np.float64, order="C")

@@ -11,22 +11,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.evaluation import tuples
-from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.block import block_of, method_of
+from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
-from advrec.model.encoder import embed_all, frozen, in_few_sizes
+from advrec.model.checkpoint import Network
+from advrec.model.encoder import frozen
 from advrec.model.memory import keep_freed
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders import load
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
-from advrec.spec.study import Study
+from advrec.spec.study import AttackSpec, Study
 from advrec.training import quality, state
 from advrec.training.loop import fit
 from advrec.training.start import initial_network
@@ -42,7 +44,6 @@ MEASURED = (
     "training_seconds",
     "seconds",
 )
-PART = 256  # images in memory at once while the catalog is embedded
 
 
 def trial_study(content: dict[str, Any], directory: Path, values: dict[str, Any]) -> Study:
@@ -102,7 +103,7 @@ def run_trial(
         "clean_accuracy": float(clean[1] / clean[0]),
         "adversarial_accuracy": float(attacked[1] / attacked[0]),
         "n": len(ids),
-        "success_rate": _success(spec, study, catalog, copied.embed, device),
+        "success_rate": _success(spec, study, catalog, copied, device),
         "tuples": spec.tuples,
         "epochs": len(history),
         "training_seconds": sum(epoch.seconds for epoch in history),
@@ -113,30 +114,17 @@ def run_trial(
     return measured
 
 
-def _success(spec: TuneSpec, study: Study, catalog: Catalog, embed: Any, device: str) -> float:
-    parts = [
-        catalog.pixels(range(start, min(start + PART, len(catalog))))
-        for start in range(0, len(catalog), PART)
-    ]
-    index = ExactIndex(np.concatenate([embed_all(embed, part, device) for part in parts]))
+def _success(
+    spec: TuneSpec, study: Study, catalog: Catalog, network: Network, device: str
+) -> float:
+    """The share of tuples, 0..1, that a frozen network on `device` loses to the search's attack."""
+    entry = AttackSpec.named(spec.attack)
+    entry = entry.model_copy(update={"stop": "rank-1", "nested": False})
     drawn = tuples.sample(catalog, "validation", spec.tuples, study.seed)
-    attack_ids = drawn["attack_id"].to_numpy()
-    block = Block(
-        tuple_ids=drawn["tuple_id"].to_numpy(),
-        target_ids=drawn["target_id"].to_numpy(),
-        attack_ids=attack_ids,
-        pixels=catalog.pixels(attack_ids),
-        epsilons=(spec.epsilon,),
-        batch=study.evaluation.batch,
-        examples=0,
-        label=spec.attack,
-        seed=study.seed,
-        stop="rank-1",
-    )
-    outcomes = evaluate_block(
-        Recommender(in_few_sizes(embed), index), registry.build(spec.attack), block, None, device
-    )
-    return float(np.mean(outcomes.rows["adversarial_rank"].to_numpy() <= spec.rank))
+    block = block_of(study, Cell("search", spec.model, entry, (spec.epsilon,)), drawn, catalog)
+    recommender = load.from_catalog(network, catalog, device)
+    ranks = evaluate_block(recommender, method_of(entry), block).rows["adversarial_rank"]
+    return float(np.mean(ranks.to_numpy() <= spec.rank))
 
 
 def check(spec: TuneSpec, study: Study, catalog: Catalog) -> None:

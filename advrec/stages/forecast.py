@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from advrec.attacks import names
-from advrec.attacks.objective import CosineDistance, evaluate
+from advrec.attacks.objective import evaluate
 from advrec.distributed.placement import Placement, place
 from advrec.model import checkpoint, own
 from advrec.model.checkpoint import Network
-from advrec.model.encoder import frozen, to_images
+from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
+from advrec.recommenders import load
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
@@ -171,13 +172,10 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
     device = "cuda" if placement.gpus and torch.cuda.is_available() else "cpu"
     size = study.catalog.image_size
     batch = min(study.evaluation.batch, study.evaluation.block * len(study.evaluation.epsilons))
-    images = to_images(
-        np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8), device
-    )
-    copied = frozen(network).to(device)
-    with torch.inference_mode():
-        targets = copied.embed(images).clone().roll(1, 0)
-    objective, kept = CosineDistance(copied.embed, targets), 0
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    images, copied = to_images(pixels, device), frozen(network).to(device)
+    recommender = load.from_embeddings(copied, embed_all(copied.embed, pixels, device), device)
+    objective, kept = recommender.objective(np.roll(np.arange(batch), 1)), 0
 
     def keep(tensor: Tensor) -> Tensor:
         nonlocal kept
@@ -195,7 +193,7 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
         seconds.append(time.monotonic() - start)
     torch.set_num_threads(threads)
     weights = sum(value.nbytes for value in copied.state_dict().values())
-    return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, targets.shape[1])
+    return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, network.dimension)
 
 
 def _network(run: Run, study: Study, model: str) -> Network:

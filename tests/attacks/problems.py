@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from advrec.attacks import registry
-from advrec.attacks.objective import CosineDistance, Losses, cosine_distance
+from advrec.attacks.objective import Losses
 from advrec.attacks.problem import Problem
+from advrec.recommenders.losses import CosineDistance, cosine_distance
 
 PIXELS = (3, 4, 4)
 UNSEEDED = ("fgsm", "pgd", "cw", "mifgsm")
@@ -158,7 +159,7 @@ def watch(problem: Problem) -> Problem:
     watched = Watched(
         embed=objective.embed,
         targets=objective.targets,
-        surrogate=objective.surrogate,
+        descended=objective.descended,
         rows=rows,
         log=[],
     )

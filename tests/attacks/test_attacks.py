@@ -9,14 +9,9 @@ import torch
 
 from advrec.attacks import budget, registry
 from advrec.attacks.gradient import PGD, mixed_pgd
-from advrec.attacks.objective import (
-    CosineDistance,
-    Misclassification,
-    classification_loss,
-    evaluate,
-    squared_distance,
-)
+from advrec.attacks.objective import Misclassification, classification_loss, evaluate
 from advrec.attacks.problem import Problem
+from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import LinearEncoder, alone, centred, curved
 from tests.conftest import random_network
 
@@ -167,7 +162,7 @@ def test_classification_loss_against_a_plain_loop():
 
 def both_losses(network, targets):
     cosine = CosineDistance(network, targets)
-    return cosine, cosine.descending(squared_distance)
+    return cosine, cosine.surrogate()
 
 
 def test_the_two_losses_disagree_about_the_sign_of_many_pixels_gradients():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from advrec.attacks import budget
 from advrec.attacks.carlini import ExactCW
-from advrec.attacks.objective import CosineDistance
 from advrec.attacks.problem import Goal, Problem
+from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import (
     PIXELS,
     UNSEEDED,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from advrec.attacks import registry
-from advrec.attacks.objective import CosineDistance
 from advrec.attacks.problem import Problem
+from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import LinearEncoder, centred
 
 EPSILONS = [0.0, 0.001, 0.01, 0.03, 0.1, 0.2]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from advrec.attacks import registry
-from advrec.attacks.objective import CosineDistance, score
+from advrec.attacks.objective import score
 from advrec.attacks.problem import Goal, Problem
+from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import (
     LinearEncoder,
     alone,

@@ -13,8 +13,9 @@ from torch.nn import functional
 from advrec.attacks import registry
 from advrec.attacks.apgd import APGD
 from advrec.attacks.gradient import DecayingPGD
-from advrec.attacks.objective import CosineDistance, Losses, score
+from advrec.attacks.objective import Losses, score
 from advrec.attacks.problem import Problem
+from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import LinearEncoder, alone, curved, families, problem_of, watch
 
 SEEDS = range(8)

@@ -8,9 +8,11 @@ import torch
 
 from advrec.attacks import registry
 from advrec.distributed.attacker import fitting
-from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import embed_all, frozen
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
+from advrec.recommenders.recommender import Recommender
 from tests.conftest import random_network
 
 
@@ -30,7 +32,7 @@ def evaluate(catalog, most, batch):
     attack_ids = catalog.ids_of("test")[:8]
     target_ids = np.roll(attack_ids, 1)
     embed = Small(most)
-    index = ExactIndex(embed_all(embed.network.embed, catalog.pixels(range(len(catalog)))))
+    index = similar_articles(embed_all(embed.network.embed, catalog.pixels(range(len(catalog)))))
 
     def work(batch):
         block = Block(
@@ -45,7 +47,7 @@ def evaluate(catalog, most, batch):
             seed=0,
         )
         return evaluate_block(
-            Recommender(embed, index), registry.by_name("pgd-3"), block
+            Recommender(embed=embed, index=index), registry.by_name("pgd-3"), block
         ).rows.to_pandas()
 
     return fitting(work, batch)

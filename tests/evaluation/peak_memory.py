@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from advrec.attacks import registry
-from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
+from advrec.recommenders.recommender import Recommender
 
 ARTICLES, SIZE, BLOCK = 128, 64, 128
 
@@ -33,7 +35,7 @@ def main(tuples: int, epsilons: int, batch: int) -> None:
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255.0
     with torch.inference_mode():
         embeddings = torch.cat([network.embed(image[None]) for image in images]).numpy()
-    recommender = Recommender(network.embed, ExactIndex(embeddings))
+    recommender = Recommender(embed=network.embed, index=similar_articles(embeddings))
     before = peak()
     for start in range(0, tuples, BLOCK):
         ids = np.arange(start, start + BLOCK, dtype=np.int32)

@@ -8,9 +8,11 @@ import torch
 
 from advrec.attacks import registry
 from advrec.attacks.result import spent
-from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import frozen, to_images
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
+from advrec.recommenders.recommender import Recommender
 from tests.conftest import random_network
 
 
@@ -31,7 +33,7 @@ def setting(catalog):
         label="named",
         seed=7,
     )
-    return Recommender(network.embed, ExactIndex(embeddings)), block
+    return Recommender(embed=network.embed, index=similar_articles(embeddings)), block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +86,13 @@ def test_rows_are_what_a_plain_loop_finds(setting, catalog):
         assert np.sqrt(((image - clean) ** 2).sum()) == pytest.approx(row["l2"], abs=1e-5)
         with torch.inference_mode():
             candidate = embed(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]).numpy()[0]
-        target = index.embeddings[row["target_id"]]
+        target = index.bank.items[row["target_id"]]
         assert cosine_distance(target, candidate) == pytest.approx(
             row["adversarial_distance"], abs=1e-5
         )
         others = [
             cosine_distance(target, e)
-            for j, e in enumerate(index.embeddings)
+            for j, e in enumerate(index.bank.items)
             if j not in (row["target_id"], row["attack_id"])
         ]
         # The image came back through a batch of one: its distance is known here to 1e-5 only.
@@ -198,7 +200,7 @@ def test_a_transfer_is_made_on_one_model_and_measured_on_another(setting, catalo
     other = frozen(random_network(seed=3))
     with torch.inference_mode():
         embeddings = other.embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
-    source = Recommender(other.embed, ExactIndex(embeddings))
+    source = Recommender(embed=other.embed, index=similar_articles(embeddings))
     white, transferred, same = (
         evaluate_block(setting[0], registry.by_name("pgd-8"), setting[1], made_on).rows.to_pandas()
         for made_on in (None, source, setting[0])

@@ -11,9 +11,11 @@ import torch
 
 from advrec.attacks import registry
 from advrec.evaluation import checks, health, tuples
-from advrec.evaluation.block import Block, Recommender, evaluate_block
+from advrec.evaluation.block import Block
+from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import frozen, to_images
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
+from advrec.recommenders.recommender import Recommender
 from tests.conftest import small_network, study
 
 EVALUATION = {
@@ -88,7 +90,7 @@ def examine(catalog, embed, other=None):
 def recommender(catalog, embed):
     with torch.inference_mode():
         embeddings = embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
-    return Recommender(embed, ExactIndex(embeddings))
+    return Recommender(embed=embed, index=similar_articles(embeddings))
 
 
 def failed(judged):

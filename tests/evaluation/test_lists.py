@@ -4,7 +4,7 @@ import pytest
 
 from advrec.evaluation import lists
 from advrec.evaluation.rates import wilson
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
 
 
 def test_lists_are_the_nearest_others_and_their_shares_those_of_a_plain_loop():
@@ -13,7 +13,7 @@ def test_lists_are_the_nearest_others_and_their_shares_those_of_a_plain_loop():
     other = embeddings + random.normal(size=(40, 6), scale=0.3).astype(np.float32)
     queries = np.arange(5, 25, dtype=np.int32)
     made, others = (
-        lists.nearest(ExactIndex(each), queries).to_pandas() for each in (embeddings, other)
+        lists.nearest(similar_articles(each), queries).to_pandas() for each in (embeddings, other)
     )
     labels = [frozenset(random.choice(list("abc"), size=n % 3, replace=False)) for n in range(40)]
     agreeing, overlapping = [], []
@@ -35,7 +35,7 @@ def test_lists_are_the_nearest_others_and_their_shares_those_of_a_plain_loop():
 
 def test_a_small_catalog_has_short_lists():
     made = lists.nearest(
-        ExactIndex(np.eye(4, dtype=np.float32)), np.array([0, 2], dtype=np.int32)
+        similar_articles(np.eye(4, dtype=np.float32)), np.array([0, 2], dtype=np.int32)
     ).to_pandas()
     assert [len(neighbours) for neighbours in made["neighbours"]] == [3, 3]
 

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 
 from advrec.recommenders import hnsw
-from advrec.recommenders.ranks import ExactIndex
+from advrec.recommenders.ranks import similar_articles
 
 
 def test_lists_hold_k_other_articles_and_recall_is_measured():
@@ -16,7 +16,7 @@ def test_lists_hold_k_other_articles_and_recall_is_measured():
     ):
         assert len(set(ids)) == 10
         assert article not in ids
-    measured = hnsw.measure_recall(ExactIndex(embeddings), queries, k=10)
+    measured = hnsw.measure_recall(similar_articles(embeddings), queries, k=10)
     assert measured["recall_at_10"] >= 0.95
     assert measured["queries"] == 50
 
@@ -26,7 +26,9 @@ def test_recall_falls_when_lists_are_wrong(monkeypatch):
     wrong = [(np.arange(290, 300, dtype=np.int32), np.zeros(10, dtype=np.float32))] * 20
     monkeypatch.setattr(hnsw.HnswIndex, "top_k", lambda self, ids, k: wrong)
     assert (
-        hnsw.measure_recall(ExactIndex(embeddings), np.arange(20, dtype=np.int32))["recall_at_10"]
+        hnsw.measure_recall(similar_articles(embeddings), np.arange(20, dtype=np.int32))[
+            "recall_at_10"
+        ]
         < 0.2
     )
 

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional
 
 from advrec.attacks.budget import linf
-from advrec.attacks.objective import cosine_distance
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Logits
+from advrec.recommenders.losses import cosine_distance
 from advrec.training import data, loop, recipe
 from advrec.training.curriculum import Curriculum
 from advrec.training.defense import Outputs, Stage, misclassification

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from advrec.attacks import budget
 from advrec.attacks.gradient import PGD, mixed_pgd, signed_step
-from advrec.attacks.objective import CosineDistance, Losses, cosine_distance, evaluate
+from advrec.attacks.objective import Losses, Objective, evaluate
 from advrec.model.fashionnet import FashionNet, Logits
+from advrec.recommenders.losses import CosineDistance, cosine_distance
 from advrec.spec.models import (
     AdversarialTraining,
     AntiCollapse,
@@ -146,7 +147,7 @@ def shares(images: int, steps: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Divergence:
+class _Divergence(Objective):
     """Minus what clean and attacked predictions differ by; see `_divergence`."""
 
     classify: Callable[[Tensor], Logits]

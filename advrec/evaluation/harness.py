@@ -1,0 +1,259 @@
+"""A block evaluated: attack, then verify and measure. The harness believes nothing that an attack
+says about its images.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from advrec.attacks import budget
+from advrec.attacks.ensemble import START
+from advrec.attacks.objective import score
+from advrec.attacks.problem import Goal, Problem
+from advrec.attacks.registry import Attack
+from advrec.attacks.result import Attacked
+from advrec.evaluation.block import Block, Outcomes
+from advrec.evaluation.delivery import round_trip
+from advrec.recommenders.bank import Doubles, Ids
+from advrec.recommenders.recommender import Recommender, tensor_of
+from advrec.run import schema
+
+# a solved image is nearer than the nearest article by this much, so that rounding does not undo it
+MARGIN = 1e-6
+
+Places = npt.NDArray[np.int64]
+
+
+def evaluate_block(
+    recommender: Recommender, attack: Attack, block: Block, source: Recommender | None = None
+) -> Outcomes:
+    """Attack every tuple of a block at every epsilon and rank the result.
+
+    Args:
+        attack: called on the source's objective for each target.
+        source: what the attack is made on, where that is another than the one it is measured on
+            (transfer).
+
+    Raises:
+        ValueError: the attack returned pixels that are not finite.
+    """
+    attempts = _Attempts(attack, block, source or recommender)
+    measure = _Measure(recommender, attempts, block)
+    if block.nested:
+        _nested(attempts, measure)
+    else:
+        _alone(attempts, measure)
+    return measure.table.outcomes()
+
+
+def _alone(attempts: "_Attempts", measure: "_Measure") -> None:
+    """Every (tuple, epsilon) by itself; they share batches, for a budget is a value of the
+    sample.
+    """
+    block = attempts.block
+    epsilons = np.array(block.epsilons, dtype=np.float64)
+    size = len(block.tuple_ids) * len(epsilons)
+    for start in range(0, size, block.batch):
+        rows = np.arange(start, min(start + block.batch, size))
+        problem = attempts.problem(rows // len(epsilons), epsilons[rows % len(epsilons)])
+        measure(rows, problem, attempts.run(problem))
+
+
+def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
+    """Batch of tuples by batch, from budget to budget; with a stop, what a smaller budget has
+    solved is not attacked again.
+    """
+    block = attempts.block
+    for start in range(0, len(block.tuple_ids), block.batch):
+        places = np.arange(start, min(start + block.batch, len(block.tuple_ids)))
+        images, winners = None, (block.label,) * len(places)
+        solved = torch.zeros(len(places), dtype=torch.bool)
+        for number, epsilon in enumerate(block.epsilons):
+            problem = attempts.problem(places, np.full(len(places), epsilon), images)
+            attempt = _go_on(attempts, problem, ~solved, winners)
+            rows = places * len(block.epsilons) + number
+            images = measure(rows, problem, attempt, inherited=solved.numpy())
+            winners = attempt.attacked.winners
+            if block.stop != "never":
+                solved = problem.solved(images, score(problem.objective, images))[0].cpu()
+
+
+def _go_on(
+    attempts: "_Attempts", problem: Problem, unsolved: Tensor, winners: tuple[str, ...]
+) -> "_Attempt":
+    """Attack the unsolved images (n,) bool of a batch. The others stay as the smaller budget left
+    them, and cost nothing.
+    """
+    images = problem.images if problem.start is None else problem.start
+    steps, passes = torch.zeros(2, len(images), dtype=torch.int32)
+    rows = unsolved.nonzero()[:, 0]
+    if not len(rows):
+        return _Attempt(Attacked(images, steps, passes, winners), 0.0)
+    there = rows.to(images.device)
+    attacked, seconds = attempts.run(problem.select(there))
+    steps[rows], passes[rows] = attacked.gradient_steps, attacked.forward_passes
+    names = list(winners)
+    for row, winner in zip(rows.tolist(), attacked.winners, strict=True):
+        names[row] = names[row] if winner == START else winner
+    images = images.index_copy(0, there, attacked.images)
+    return _Attempt(Attacked(images, steps, passes, tuple(names)), seconds)
+
+
+class _Attempt(NamedTuple):
+    attacked: Attacked
+    """What the attack claims."""
+    seconds: float
+    """Wall time of the batch."""
+
+
+class _Attempts:
+    """Problems of a block's tuples, and attacks on them."""
+
+    def __init__(self, attack: Attack, block: Block, source: Recommender) -> None:
+        self.attack, self.block, self._source = attack, block, source
+        nearest = source.index.nearest_distances(block.target_ids, block.attack_ids)
+        self._below = torch.from_numpy(nearest - MARGIN)
+        self.round_trips = {delivery: round_trip(delivery) for delivery in block.deliveries}
+
+    def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
+        """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
+        (n, C, H, W).
+        """
+        block, device = self.block, self._source.device
+        below = self._below[torch.from_numpy(places)].to(device)
+        return Problem(
+            objective=self._source.objective(block.target_ids[places]),
+            images=tensor_of(block.pixels[places], device),
+            epsilon=torch.from_numpy(epsilons).to(device),
+            start=start,
+            seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
+            goal=Goal(below=below, stop=block.stop, round_trips=tuple(self.round_trips.values())),
+        )
+
+    def run(self, problem: Problem) -> _Attempt:
+        """The attack on a problem.
+
+        Raises:
+            ValueError: it returned images of another shape, or pixels that are not finite.
+        """
+        start = time.monotonic()
+        attacked = self.attack(problem)
+        if problem.images.is_cuda:
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - start
+        images = attacked.images.detach().float()
+        if images.shape != problem.images.shape or not torch.isfinite(images).all():
+            raise ValueError(
+                f"{self.attack} returned images of another shape or with pixels that are not finite"
+            )
+        return _Attempt(attacked._replace(images=images), seconds)
+
+
+class _Measure:
+    """Everything that a row says, measured on the projected image by the attacked recommender."""
+
+    def __init__(self, recommender: Recommender, attempts: _Attempts, block: Block) -> None:
+        self._recommender, self._block = recommender, block
+        self._attack, self._round_trips = attempts.attack, attempts.round_trips
+        index, attack_ids = recommender.index, block.attack_ids
+        clean = recommender.bank.items[attack_ids]
+        self._clean_distances = index.pair_costs(block.target_ids, attack_ids, clean)
+        self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
+        self.table = _Table(block)
+
+    def __call__(
+        self,
+        rows: Places,
+        problem: Problem,
+        attempt: _Attempt,
+        inherited: npt.NDArray[np.bool_] | bool = False,
+    ) -> Tensor:
+        """Project what was claimed, embed it again, rank it, and note the rows (n,); gives the
+        images (n, C, H, W) that count.
+        """
+        block, places = self._block, rows // len(self._block.epsilons)
+        attacked = attempt.attacked
+        final = problem.ball.project(attacked.images)
+        if not ((final >= 0.0) & (final <= 1.0)).all():
+            raise ValueError(f"{self._attack} left the box [0, 1] after projection")
+        passes = attacked.forward_passes.numpy().astype(np.float64)
+        shares = passes / passes.sum() if passes.sum() else np.full(len(rows), 1.0 / len(rows))
+        columns: dict[str, Any] = {
+            "tuple_id": block.tuple_ids[places],
+            "target_id": block.target_ids[places],
+            "attack_id": block.attack_ids[places],
+            "epsilon": problem.epsilon.cpu().numpy(),
+            "clean_distance": self._clean_distances[places],
+            "clean_rank": self._clean_ranks[places],
+            "linf": budget.linf(problem.images, final).cpu().numpy(),
+            "l2": budget.l2(problem.images, final).cpu().numpy(),
+            "raw_linf": budget.linf(problem.images, attacked.images).cpu().numpy(),
+            "gradient_steps": attacked.gradient_steps.numpy(),
+            "forward_passes": attacked.forward_passes.numpy(),
+            "seconds": attempt.seconds * shares,
+            "batch": block.batch,
+            "winner": attacked.winners or block.label,
+            "inherited": inherited,
+        }
+        columns["adversarial_distance"], columns["adversarial_rank"] = self._rank(places, final)
+        for delivery, trip in self._round_trips.items():
+            distance, rank = schema.delivered(delivery)
+            columns[distance], columns[rank] = self._rank(places, trip(final))
+        self.table.note(rows, columns)
+        for place in np.flatnonzero(block.tuple_ids[places] < block.examples):
+            self.table.keep(int(rows[place]), final[place])
+        return final
+
+    def _rank(self, places: Places, images: Tensor) -> tuple[Doubles, Ids]:
+        """Distance (n,) to the target and rank (n,) of images (n, C, H, W)."""
+        index, embeddings = self._recommender.index, self._recommender.embeddings(images)
+        targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
+        return (
+            index.pair_costs(targets, attacks, embeddings),
+            index.ranks(targets, attacks, embeddings),
+        )
+
+
+class _Table:
+    """The rows of a block: row r is tuple r // E at epsilon r % E.
+
+    The columns are made before the work. Small results that stay, allocated between large
+    activations that go, would leave the heap in pieces.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self._shape = block.pixels.shape[1:3]
+        self._schema = schema.outcomes(block.deliveries)
+        size = len(block.tuple_ids) * len(block.epsilons)
+        self._columns = {
+            field.name: np.empty(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
+        }
+        self._examples: dict[int, bytes] = {}
+
+    def note(self, rows: Places, columns: Mapping[str, Any]) -> None:
+        """Write values (n,) of every column into rows (n,)."""
+        for name, values in columns.items():
+            self._columns[name][rows] = values
+
+    def keep(self, row: int, image: Tensor) -> None:
+        """Keep the image (C, H, W) of a row, as an example."""
+        pixels = image.permute(1, 2, 0).contiguous().cpu().numpy().astype("<f4")
+        self._examples[row] = pixels.tobytes()
+
+    def outcomes(self) -> Outcomes:
+        rows = sorted(self._examples)
+        ids = ("tuple_id", "target_id", "attack_id", "epsilon")
+        height, width = self._shape
+        examples = {name: self._columns[name][rows] for name in ids} | {
+            "height": [height] * len(rows),
+            "width": [width] * len(rows),
+            "pixels": [self._examples[row] for row in rows],
+        }
+        return Outcomes(
+            schema.table(self._schema, self._columns), schema.table(schema.EXAMPLES, examples)
+        )

@@ -1,0 +1,140 @@
+"""The recommender: an encoder, and the index of a bank of queries."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from advrec.model.encoder import EMBED_BATCH, in_few_sizes, to_images
+from advrec.recommenders.bank import Bank, Floats, Ids
+from advrec.recommenders.losses import CosineDistance
+from advrec.recommenders.ranks import ExactIndex, similar_articles
+
+Encoder = Callable[[Tensor], Tensor]
+Images = npt.NDArray[np.uint8] | Floats
+"""(N, H, W, 3): uint8, or float32 in [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Recommender:
+    """The system that is attacked, or that an attack is made on.
+
+    Args:
+        embed: images (N, 3, H, W) in [0, 1] to raw embeddings (N, D), by a frozen network on
+            `device`.
+        index: of a bank whose items are the clean embeddings by the same network.
+        images: gives the images of articles (n,) as (n, H, W, 3); None where nobody asks for them.
+        device: cpu or cuda.
+    """
+
+    embed: Encoder
+    index: ExactIndex
+    images: Callable[[Ids], Images] | None = None
+    device: str = "cpu"
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        images: npt.NDArray[np.uint8] | Tensor,
+        *,
+        device: str = "cpu",
+        batch: int = EMBED_BATCH,
+    ) -> Self:
+        """The recommender of similar articles, by cosine distance, over a catalog of images.
+
+        Args:
+            encoder: images (n, 3, H, W) in [0, 1] to embeddings (n, D). A torch module is copied,
+                frozen and put into evaluation mode on `device`.
+            images: (N, H, W, 3) uint8, or a floating tensor (N, 3, H, W) in [0, 1].
+            batch: images on the device at once.
+
+        Raises:
+            ValueError: the images or the embeddings are not as they should be.
+        """
+        catalog = _checked(images)
+        if isinstance(encoder, nn.Module):
+            encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
+        embeddings = embed_in_batches(encoder, catalog, device, batch)
+        return cls(
+            embed=in_few_sizes(encoder),
+            index=similar_articles(embeddings),
+            images=lambda ids: catalog[ids],
+            device=device,
+        )
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def bank(self) -> Bank:
+        return self.index.bank
+
+    def objective(self, query_ids: Ids) -> CosineDistance:
+        """The loss of images (n,) that are to enter the lists of queries (n,)."""
+        vectors = torch.from_numpy(self.bank.vectors(query_ids)).to(self.device)
+        return CosineDistance(self.embed, vectors)
+
+    @torch.inference_mode()
+    def embeddings(self, images: Tensor) -> Floats:
+        """Raw embeddings (n, D) of images (n, 3, H, W) in [0, 1]."""
+        embeddings: Floats = self.embed(images).float().cpu().numpy()
+        return embeddings
+
+
+def tensor_of(images: Images, device: str) -> Tensor:
+    """Images (n, H, W, 3) as a tensor (n, 3, H, W) float32 in [0, 1], channels last in memory."""
+    if images.dtype == np.uint8:
+        return to_images(images.view(np.uint8), device)
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) -> Floats:
+    """Raw embeddings (N, D) of images (N, H, W, 3), `batch` on the device at once.
+
+    Raises:
+        ValueError: the encoder does not give one vector an image.
+    """
+    parts = []
+    for start in range(0, len(images), batch):
+        # Copied, for a user's array may be read-only.
+        part = tensor_of(images[start : start + batch].copy(), device)
+        embeddings = encoder(part)
+        if not isinstance(embeddings, Tensor) or embeddings.shape[:-1] != part.shape[:1]:
+            shape = tuple(getattr(embeddings, "shape", ()))
+            raise ValueError(
+                f"the encoder gives {type(embeddings).__name__} {shape} for {len(part)} images; "
+                f"it must give a tensor ({len(part)}, D)"
+            )
+        parts.append(embeddings.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _checked(images: npt.NDArray[np.uint8] | Tensor) -> Images:
+    """Images of a user as (N, H, W, 3), N at least 2."""
+    shape = tuple(images.shape)
+    if isinstance(images, Tensor) and images.is_floating_point():
+        channels, form = 1, "a floating tensor needs (N, 3, H, W)"
+        array = (
+            images.detach().float().permute(0, 2, 3, 1).cpu().numpy() if len(shape) == 4 else None
+        )
+    elif images.dtype in (np.uint8, torch.uint8):
+        channels, form = 3, "uint8 needs (N, H, W, 3)"
+        array = np.asarray(images)
+    else:
+        raise ValueError(
+            f"images are {images.dtype}; give uint8 (N, H, W, 3) or a floating tensor (N, 3, H, W)"
+        )
+    if array is None or array.ndim != 4 or shape[channels] != 3:
+        raise ValueError(f"images have the shape {shape}; {form}")
+    if len(array) < 2:
+        raise ValueError(f"a catalog of {len(array)} images recommends nothing; give at least 2")
+    if array.dtype != np.uint8 and not ((array >= 0) & (array <= 1)).all():
+        raise ValueError("images hold values outside [0, 1]")
+    return array

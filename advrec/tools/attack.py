@@ -1,0 +1,133 @@
+"""`advrec attack`: one tuple attacked as the evaluation would, with its pictures."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from advrec.attacks import names
+from advrec.catalog.dataset import Catalog
+from advrec.distributed.attacker import exact_arithmetic
+from advrec.errors import ConfigError
+from advrec.evaluation.block import Block, Outcomes, block_of, method_of
+from advrec.evaluation.harness import evaluate_block
+from advrec.reports.pictures import images as pictures
+from advrec.run import schema
+from advrec.run.cells import Cell
+from advrec.run.directory import Run
+from advrec.run.tables import read_table
+from advrec.spec.study import AttackSpec, Study
+from advrec.tools.catalog import open_catalog
+from advrec.tools.recommend import open_model
+
+
+def attack_one(
+    run: Run,
+    study: Study,
+    model: str,
+    attack: str,
+    epsilon: float,
+    target_name: str,
+    article_name: str,
+) -> Path:
+    """Attack one tuple as the evaluation would, print the outcome and draw it.
+
+    Args:
+        attack: the name of an entry of the study, or of any attack.
+        epsilon: budget, 0..1.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        ConfigError: there is no such model, attack or article, or the budget is none.
+        AdvrecError: the run is not so far yet.
+    """
+    catalog = open_catalog(run)
+    target, article = catalog.find(target_name), catalog.find(article_name)
+    outcomes = outcomes_of(run, study, catalog, model, attack, epsilon, target, article)
+    row, example = outcomes.rows.to_pylist()[-1], outcomes.examples.to_pylist()[-1]
+    adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(
+        example["height"], example["width"], 3
+    )
+    lines = pictures.attack_lines(
+        (row["clean_distance"], row["adversarial_distance"]),
+        (row["clean_rank"], row["adversarial_rank"]),
+        f"{attack} on {model}, budget epsilon {epsilon:g}, "
+        f"largest change of a pixel {row['linf']:.4f}",
+    )
+    for delivery in study.evaluation.round_trips:
+        distance, rank = schema.delivered(delivery)
+        lines.append(f"as {delivery}: distance {row[distance]:.4f}, rank {row[rank]}")
+    print("\n".join(lines))
+    name = f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}.png"
+    path = run.directory / "pictures" / name
+    clean, wanted = catalog.pixels([article, target])
+    pictures.attack_picture(path, clean, adversarial, wanted, lines)
+    print(path)
+    return path
+
+
+def outcomes_of(
+    run: Run,
+    study: Study,
+    catalog: Catalog,
+    model: str,
+    attack: str,
+    epsilon: float,
+    target: int,
+    article: int,
+) -> Outcomes:
+    """The rows of one tuple, by the very harness of the evaluation; the last is of the budget asked
+    for.
+
+    Where an entry is nested, the smaller budgets of the study come first, as there. Where the
+    tuple is one of the run, it has the same random stream as there.
+
+    Raises:
+        ConfigError: there is no such model or attack, the articles are one, or the budget is none.
+    """
+    if not 0.0 <= epsilon <= 1.0:
+        raise ConfigError(f"--epsilon is {epsilon}: a budget lies between 0 and 1")
+    if target == article:
+        raise ConfigError("--target and --article are the same article; name two")
+    entry = _entry(study, attack)
+    method = method_of(entry)
+    smaller = tuple(e for e in study.evaluation.epsilons if entry.nested and e < epsilon)
+    cell = Cell("attacks", model, entry, (*smaller, epsilon), study.evaluation.round_trips)
+    block = block_of(study, cell, _tuple(run, study, target, article), catalog)
+    with exact_arithmetic(study.resources.cpus_per_actor):
+        recommender = open_model(run, study, model, catalog)
+        source = None
+        if entry.source not in (None, model):
+            source = open_model(run, study, str(entry.source), catalog)
+        return evaluate_block(recommender, method, _with_examples(block), source)
+
+
+def _entry(study: Study, name: str) -> AttackSpec:
+    """The study's entry of that name, else the attack of that name as a study would mean it."""
+    for entry in study.evaluation.attacks:
+        if entry.name == name:
+            return entry
+    names.check(name)
+    return AttackSpec.named(name)
+
+
+def _tuple(run: Run, study: Study, target: int, article: int) -> pa.Table:
+    """The pair as a row of schema.TUPLES: the run's own where it is one of the run, else number 0."""
+    if run.tuples.exists():
+        tuples = read_table(run.tuples, schema.TUPLES)
+        for place in range(len(tuples)):
+            if (tuples["target_id"][place].as_py(), tuples["attack_id"][place].as_py()) == (
+                target,
+                article,
+            ):
+                return tuples.slice(place, 1)
+    columns = {"tuple_id": [0], "target_id": [target], "attack_id": [article]}
+    return schema.table(schema.TUPLES, columns | {"split": [study.evaluation.split]})
+
+
+def _with_examples(block: Block) -> Block:
+    """The same block, whose images are all kept."""
+    return dataclasses.replace(block, examples=int(block.tuple_ids.max()) + 1)
