@@ -18,7 +18,7 @@ Ended = subprocess.CompletedProcess[str]
 
 
 def advrec(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
-    """Run one command in this process, in the directory `cwd`; `env` is added to the environment."""
+    """Run one command in this process, in the directory `cwd`, with `env` in its environment."""
     out, err = io.StringIO(), io.StringIO()
     words = [str(argument) for argument in arguments]
     with (
@@ -61,12 +61,15 @@ def advrec_process(*arguments: object, cwd: Path, env: Mapping[str, str] | None 
     )
 
 
-def started(*arguments: object, cwd: Path) -> "subprocess.Popen[bytes]":
-    """Start one command in a session of its own, to be disturbed; what it says goes to `cwd`/said."""
+def started(
+    *arguments: object, cwd: Path, env: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start one command, to be disturbed; what it says goes to the file `cwd`/said."""
     with (cwd / "said").open("w") as said:
         return subprocess.Popen(
             [*ADVREC, *map(str, arguments)],
             cwd=cwd,
+            env={**os.environ, **(env or {})},
             start_new_session=True,
             stdout=said,
             stderr=said,
@@ -83,9 +86,14 @@ def wait_until(ready: Callable[[], object], process: "subprocess.Popen[bytes]") 
         time.sleep(0.02)
 
 
-def kill_when(ready: Callable[[], object], *arguments: object, cwd: Path) -> None:
+def kill_when(
+    ready: Callable[[], object],
+    *arguments: object,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+) -> None:
     """Start a command and kill it with -9 as soon as `ready()`."""
-    process = started(*arguments, cwd=cwd)
+    process = started(*arguments, cwd=cwd, env=env)
     wait_until(ready, process)
     process.kill()
     process.wait()

@@ -2,6 +2,7 @@
 
 from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,7 @@ STUDY = {
         "examples": 2,
         "checks": 0,
     },
-    "resources": {"actors": 2, "training_workers": 0},
+    "resources": {"actors": 0},
 }
 
 
@@ -93,6 +94,28 @@ def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> Decision:
     decision = decide(spec, listing, prepare.read_shards(run))
     write(run, decision)
     return decision
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with everything but tuples, embeddings and outcomes. Read only: copy it."""
+    from tests.runs import ready_run  # which imports this module
+
+    return ready_run(tmp_path_factory.mktemp("ready") / "run")
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, ready: Run) -> Path:
+    """A directory with the study tiny.yaml and its finished evaluation, results/tiny. Read only."""
+    from tests.commands import advrec
+    from tests.runs import write_study
+
+    directory = tmp_path_factory.mktemp("evaluated")
+    shutil.copytree(ready.directory, directory / "results" / "tiny")
+    write_study(directory / "tiny.yaml", ready, evaluation={})
+    done = advrec("evaluate", "tiny.yaml", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -325,13 +325,15 @@ def test_code_from_a_file_is_seen(line):
     assert list(code_from_data(line))
 
 
+@pytest.mark.ray
 def test_ray_asks_for_a_token_even_where_nothing_says_so(tmp_path):
     """In a process of its own, with an empty home: what session.py sets before Ray is imported."""
     code = (
         "from advrec.distributed.session import session\n"
         "import os, ray\n"
         "print(os.environ['RAY_AUTH_MODE'], len(os.environ['RAY_AUTH_TOKEN']))\n"
-        "with session(): print(ray._private.worker.global_worker.node.webui_url or 'no dashboard')\n"
+        "with session():\n"
+        "    print(ray._private.worker.global_worker.node.webui_url or 'no dashboard')\n"
     )
     environment = {
         "PATH": os.environ["PATH"],

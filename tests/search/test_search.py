@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from advrec.errors import ConfigError
 from advrec.reports.pictures import pareto
 from advrec.spec import search as search_file
-from tests.commands import advrec_process as advrec
-from tests.commands import kill_when
+from tests.commands import advrec, kill_when
 
 STUDY = {
     "name": "tiny",
@@ -137,7 +136,7 @@ def test_the_best_of_a_front_is_nearest_to_the_best_of_each():
 
 
 @pytest.mark.ray
-def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
+def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path, ray_address):
     file, out = write(tmp_path), tmp_path / "out"
 
     def finished():
@@ -148,7 +147,7 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     kill_when(finished, "tune", file, "--out", out, cwd=tmp_path)
     before = finished()
     assert 0 < len(before) < 4
-    ended = advrec("tune", file, "--out", out, cwd=tmp_path)
+    ended = advrec("tune", file, "--out", out, "--address", ray_address, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     after = finished()
     assert before.items() <= after.items()
@@ -167,7 +166,8 @@ def test_a_search_that_is_killed_goes_on_and_its_best_study_runs(tmp_path):
     assert other.returncode == 2
     assert "holds another search: its search differs in seed" in other.stderr
     trained = out / "trials" / yaml_comment(out / "best.yaml") / "model.safetensors"
-    best = advrec("study", out / "best.yaml", "--out", tmp_path / "best", cwd=tmp_path)
+    here = ("--out", tmp_path / "best", "--set", "resources.actors=0")
+    best = advrec("study", out / "best.yaml", *here, cwd=tmp_path)
     assert best.returncode == 0, best.stderr
     assert (tmp_path / "best" / "report" / "index.html").exists()
     expected, found = (
@@ -185,7 +185,9 @@ def test_the_searches_that_ship_with_advrec_are_valid(name):
 
 
 @pytest.mark.ray
-def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(tmp_path):
+def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(
+    tmp_path, ray_address
+):
     # The first keep what the model has learnt, the last destroy it.
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
     changes = {
@@ -200,7 +202,8 @@ def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_ea
         concurrency=1,
         **changes,
     )
-    ended = advrec("tune", file, "--out", tmp_path / "out", cwd=tmp_path)
+    there = ("--out", tmp_path / "out", "--address", ray_address)
+    ended = advrec("tune", file, *there, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
     rates, steps = (

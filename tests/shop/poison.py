@@ -1,5 +1,5 @@
 """A small model that kills its process when it is attacked on a bright image, as long as the file
-POISON names a brightness.
+poison.txt beside it names a brightness.
 """
 
 import os
@@ -18,7 +18,7 @@ class Poison(nn.Module):
         )
 
     def forward(self, images):
-        limit = Path(os.environ["POISON"])
+        limit = Path(__file__).with_name("poison.txt")
         if (
             images.requires_grad
             and limit.exists()

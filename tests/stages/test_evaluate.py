@@ -1,10 +1,11 @@
-"""What can go wrong while an evaluation runs: a block that kills its process, a model that cannot
-recommend, disks, two drivers.
+"""What an evaluation gives, and what can go wrong while it runs: a block that kills its process, a
+model that cannot recommend, a kill, Ctrl-C, disks, two drivers, a cluster that is not there.
 """
 
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,22 +19,15 @@ from advrec.catalog.dataset import Catalog
 from advrec.model import checkpoint
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
-from tests.commands import ADVREC, kill_when
-from tests.commands import advrec_process as advrec
-from tests.runs import blocks, ready_run, rows, write_study
+from tests.commands import ADVREC, advrec, kill_when, started, wait_until
+from tests.runs import blocks, rows, write_study
 
-pytestmark = pytest.mark.ray
 TINY = 0.001  # a budget that hardly changes an image's brightness
-
-
-@pytest.fixture(scope="module")
-def ready(tmp_path_factory):
-    return ready_run(tmp_path_factory.mktemp("ready") / "run")
+TWO_ACTORS = {"actors": 2, "training_workers": 0}
 
 
 def copy(ready: Run, directory: Path) -> Path:
-    shutil.copytree(ready.directory, directory / "run")
-    return directory / "run"
+    return shutil.copytree(ready.directory, directory / "run")
 
 
 def sent(run: Path) -> list[str]:
@@ -45,57 +39,31 @@ def sent(run: Path) -> list[str]:
     ]
 
 
-def test_a_poisonous_block_is_set_aside_while_all_others_finish_and_the_next_run_tries_only_it(
-    ready, tmp_path
-):
+def test_tuples_of_a_csv_are_what_it_holds(ready, tmp_path):
     run = copy(ready, tmp_path)
-    shutil.copytree(Path(__file__).parents[1] / "shop", tmp_path / "shop")
-    evaluation = {"tuples": 6, "block": 1, "epsilons": [TINY], "attacks": ["pgd-2"], "examples": 0}
-    study = write_study(
-        tmp_path / "poison.yaml",
-        ready,
-        evaluation=evaluation,
-        models={"own": {"model": "shop.poison:model"}},
-    )
-    limit = tmp_path / "limit"
-    environment = os.environ | {"POISON": str(limit)}
-    assert (
-        advrec(
-            "evaluate", study, "--out", run, "--dry-run", cwd=tmp_path, env=environment
-        ).returncode
-        == 0
-    )
-    # Of the tuples to come the brightest image is the poisonous one.
-    first = advrec("evaluate", study, "--out", tmp_path / "run", cwd=tmp_path, env=environment)
-    assert first.returncode == 0, first.stderr
-    tuples = pq.read_table(run / "tuples.parquet")["attack_id"].to_pylist()
-    brightness = Catalog(Run(run)).pixels(tuples).mean((1, 2, 3)) / 255
-    order = brightness.argsort()
-    assert brightness[order[-1]] - brightness[order[-2]] > 3 * TINY, (
-        "no image is the brightest by far"
-    )
-    poisonous = f"attacks/own/pgd-2/{order[-1]}"
-    undisturbed = rows(run)
-    shutil.rmtree(run / "attacks")
-    (run / "advrec.log").unlink()
-    limit.write_text(str(brightness[order[-2:]].mean()))
-
-    ended = advrec("evaluate", study, "--out", run, cwd=tmp_path, env=environment)
-    assert ended.returncode == 3, ended.stderr
-    assert list(json.loads((run / "set_aside.json").read_text())) == [poisonous]
-    assert "its process died" in ended.stdout
-    assert sent(run).count(poisonous) == 3
-    others = blocks(run)
-    assert len(others) == 5
-
-    limit.unlink()
-    (run / "advrec.log").unlink()
-    again = advrec("evaluate", study, "--out", run, cwd=tmp_path, env=environment)
-    assert again.returncode == 0, again.stderr
-    assert sent(run) == [poisonous]
-    assert {name: written for name, written in blocks(run).items() if name in others} == others
-    assert json.loads((run / "set_aside.json").read_text()) == {}
-    assert rows(run).equals(undisturbed)
+    catalog = Catalog(Run(run))
+    first, *others = catalog.ids_of("test").tolist()
+    pairs = [
+        (first, other)
+        for other in others
+        if catalog.category_names[other] != catalog.category_names[first]
+    ][:3]
+    lines = [f"{catalog.names[target]},{catalog.names[attack]}\n" for target, attack in pairs]
+    csv = tmp_path / "pairs.csv"
+    csv.write_text("target_name,attack_name\n" + "".join(lines))
+    evaluation = {"tuples": str(csv), "attacks": ["fgsm"]}
+    study = write_study(tmp_path / "tiny.yaml", ready, evaluation=evaluation)
+    command = ("evaluate", study, "--out", run)
+    assert advrec(*command, cwd=tmp_path).returncode == 0
+    table = rows(run)
+    assert list(zip(table.target_id, table.attack_id, strict=True))[::2] == pairs
+    csv.write_text("target_name,attack_name\n" + "".join(reversed(lines)))
+    refused = advrec(*command, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "holds tuples made with tuples = " in refused.stderr
+    csv.unlink()
+    assert "pairs.csv does not exist" in advrec(*command, cwd=tmp_path).stderr
+    assert advrec("report", run, cwd=tmp_path).returncode == 0
 
 
 def test_a_model_that_cannot_recommend_is_set_aside_and_the_others_are_evaluated(ready, tmp_path):
@@ -148,26 +116,122 @@ def test_embeddings_go_on_shard_by_shard_and_are_what_the_model_gives(ready, tmp
     ]
 
 
-def test_a_second_driver_is_refused_and_a_dead_one_blocks_nobody(ready, tmp_path):
+@pytest.mark.ray
+def test_a_poisonous_block_is_set_aside_and_the_next_run_tries_only_it(
+    ready, tmp_path, ray_address
+):
+    """Its actor dies three times, all others finish, and without the poison the rows are those of
+    a run that never met it.
+    """
     run = copy(ready, tmp_path)
+    shutil.copytree(Path(__file__).parents[1] / "shop", tmp_path / "shop")
+    evaluation = {"tuples": 6, "block": 1, "epsilons": [TINY], "attacks": ["pgd-2"], "examples": 0}
     study = write_study(
-        tmp_path / "one.yaml", ready, evaluation={"attacks": ["pgd-400"], "block": 1}
+        tmp_path / "poison.yaml",
+        ready,
+        evaluation=evaluation,
+        models={"own": {"model": "shop.poison:model"}},
+        resources=TWO_ACTORS,
     )
-    kill_when(lambda: len(blocks(run)) >= 1, "evaluate", study, "--out", run, cwd=tmp_path)
-    assert "process" in (run / ".lock").read_text()  # what the dead driver left
+    evaluate = ("evaluate", study, "--out", run)
+    # Of the tuples to come the brightest image is the poisonous one.
+    first = advrec(*evaluate, "--set", "resources.actors=0", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    tuples = pq.read_table(run / "tuples.parquet")["attack_id"].to_pylist()
+    brightness = Catalog(Run(run)).pixels(tuples).mean((1, 2, 3)) / 255
+    order = brightness.argsort()
+    assert brightness[order[-1]] - brightness[order[-2]] > 3 * TINY, (
+        "no image is the brightest by far"
+    )
+    poisonous = f"attacks/own/pgd-2/{order[-1]}"
+    undisturbed = rows(run)
+    shutil.rmtree(run / "attacks")
+    (run / "advrec.log").unlink()
+    limit = tmp_path / "shop" / "poison.txt"
+    limit.write_text(str(brightness[order[-2:]].mean()))
+
+    ended = advrec(*evaluate, "--address", ray_address, cwd=tmp_path)
+    assert ended.returncode == 3, ended.stderr
+    assert list(json.loads((run / "set_aside.json").read_text())) == [poisonous]
+    assert "its process died" in ended.stdout
+    assert sent(run).count(poisonous) == 3
+    others = blocks(run)
+    assert len(others) == 5
+
+    limit.unlink()
+    (run / "advrec.log").unlink()
+    again = advrec(*evaluate, "--set", "resources.actors=0", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sent(run) == [poisonous]
+    assert {name: written for name, written in blocks(run).items() if name in others} == others
+    assert json.loads((run / "set_aside.json").read_text()) == {}
+    assert rows(run).equals(undisturbed)
+
+
+@pytest.mark.ray
+def test_an_evaluation_killed_with_9_goes_on_where_it_was(ready, tmp_path):
+    """No row missing, none twice, finished blocks not computed again, and the rows are those of an
+    undisturbed run.
+    """
+    attacks = ["fgsm", "pgd-2", {"name": "slow", "attack": "pgd-150"}]
+    study = write_study(
+        tmp_path / "tiny.yaml", ready, evaluation={"attacks": attacks}, resources=TWO_ACTORS
+    )
+    run = copy(ready, tmp_path)
+    evaluate = ("evaluate", study, "--out", run)
+    kill_when(lambda: len(blocks(run)) >= 6, *evaluate, cwd=tmp_path)
+    assert "process" in (run / ".lock").read_text(), "the dead driver left its lock"
+    finished = blocks(run)
+    assert 6 <= len(finished) < 9, "the kill came too late to show anything"
+    here = ("--set", "resources.actors=0")
+    assert advrec(*evaluate, *here, cwd=tmp_path).returncode == 0
+    after = blocks(run)
+    assert {name: after[name] for name in finished} == finished
+    assert len(after) == 9
+    undisturbed = shutil.copytree(ready.directory, tmp_path / "undisturbed")
+    assert advrec("evaluate", study, "--out", undisturbed, *here, cwd=tmp_path).returncode == 0
+    table = rows(run)
+    assert not table.duplicated(["model", "attack", "tuple_id", "epsilon"]).any()
+    assert len(table) == 3 * 12 * 2
+    assert table.equals(rows(undisturbed))
+
+
+@pytest.mark.ray
+def test_ctrl_c_leaves_a_run_that_goes_on(ready, tmp_path):
+    slow = [{"name": name, "attack": "pgd-300"} for name in ("slow", "slower", "slowest")]
+    study = write_study(
+        tmp_path / "tiny.yaml", ready, evaluation={"attacks": slow}, resources=TWO_ACTORS
+    )
+    run = copy(ready, tmp_path)
+    evaluate = ("evaluate", study, "--out", run)
+    process = started(*evaluate, cwd=tmp_path)
+    wait_until(lambda: blocks(run), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(60) == 130
+    said = (tmp_path / "said").read_text()
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    before = blocks(run)
+    assert 0 < len(before) < 9, "it came too late to show anything"
+    assert advrec(*evaluate, "--set", "resources.actors=0", cwd=tmp_path).returncode == 0
+    after = blocks(run)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 9
+
+
+def test_a_second_driver_is_refused_and_status_names_the_first(ready, tmp_path):
+    run = copy(ready, tmp_path)
+    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm"]})
+    evaluate = ("evaluate", study, "--out", run)
     with Run(run).lock():
-        refused = advrec("evaluate", study, "--out", run, cwd=tmp_path)
-        status = advrec("status", run, cwd=tmp_path)
+        refused = advrec(*evaluate, cwd=tmp_path)
     assert refused.returncode == 1
     assert f"in use by another advrec (process {os.getpid()} on " in refused.stderr
     assert refused.stderr.count("\n") == 1
+    assert advrec(*evaluate, cwd=tmp_path).returncode == 0
+    with Run(run).lock():
+        status = advrec("status", run, cwd=tmp_path)
     assert f"process {os.getpid()} on " in status.stdout
-    assert (
-        advrec(
-            "evaluate", study, "--out", run, "--set", "evaluation.attacks=[fgsm]", cwd=tmp_path
-        ).returncode
-        == 0
-    )
 
 
 def mounted(command: str) -> subprocess.CompletedProcess[str]:
@@ -187,27 +251,27 @@ may_mount = pytest.mark.skipif(
 
 @may_mount
 @pytest.mark.parametrize(
-    ("then", "reason"), [("size=SMALL", "No space left on device"), ("ro", "Read-only file system")]
+    ("then", "reason"),
+    [
+        ("size={small}k", "No space left on device"),
+        pytest.param("ro", "Read-only file system", marks=pytest.mark.slow),
+    ],
 )
-def test_a_disk_that_is_full_or_read_only_is_said_in_one_sentence_and_what_was_finished_is_valid(
-    ready, tmp_path, then, reason
-):
+def test_a_disk_that_is_full_or_read_only_is_said_in_one_sentence(ready, tmp_path, then, reason):
+    """And what was finished is valid: the same command goes on from there on a larger disk."""
     run = copy(ready, tmp_path)
     evaluation = {"attacks": ["fgsm", "pgd-2", "pgd-3"], "examples": 12, "block": 1}
     study = write_study(tmp_path / "one.yaml", ready, evaluation=evaluation)
-    assert (
-        advrec(
-            "evaluate", study, "--out", run, "--set", "evaluation.attacks=[fgsm]", cwd=tmp_path
-        ).returncode
-        == 0
-    )
+    only_fgsm = ("--out", run, "--set", "evaluation.attacks=[fgsm]")
+    assert advrec("evaluate", study, *only_fgsm, cwd=tmp_path).returncode == 0
     before = rows(run)
     small = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) // 1024 + 700
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     evaluate = " ".join([*ADVREC, "evaluate", str(study), "--out", str(disk / "run")])
     ended = mounted(
-        f"mount -t tmpfs -o size=100m none {disk}; cp -r {run} {disk}/run; mount -o remount,{then.replace('SMALL', f'{small}k')} {disk}; "
+        f"mount -t tmpfs -o size=100m none {disk}; cp -r {run} {disk}/run; "
+        f"mount -o remount,{then.format(small=small)} {disk}; "
         f"code=0; {evaluate} || code=$?; cp -r {disk}/run {kept}; exit $code"
     )
     assert ended.returncode == 1, ended.stderr
@@ -221,85 +285,12 @@ def test_a_disk_that_is_full_or_read_only_is_said_in_one_sentence_and_what_was_f
     assert len(rows(kept)) == 3 * 12 * 2
 
 
-def test_a_finished_run_is_pushed_whole_and_an_unfinished_one_is_not(ready, tmp_path):
-    run = copy(ready, tmp_path)
-    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm"]})
-    assert advrec("evaluate", study, "--out", run, cwd=tmp_path).returncode == 0
-    away = tmp_path / "away"
-    pushed = advrec("push", run, away.as_uri(), cwd=tmp_path)
-    assert pushed.returncode == 0, pushed.stderr
-    copied = {
-        path.relative_to(away): path.read_bytes() for path in away.rglob("*") if path.is_file()
-    }
-    own = {
-        path.relative_to(run): path.read_bytes()
-        for path in run.rglob("*")
-        if path.is_file() and path.name != ".lock"
-    }
-    assert copied == own
-    assert advrec("status", away, cwd=tmp_path).returncode == 0
-    # again, to the same place
-    assert advrec("push", run, away.as_uri(), cwd=tmp_path).returncode == 0
-    (away / "other.txt").write_text("not of the run")
-    alien = advrec("push", run, away.as_uri(), cwd=tmp_path)
-    assert alien.returncode == 2
-    assert "other.txt" in alien.stderr
-    for nowhere in ("", str(run), str(run / "copy")):
-        assert advrec("push", run, nowhere, cwd=tmp_path).returncode == 2
-    assert not (run / "copy").exists()
-    (run / "report").mkdir()
-    (run / "report" / "index.html").write_text("an old page")
-    assert "report    done" in advrec("status", run, cwd=tmp_path).stdout
-    os.utime(run / "report" / "index.html", (0, 0))
-    assert "report    to do again" in advrec("status", run, cwd=tmp_path).stdout
-    stale = advrec("push", run, (tmp_path / "elsewhere").as_uri(), cwd=tmp_path)
-    assert stale.returncode == 1
-    assert "was made before the last results" in stale.stderr
-    next((run / "attacks").rglob("*.parquet")).unlink()
-    unfinished = advrec("push", run, (tmp_path / "elsewhere").as_uri(), cwd=tmp_path)
-    assert unfinished.returncode == 1
-    assert "is not finished" in unfinished.stderr
-    assert not (tmp_path / "elsewhere").exists()
-    assert advrec("push", run, "nowhere://x", cwd=tmp_path).returncode in (1, 2)
-
-
-def test_a_dry_run_says_blocks_time_and_memory_and_warns_of_long_blocks(ready, tmp_path):
-    run = copy(ready, tmp_path)
-    attacks = ["fgsm", {"name": "long", "attack": "cw-1000000", "stop": "rank-1"}]
-    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": attacks})
-    before = sorted(run.rglob("*"))
-    shown = advrec("evaluate", study, "--out", run, "--dry-run", cwd=tmp_path).stdout
-    assert "image-steps/s a process" in shown
-    assert "unsecured fgsm: 3 blocks of 4 tuples at 2 budgets, about 0 s a block\n" in shown
-    warned = next(line for line in shown.splitlines() if "unsecured long: 3 blocks" in line)
-    assert "up to about" in warned
-    assert "WARNING: longer than 10 min 00 s" in warned
-    assert "MiB a process" in shown
-    assert "in 2 processes of 1 core each, on this machine" in shown
-    assert "checks" not in shown
-    checked = advrec(
-        "evaluate", study, "--out", run, "--dry-run", "--set", "evaluation.checks=4", cwd=tmp_path
-    ).stdout
-    assert "unsecured checks: up to about" in checked
-    assert sorted(run.rglob("*")) == before
-    for key in ("actors", "training_workers"):
-        refused = advrec(
-            "evaluate",
-            study,
-            "--out",
-            run,
-            "--dry-run",
-            "--set",
-            f"resources.{key}=5000",
-            cwd=tmp_path,
-        )
-        assert refused.returncode == 1
-        assert f"resources.{key} asks for 5000 processes" in refused.stderr
-
-
+@pytest.mark.ray
 def test_an_address_where_no_cluster_answers_is_said_at_once(ready, tmp_path):
     run = copy(ready, tmp_path)
-    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm"]})
+    study = write_study(
+        tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm"]}, resources=TWO_ACTORS
+    )
     with socket.socket() as bound:  # and not listening
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"

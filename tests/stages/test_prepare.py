@@ -5,7 +5,6 @@ kills, other filesystems.
 import functools
 import http.server
 import io
-import json
 import os
 import shutil
 import threading
@@ -18,15 +17,12 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
-from advrec.catalog.sources import registry
 from advrec.run.directory import Run
 from advrec.run.files import read_json
-from advrec.spec import study as study_file
-from advrec.stages import prepare as prepare_stage
-from tests.commands import advrec_process as advrec
-from tests.commands import kill_when
+from tests.commands import advrec, advrec_process, kill_when
+from tests.shop import filesystems
 
-pytestmark = pytest.mark.ray
+SIXTEEN_A_SHARD = 512  # pixels of an image, of which a shard holds so many
 SPLITS = ("train", "validation", "test")
 SIZE = 64
 
@@ -42,6 +38,7 @@ def write(path: Path, **catalog) -> Path:
         "catalog": {"source": "folder", "root": "photos", "image_size": SIZE, **catalog},
         "models": {"unsecured": {"defense": "none"}},
         "evaluation": {"attacks": ["fgsm"]},
+        "resources": {"actors": 0},
     }
     path.write_text(yaml.safe_dump(study))
     return path
@@ -204,28 +201,30 @@ def test_all_that_was_set_aside_may_be_deleted(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """4,002 photographs of 160 pixels, so that there is time to kill; and an undisturbed
-    preparation.
-    """
+    """120 photographs on a slow filesystem, 16 a shard; and an undisturbed preparation."""
     directory = tmp_path_factory.mktemp("large")
     root = photos(directory, each=0)
     random = np.random.default_rng(0)
     for split in SPLITS:
         for category in ("hat", "shoe"):
-            for n in range(667):
+            for n in range(20):
                 blocks = Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8))
                 blocks.resize((160, 160)).save(root / split / category / f"{n:04d}.jpg")
-    write(directory / "large.yaml")
+    write(directory / "large.yaml", root=f"slow://{root}", image_size=SIXTEEN_A_SHARD)
     done = advrec("prepare", "large.yaml", "--out", "undisturbed", cwd=directory)
     assert done.returncode == 0, done.stderr
     return directory
 
 
+@pytest.mark.ray
 def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
     run = Run(large / "killed")
-    kill_when(lambda: len(shards(run)) >= 5, "prepare", "large.yaml", "--out", "killed", cwd=large)
+    prepare = ("prepare", "large.yaml", "--out", "killed")
+    actors = ("--set", "resources.actors=2")
+    with_files = with_filesystems(large)
+    kill_when(lambda: len(shards(run)) >= 2, *prepare, *actors, cwd=large, env=with_files)
     before = shards(run)
-    assert 5 <= len(before) < 16, "the kill came too late to show anything"
+    assert 2 <= len(before) < 8, "the kill came too late to show anything"
     assert not run.catalog.exists()
     seen: dict[str, int] = {}
     watching = threading.Event()
@@ -236,12 +235,12 @@ def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    done = advrec("prepare", "large.yaml", "--out", "killed", cwd=large)
+    done = advrec(*prepare, cwd=large)
     watching.set()
     thread.join()
     assert done.returncode == 0, done.stderr
     assert {name: seen[name] for name in before} == before, "a finished shard was made again"
-    assert len(seen) == 16
+    assert len(seen) == 8
     undisturbed = Run(large / "undisturbed")
     assert read_json(run.preparation) == read_json(undisturbed.preparation)
     assert Catalog(run).sha256 == Catalog(undisturbed).sha256
@@ -251,6 +250,12 @@ def test_a_preparation_killed_with_9_goes_on_where_it_was(large):
             == ds.dataset(undisturbed.directory / table).to_table()
         )
     assert not run.prepared.exists()
+
+
+def with_filesystems(directory: Path) -> dict[str, str]:
+    """The environment in which every process of Python knows the filesystems of tests/shop."""
+    shutil.copy(filesystems.__file__, directory / "sitecustomize.py")
+    return {"PYTHONPATH": os.pathsep.join([str(directory), os.environ.get("PYTHONPATH", "")])}
 
 
 def shards(run: Run) -> dict[str, int]:
@@ -263,30 +268,26 @@ def shards(run: Run) -> dict[str, int]:
     return found
 
 
-def test_shards_prepared_otherwise_are_not_used_again(large):
+@pytest.mark.parametrize("key", ["root", "image_size", "square", "shard", "sha256", None])
+def test_shards_prepared_otherwise_are_not_used_again(tmp_path, key):
     """A shard that another study has left is used only if it was made of the same images in the
-    same way.
+    same way: one that is no table is met with key None alone.
     """
-    loaded = study_file.load(large / "large.yaml")
-    listing = registry.read(loaded.catalog, loaded.seed)
-    true = prepare_stage._shards(loaded, listing)
-    assert set(true) == {"root", "image_size", "square", "shard", "sha256"}
-    run = Run(large / "other")
-    for key in [*true, None]:
-        shutil.rmtree(run.directory, ignore_errors=True)
-        shutil.copytree(large / "undisturbed", run.directory)
-        run.catalog.unlink()
-        run.prepared.mkdir()
-        run.shard(3).write_text("not of this study")
-        left = true if key is None else true | {key: "another"}
-        (run.directory / "identities.json").write_text(json.dumps({"prepared": left}))
-        with pytest.raises(InterruptedError):
-            prepare_stage.run_stage(run, loaded, stop, print)
-        assert run.shard(3).exists() == (key is None), key
-
-
-def stop():
-    raise InterruptedError
+    photos(tmp_path)
+    write(tmp_path / "few.yaml")
+    prepare = ("prepare", "few.yaml", "--out", "run")
+    assert advrec(*prepare, cwd=tmp_path).returncode == 0
+    run = Run(tmp_path / "run")
+    identity = run.identities()["prepared"]
+    assert set(identity) == {"root", "image_size", "square", "shard", "sha256"}
+    run.catalog.unlink()
+    run.prepared.mkdir()
+    run.shard(0).write_text("not of this study")
+    left = identity if key is None else identity | {key: "another"}
+    run.claim("prepared", left, made=False)
+    again = advrec(*prepare, cwd=tmp_path)
+    assert again.returncode == (1 if key is None else 0), again.stderr
+    assert run.shard(0).exists() == (key is None)
 
 
 def test_what_a_kill_at_the_very_end_leaves_is_cleared(large):
@@ -304,7 +305,7 @@ def test_a_changed_manifest_is_another_catalog(large):
         (f"{s}/{c}/{n:04d}.jpg", c, s) for s in SPLITS for c in ("hat", "shoe") for n in range(3)
     ]
     (large / "items.csv").write_text("\n".join(map(",".join, items)))
-    write(large / "manifest.yaml", manifest="items.csv")
+    write(large / "manifest.yaml", manifest="items.csv", image_size=SIXTEEN_A_SHARD)
     done = advrec("prepare", "manifest.yaml", cwd=large)
     assert done.returncode == 0, done.stderr
     catalog = Catalog(Run(large / "results" / "manifest"))
@@ -320,10 +321,10 @@ def test_a_changed_manifest_is_another_catalog(large):
 def test_the_catalog_command_shows_counts_balance_and_a_contact_sheet(large):
     shown = advrec("catalog", "large.yaml", "--out", "undisturbed", cwd=large)
     assert shown.returncode == 0, shown.stderr
-    assert "4,002 images listed" in shown.stdout
-    assert "1,334 train, 1,334 validation, 1,334 test; 2 categories" in shown.stdout
+    assert "120 images listed" in shown.stdout
+    assert "40 train, 40 validation, 40 test; 2 categories" in shown.stdout
     hats = next(line for line in shown.stdout.splitlines() if line.startswith("hat "))
-    assert hats.split() == ["hat", "2,001", "50.0%", "667", "667", "667"]
+    assert hats.split() == ["hat", "60", "50.0%", "20", "20", "20"]
     with Image.open(large / shown.stdout.splitlines()[-1]) as sheet:
         assert sheet.size[0] > 800
     refused = advrec("catalog", "large.yaml", "--out", "nowhere", cwd=large)
@@ -334,10 +335,7 @@ def test_the_catalog_command_shows_counts_balance_and_a_contact_sheet(large):
 def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     shown = advrec("prepare", "large.yaml", "--dry-run", cwd=large)
     assert shown.returncode == 0, shown.stderr
-    assert (
-        "4,002 images listed of 2 categories: 1,334 train, 1,334 validation, 1,334 test"
-        in shown.stdout
-    )
+    assert "120 images listed of 2 categories: 40 train, 40 validation, 40 test" in shown.stdout
     assert "GB while it works and as much again for what stays" in shown.stdout
     assert not (large / "results").exists()
     refused = advrec("study", "large.yaml", "--dry-run", "--set", "catalog.root=nowhere", cwd=large)
@@ -349,13 +347,11 @@ def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tm
     """It says nothing of the images: none is set aside, and with the server back the same command
     goes on.
     """
-    root = photos(tmp_path, each=100)
-    # 16 images a shard
-    write(tmp_path / "served.yaml", root="http://127.0.0.1:8765/", image_size=512)
+    root = photos(tmp_path, each=20)
 
     class Server(http.server.SimpleHTTPRequestHandler):
         served = 0
-        most = 400
+        most = 60
 
         def do_GET(self):
             type(self).served += self.path.endswith(".jpg")
@@ -368,9 +364,11 @@ def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tm
             pass
 
     server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 8765), functools.partial(Server, directory=str(root))
+        ("127.0.0.1", 0), functools.partial(Server, directory=str(root))
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/"
+    write(tmp_path / "served.yaml", root=url, image_size=SIXTEEN_A_SHARD)
     run = Run(tmp_path / "results" / "served")
     try:
         stopped = advrec("prepare", "served.yaml", cwd=tmp_path)
@@ -383,48 +381,20 @@ def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tm
     assert stopped.returncode == 1, stopped.stderr
     assert "what was prepared before is kept" in stopped.stderr.splitlines()[-1]
     assert "Traceback" not in stopped.stderr
-    assert 5 <= done < 38
+    assert 1 <= done < 8
     assert finished.returncode == 0, finished.stderr
-    assert len(Catalog(run)) == 600
+    assert len(Catalog(run)) == 120
 
 
-DEADLY = """
-import os
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-class Deadly(fsspec.AbstractFileSystem):
-    protocol = "deadly"
-    local = LocalFileSystem()
-
-    def ls(self, path, detail=True, **options):
-        return self.local.ls(path, detail=detail)
-
-    def cat_file(self, path, **options):
-        if path.endswith("deadly.jpg"):
-            os.kill(os.getpid(), 9)
-        return self.local.cat_file(path, **options)
-
-fsspec.register_implementation("deadly", Deadly)
-"""
-
-
+@pytest.mark.ray
 def test_an_image_that_kills_its_process_is_set_aside_alone(tmp_path):
-    """A filesystem of fsspec's whose file kills whoever opens it: as a decoder that crashes would."""
-    root = photos(tmp_path, each=20)
+    root = photos(tmp_path)
     (root / "train" / "hat" / "deadly.jpg").write_bytes(encoded(scene(1), "JPEG"))
-    (tmp_path / "sitecustomize.py").write_text(DEADLY)
     write(tmp_path / "deadly.yaml", root=f"deadly://{root}")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
+    prepare = ("prepare", "deadly.yaml", "--set", "resources.actors=2")
+    done = advrec_process(*prepare, cwd=tmp_path, env=with_filesystems(tmp_path))
     assert done.returncode == 3, done.stderr
     run = Run(tmp_path / "results" / "deadly")
     assert list(run.set_aside()) == ["images/train/hat/deadly.jpg"]
     assert "its process died" in run.set_aside()["images/train/hat/deadly.jpg"]
-    assert len(Catalog(run)) == 120
-    again = advrec("prepare", "deadly.yaml", cwd=tmp_path, env=environment)
-    assert again.returncode == 3
-    assert "prepare: done before" in again.stdout  # among what Ray says of the process
+    assert len(Catalog(run)) == 12

@@ -1,0 +1,76 @@
+"""What every command does with a call or a study that is wrong, and each command as a process."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.commands import advrec, advrec_process
+from tests.conftest import STUDY
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(STUDY))
+    return tmp_path / "bad.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--set", "evaluation.attacks=[pdg-8]"], "did you mean pgd-8"),
+        (["--set", "evaluation.epsilons=[-0.1]"], "evaluation.epsilons.0 is -0.1"),
+        (["--set", "evaluation.epsilon=1"], "did you mean epsilons"),
+        (["--set", "catalog={source: folder, root: nowhere}"], "is not a directory"),
+        (["--set", "seed"], "write --set key.path=value"),
+        (["--set", "evaluation.tuples=pairs.csv"], "pairs.csv does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(study, tmp_path, arguments, part):
+    refused = advrec("study", study, *arguments, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert part in refused.stderr
+    assert refused.stderr.startswith("advrec: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_what_is_not_there_yet_is_said_in_one_sentence(study, tmp_path):
+    for command in ("train", "evaluate"):
+        refused = advrec(command, study, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert "run `advrec" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert advrec("status", tmp_path, cwd=tmp_path).returncode == 2
+    assert advrec("frobnicate", cwd=tmp_path).returncode == 2
+
+
+def test_results_in_rays_copy_of_a_jobs_directory_are_refused(study, tmp_path):
+    """They would vanish with it: Ray names the directory in the environment of a job."""
+    job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"working_dir": "gcs://x"}})}
+    for out in (["--out", "results/x"], []):
+        refused = advrec("evaluate", study, *out, cwd=tmp_path, env=job)
+        assert refused.returncode == 2
+        assert "would vanish with it; name an absolute --out" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        ("study --help", "--dry-run"),
+        ("prepare tiny.yaml", "prepare: done before"),
+        ("train tiny.yaml", "train unsecured: done before"),
+        ("evaluate tiny.yaml", "evaluate: done before"),
+        ("status results/tiny", "3 of 3 blocks done"),
+        ("report --help", "--against"),
+        ("catalog --help", "STUDY.yaml"),
+        ("recommend --help", "--model"),
+        ("attack --help", "--epsilon"),
+        ("push --help", "URL"),
+        ("tune --help", "TUNE.yaml"),
+        ("import-published --help", "RUN"),
+    ],
+)
+def test_a_command_runs_as_a_process_of_its_own(evaluated, command, part):
+    done = advrec_process(*command.split(), cwd=evaluated)
+    assert done.returncode == 0, done.stderr
+    assert part in done.stdout
