@@ -17,8 +17,9 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
+from advrec.run import schema
 from advrec.run.directory import Run
-from advrec.run.files import read_json
+from advrec.run.files import read_json, write_table
 from tests.commands import advrec, advrec_process, kill_when
 from tests.shop import filesystems
 
@@ -173,7 +174,7 @@ def test_images_that_can_be_read_later_are_taken_in_while_nothing_was_made_witho
     assert len(run.set_aside()) == 7
     assert "train/hat/truncated.jpg" in Catalog(run).names
     # Where something depends on the catalog it stays as it is.
-    run.tuples.touch()
+    write_table(run.tuples, schema.TUPLES.empty_table())
     for key in run.set_aside():
         path = place / Path(key).name
         path.unlink()
