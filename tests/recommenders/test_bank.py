@@ -1,0 +1,158 @@
+"""A bank of many queries ranks as a loop does, with ties, offsets and what was seen; one of similar
+articles is the bank of one row a tuple.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advrec.recommenders.bank import Bank, Seen
+from advrec.recommenders.ranks import ExactIndex, similar_articles
+from tests.recommenders.test_ranks import small_tiles
+
+
+def score(bank, query, article, embedding):
+    """By the definition, in float64."""
+    vector = (bank.items if bank.queries is None else bank.queries)[query].astype(np.float64)
+    embedding = embedding.astype(np.float64)
+    product = (vector * embedding).sum()
+    if bank.unit:
+        # In the order of the formula of distances: ties must be ties to the last bit.
+        lengths = (vector * vector).sum() * (embedding * embedding).sum()
+        product = -(1.0 - product / np.sqrt(lengths))
+    if bank.offsets is None:
+        return product
+    row = bank.offsets if bank.offsets.ndim == 1 else bank.offsets[query]
+    return product + np.float64(row[article])
+
+
+def brute_force_rank(bank, seen, query, article, candidate):
+    own = score(bank, query, article, candidate)
+    return 1 + sum(
+        score(bank, query, j, item) > own
+        for j, item in enumerate(bank.items)
+        if j != article and j not in seen[query]
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    ties=st.booleans(),
+    unit=st.booleans(),
+    offsets=st.sampled_from(["none", "articles", "pairs"]),
+    articles=st.integers(2, 25),
+    queries=st.integers(1, 9),
+    dimension=st.integers(1, 6),
+    scale=st.sampled_from([1e-3, 1.0, 1e4]),
+    rows=st.integers(1, 12),
+    width=st.integers(1, 26),
+)
+def test_many_queries_rank_as_a_loop_does(
+    seed, ties, unit, offsets, articles, queries, dimension, scale, rows, width
+):
+    random = np.random.default_rng(seed)
+
+    def draw(*shape):
+        values = random.integers(1, 3, size=shape) if ties else random.normal(size=shape)
+        return (values * (1.0 if ties else scale)).astype(np.float32)
+
+    seen = [random.permutation(articles)[: random.integers(articles)] for _ in range(queries)]
+    shapes = {"none": None, "articles": (articles,), "pairs": (queries, articles)}
+    bank = Bank(
+        items=draw(articles, dimension),
+        queries=draw(queries, dimension),
+        offsets=None if shapes[offsets] is None else draw(*shapes[offsets]),
+        seen=Seen.of(seen),
+        unit=unit,
+    )
+    query_ids = random.integers(queries, size=8).astype(np.int32)
+    article_ids = random.integers(articles, size=8).astype(np.int32)
+    candidates = bank.items[random.integers(articles, size=8)].copy()
+    if not ties:
+        candidates[::2] += draw(4, dimension) * np.float32(1e-3)
+    with small_tiles(rows, width):
+        ranks = ExactIndex(bank).ranks(query_ids, article_ids, candidates)
+    asked = zip(query_ids, article_ids, candidates, strict=True)
+    assert ranks.tolist() == [brute_force_rank(bank, seen, q, a, c) for q, a, c in asked]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), articles=st.integers(3, 30))
+def test_one_row_a_tuple_is_the_index_of_similar_articles(seed, articles):
+    random = np.random.default_rng(seed)
+    items = random.normal(size=(articles, 5)).astype(np.float32)
+    targets = random.integers(articles, size=12).astype(np.int32)
+    attacks = ((targets + random.integers(1, articles, size=12)) % articles).astype(np.int32)
+    candidates = items[random.integers(articles, size=12)]
+    rows = np.arange(12, dtype=np.int32)
+    bank = Bank(items=items, queries=items[targets], seen=Seen.of([t] for t in targets))
+    one, today = ExactIndex(bank), similar_articles(items)
+    assert (one.ranks(rows, attacks, candidates) == today.ranks(targets, attacks, candidates)).all()
+    assert one.nearest_distances(rows, attacks) == pytest.approx(
+        today.nearest_distances(targets, attacks), abs=1e-6
+    )
+
+
+def test_the_best_articles_of_a_query_leave_out_what_it_has_seen():
+    items = np.arange(1, 7, dtype=np.float32)[:, None]
+    bank = Bank(
+        items=items,
+        queries=np.array([[1], [-1]], dtype=np.float32),
+        offsets=np.array([0, 9, 0, 0, 0, 0], dtype=np.float32),
+        seen=Seen.of([[5], [0, 1]]),
+        unit=False,
+    )
+    best = ExactIndex(bank).top_k(np.array([0, 1]), 3)
+    assert best.ids.tolist() == [[1, 4, 3], [2, 3, 4]]
+    assert best.costs.tolist() == [[-11, -5, -4], [3, 4, 5]]
+    with pytest.raises(ValueError, match="fewer articles"):
+        ExactIndex(bank).top_k(np.array([0, 1]), 5)
+
+
+def test_arrays_are_kept_and_not_copied():
+    items, queries = np.ones((4, 3), dtype=np.float32), np.ones((2, 3), dtype=np.float32)
+    items.setflags(write=False)  # as in Ray's object store
+    bank = Bank(items=items, queries=queries)
+    assert bank.items is items
+    assert bank.queries is queries
+
+
+def of_ones(**changes):
+    arrays = {"items": np.ones((4, 3)), "queries": np.ones((2, 3)), "offsets": np.zeros((2, 4))}
+    seen = changes.pop("seen", Seen.of([[0], [1]]))
+    unit = changes.pop("unit", True)
+    arrays = {name: np.asarray(value, np.float32) for name, value in (arrays | changes).items()}
+    return Bank(**arrays, seen=seen, unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"queries": np.ones((2, 2))}, "D = 3"),
+        ({"items": np.ones(4)}, "need"),
+        ({"items": np.ones((0, 3))}, "not empty"),
+        ({"items": np.zeros((4, 3))}, "article 0 is zero"),
+        ({"queries": [[1, 1, 1], [0, 0, 0]]}, "query 1 is zero"),
+        ({"queries": [[1, 1, 1], [np.nan, 0, 0]], "unit": False}, "query 1 is not finite"),
+        ({"offsets": np.zeros(3)}, "offsets have the shape"),
+        ({"offsets": np.full((2, 4), np.inf)}, "offset is not finite"),
+        ({"seen": Seen.of([[0]])}, "1 queries; the bank has 2"),
+        ({"seen": Seen.of([[0], [4]])}, "outside 0..3"),
+        ({"seen": Seen(np.array([0, 2, 1]), np.array([0], np.int32))}, "rise"),
+        (
+            {"items": np.full((4, 3), 1e30), "queries": np.full((2, 3), 1e30), "unit": False},
+            "large",
+        ),
+    ],
+)
+def test_a_bank_that_does_not_fit_together_is_refused(changes, said):
+    with pytest.raises(ValueError, match=said):
+        of_ones(**changes)
+
+
+def test_zero_vectors_are_allowed_where_length_does_not_count():
+    bank = of_ones(items=np.zeros((4, 3)), unit=False)
+    rank = ExactIndex(bank).ranks(np.array([0]), np.array([1]), np.zeros((1, 3), np.float32))
+    assert rank.tolist() == [1]  # all scores are equal, and ties go to the adversary
