@@ -2,15 +2,9 @@
 the first stays.
 """
 
-import functools
-import importlib
 import itertools
-import sys
-import types
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +12,7 @@ import pyarrow as pa
 
 from advrec.catalog.pixels import Pixels
 from advrec.run import schema
+from advrec.run.compat import imagededup_phash
 from advrec.spec.base import SPLITS
 
 BITS = 64
@@ -26,41 +21,18 @@ Hashes = npt.NDArray[np.uint64]
 Pairs = npt.NDArray[np.int64]
 
 
-@functools.cache
-def _hasher() -> Any:
-    """imagededup's PHash, without what its packages import beside it: torch and matplotlib, which
-    nothing here needs, cost each process that prepares images four seconds and 600 MiB. Its modules
-    are imported below empty packages, which then make room for the real ones.
-    """
-    import imagededup
-
-    empty = {
-        name: types.ModuleType(name)
-        for name in ("imagededup.methods", "imagededup.utils")
-        if name not in sys.modules
-    }
-    for name, package in empty.items():
-        package.__path__ = [str(Path(imagededup.__path__[0], name.rpartition(".")[2]))]
-    sys.modules.update(empty)
-    try:
-        return importlib.import_module("imagededup.methods.hashing").PHash(verbose=False)
-    finally:
-        for name in empty:
-            del sys.modules[name]
-
-
 def phash(pixels: Pixels) -> int:
     """imagededup's PHash of an RGB image (H, W, 3) uint8: 64 bits."""
-    return int(_hasher().encode_image(image_array=pixels), 16)
+    return int(imagededup_phash().encode_image(image_array=pixels), 16)
 
 
 def near_pairs(distinct: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.int64]]:
     """All pairs of different hashes that differ in at most `distance` bits, without comparing each
     with each.
 
-    The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, so
-    only those that agree in some two of the bands are compared (the pigeonhole argument of Manku et
-    al. 2007, "Detecting near-duplicates for web crawling").
+    The bits are cut into distance + 2 bands. Two hashes that near agree in two bands at least, by
+    the pigeonhole argument of Manku et al. 2007, "Detecting near-duplicates for web crawling". Only
+    those that agree in some two of the bands are compared.
 
     Args:
         distinct: (n,), each once.
@@ -81,8 +53,8 @@ def near_pairs(distinct: Hashes, distance: int) -> tuple[Pairs, npt.NDArray[np.i
 
 
 def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
-    """For each hash the place of the item that stands for it: its own, or that of the first kept
-    item within `distance` bits.
+    """Places (n,) of the items that stand for hashes (n,): an item's own, or that of the first kept
+    one within `distance` bits.
 
     An item is kept unless an earlier kept one is that near, so a chain of small changes does not
     pull different articles together.

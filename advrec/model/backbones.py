@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
-from advrec.model.vision import torchvision
+from advrec.run.compat import light_torchvision
 from advrec.spec.messages import suggest
+
+torchvision = light_torchvision()
 
 
 def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module, int]:
@@ -49,7 +51,8 @@ def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
     last = last_linear(network)
     if last is None:
         raise ConfigError(
-            f"{name} does not end in a linear layer, so its embedding is not defined; write a module:function of your own"
+            f"{name} does not end in a linear layer, so its embedding is not defined; "
+            "write a module:function of your own"
         )
     features = int(network.get_submodule(last).in_features)
     network.set_submodule(last, nn.Identity())
@@ -58,14 +61,16 @@ def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
 
 def check_name(name: str) -> None:
     """Refuse a name that is no classifier of torchvision: raises ConfigError."""
-    known = torchvision.models.list_models(module=torchvision.models)
+    names = torchvision.models.list_models(module=torchvision.models)
     if "." in name:
         raise ConfigError(
-            f"{name} is not a classifier of torchvision; a function is written package.module:function, with a colon"
+            f"{name} is not a classifier of torchvision; "
+            "a function is written package.module:function, with a colon"
         )
-    if name not in known:
+    if name not in names:
         raise ConfigError(
-            f"{name} is not a classifier of torchvision{suggest(name, known)}; for your own write package.module:function"
+            f"{name} is not a classifier of torchvision{suggest(name, names)}; "
+            "for your own write package.module:function"
         )
 
 
@@ -81,7 +86,7 @@ def _load(name: str, imagenet: bool) -> Any:
         return network
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        # As get_model would, but without running a pickle that somebody put into the cache.
+        # get_model would do so too, but here without running a pickle that somebody put into the cache.
         network.load_state_dict(
             weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
         )
@@ -91,6 +96,7 @@ def _load(name: str, imagenet: bool) -> Any:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         file = weights.url.rpartition("/")[2]
         raise AdvrecError(
-            f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); put torchvision's {file} into "
-            f"{torch.hub.get_dir()}/checkpoints, or name such a file in weights, or set weights: none"
+            f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); "
+            f"put torchvision's {file} into {torch.hub.get_dir()}/checkpoints, "
+            "or name such a file in weights, or set weights: none"
         ) from None

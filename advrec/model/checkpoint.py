@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 
 from advrec.errors import AdvrecError, ConfigError
-from advrec.model import own
+from advrec.model import own, state_dict
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.own import OwnArchitecture, OwnNetwork
 from advrec.run.files import write_atomically
@@ -30,6 +30,7 @@ def build(architecture: AnyArchitecture) -> Network:
 
 
 def save(path: Path, network: Network) -> None:
+    """Write architecture and weights as safetensors."""
     header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
     # Cloned, for two names may share one tensor, which a file cannot.
     tensors = {
@@ -67,7 +68,11 @@ def load(path: Path) -> Network:
 
 
 def load_trained(path: Path) -> FashionNet:
-    """As `load`, of a model that was trained here."""
+    """The network of a model that was trained here.
+
+    Raises:
+        AdvrecError: the file is none that `save` wrote, or of a model of the user's own.
+    """
     network = load(path)
     if not isinstance(network, FashionNet):
         raise AdvrecError(f"{path}: was not trained by advrec")
@@ -90,29 +95,26 @@ def load_backbone(path: Path, network: FashionNet) -> None:
     Raises:
         ConfigError: the file does not hold this backbone.
     """
-    state = own.read_state(path)
+    state = state_dict.read(path)
     # Ours begin with backbone.; torchvision's mobilenet_v2 calls features what is all of our
     # backbone; the others have our names.
-    ours = any(name.startswith("backbone.") for name in state)
-    prefix = (
-        "backbone."
-        if ours
-        else "features."
-        if network.architecture.backbone == "mobilenet_v2"
-        else ""
-    )
+    prefix = ""
+    if any(name.startswith("backbone.") for name in state):
+        prefix = "backbone."
+    elif network.architecture.backbone == "mobilenet_v2":
+        prefix = "features."
     named = {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
     wanted = network.backbone.state_dict().keys()
     try:
         # The head of the classifier is no part of it.
-        network.backbone.load_state_dict(
-            {name: value for name, value in named.items() if name in wanted}
+        state_dict.load(
+            network.backbone, {name: value for name, value in named.items() if name in wanted}
         )
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+    except state_dict.MisfitError as reason:
+        architecture = network.architecture
         raise ConfigError(
-            f"{path}: does not fit {network.architecture.backbone} of width {network.architecture.width} ({reason}); "
-            f"set backbone and width to those of the file"
+            f"{path}: does not fit {architecture.backbone} of width {architecture.width} "
+            f"({reason}); set backbone and width to those of the file"
         ) from None

@@ -6,18 +6,15 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
-from advrec.model import backbones
+from advrec.model import backbones, state_dict
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
 from advrec.run.fingerprint import import_from_here
 from advrec.spec.models import OwnModel
@@ -45,8 +42,9 @@ class OwnNetwork(nn.Module):
         self.module = module
 
     def embed(self, images: Tensor) -> Tensor:
-        made: Tensor = self.module(images).float()
-        return made
+        """Embeddings (N, dimension), float32, of images (N, 3, H, W)."""
+        embeddings: Tensor = self.module(images).float()
+        return embeddings
 
 
 class _Normalised(nn.Module):
@@ -62,8 +60,9 @@ class _Normalised(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        made: Tensor = self.network((images - self.mean) / self.std)
-        return made
+        """Features (N, D) of images (N, 3, H, W) in [0, 1]."""
+        features: Tensor = self.network((images - self.mean) / self.std)
+        return features
 
 
 def check(spec: OwnModel) -> None:
@@ -99,18 +98,21 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
             tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
         )
         raise ConfigError(
-            f"{spec.model} gives {shape} for 2 images of {image_size} pixels; it must give embeddings (2, D)"
+            f"{spec.model} gives {shape} for 2 images of {image_size} pixels; "
+            "it must give embeddings (2, D)"
         )
     if not torch.isfinite(embeddings).all():
         raise ConfigError(
-            f"{spec.model} gives embeddings that are not finite; look at its weights and at the range of its input, [0, 1]"
+            f"{spec.model} gives embeddings that are not finite; "
+            "look at its weights and at the range of its input, [0, 1]"
         )
     if (
         not embeddings.requires_grad
         or torch.autograd.grad(embeddings.sum(), images, allow_unused=True)[0] is None
     ):
         raise ConfigError(
-            f"{spec.model} gives embeddings without a gradient with respect to the image; remove no_grad and detach from it"
+            f"{spec.model} gives embeddings without a gradient with respect to the image; "
+            "remove no_grad and detach from it"
         )
     architecture = OwnArchitecture(
         model=spec.model, image_size=image_size, dimension=embeddings.shape[1]
@@ -139,8 +141,9 @@ def check_same(adopted: OwnNetwork, loaded: nn.Module, model: str) -> None:
         adopted.embed(images), loaded.embed(images), rtol=1e-4, atol=1e-6
     ):
         raise ConfigError(
-            f"{model} called again and given the same state dict embeds differently; register everything that is drawn or read as a "
-            f"parameter or buffer, and remove randomness from the forward pass"
+            f"{model} called again and given the same state dict embeds differently; "
+            "register everything that is drawn or read as a parameter or buffer, "
+            "and remove randomness from the forward pass"
         )
 
 
@@ -161,16 +164,16 @@ def _function(model: str) -> Callable[[], Any]:
     module_name, _, name = model.partition(":")
     import_from_here()
     with _blamed_on(model):
-        found = getattr(importlib.import_module(module_name), name, None)
-    if not callable(found):
+        named = getattr(importlib.import_module(module_name), name, None)
+    if not callable(named):
         raise ConfigError(f"{model}: {module_name} has no function {name}")
     try:
-        inspect.signature(found).bind()
+        inspect.signature(named).bind()
     except TypeError as error:
         raise ConfigError(f"{model} is called without arguments, and cannot be: {error}") from None
     except ValueError:  # built in: it has no signature
         pass
-    function: Callable[[], Any] = found
+    function: Callable[[], Any] = named
     return function
 
 
@@ -192,50 +195,21 @@ def _blamed_on(model: str) -> Iterator[None]:
         ) from error
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """A state dict, of safetensors or saved by torch; no code of the file runs.
-
-    Raises:
-        ConfigError: the file holds none.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds
-        reason = (
-            "" if isinstance(error, pickle.UnpicklingError | KeyError) else f": {first_line(error)}"
-        )
-        raise ConfigError(
-            f"{path} cannot be read as weights ({type(error).__name__}{reason}); it must be a state dict, as "
-            f"torch.save(model.state_dict(), ...) or safetensors write it"
-        ) from None
-    for key in ("state_dict", "model"):
-        state = (
-            state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
-        )
-    if not isinstance(state, dict):
-        raise ConfigError(f"{path} holds a {type(state).__name__}, not a state dict")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
 def _load(module: nn.Module, path: Path) -> None:
     """Load the state dict of a file, whole."""
-    state = read_state(path)
+    state = state_dict.read(path)
     target = module
     if isinstance(module, _Normalised):
         target = module.network
         # The classifier's last layer is not part of the embedding: its weights, for whatever
         # classes, stay behind.
-        known = target.state_dict()
-        surplus = [name for name in state if name not in known]
-        state = {name: value for name, value in state.items() if name in known or len(surplus) > 2}
+        wanted = target.state_dict()
+        surplus = [name for name in state if name not in wanted]
+        if len(surplus) <= 2:
+            state = {name: value for name, value in state.items() if name in wanted}
     try:
-        target.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        shown = reason if len(reason) < 160 else f"{reason[:160]}..."
+        state_dict.load(target, state)
+    except state_dict.MisfitError as reason:
         raise ConfigError(
-            f"{path} does not fit the model ({shown}); is it the checkpoint of another network?"
+            f"{path} does not fit the model ({reason}); is it the checkpoint of another network?"
         ) from None

@@ -1,6 +1,7 @@
 """Models of the user's own: taken as they are, or refused in one sentence."""
 
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 
@@ -55,7 +56,7 @@ def test_a_network_of_torchvision_gives_what_its_last_layer_reads(tmp_path, file
             tmp_path / file,
         )
     else:
-        own.safetensors.torch.save_file(classifier.state_dict(), tmp_path / file)
+        safetensors.torch.save_file(classifier.state_dict(), tmp_path / file)
     network = own.adopt(spec("resnet18", checkpoint=str(tmp_path / file)), 64)
     images = torch.rand(2, 3, 64, 64)
     seen = []
