@@ -18,6 +18,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
+import advrec
 from advrec import cli
 from advrec.run import schema
 from advrec.spec import catalog, models, search, study
@@ -58,6 +59,7 @@ def pages() -> dict[str, str]:
         "reference/study-keys.md": study_keys(),
         "reference/search-keys.md": search_keys(),
         "reference/tables.md": tables(),
+        "reference/api.md": api(),
         **{page: included(page) for page in INCLUDED},
     }
 
@@ -316,6 +318,22 @@ def link(match: re.Match[str], page: str, source: PurePosixPath) -> str:
     if not path.startswith("docs/") and path not in INCLUDED.values():
         return f"`{text.strip('`')}`"
     return f"[{text}]({'../' * (len(PurePosixPath(page).parts) - 1)}{inside}{anchor})"
+
+
+# Python
+
+
+def api() -> str:
+    """Every public name of the package, documented where it stands."""
+    places = {name: place.replace(":", ".") for name, place in advrec._PLACES.items()}
+    parts = [
+        "# Python API\n",
+        "`import advrec` offers these names. [Python](../guide/python.md) shows them at work.\n",
+        grid(
+            ("name", "is"), [(f"`advrec.{name}`", f"`{place}`") for name, place in places.items()]
+        ),
+    ]
+    return "\n".join([*parts, *(f"::: {place}\n" for place in places.values())])
 
 
 # Text

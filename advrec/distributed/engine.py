@@ -1,6 +1,6 @@
 """The pool of Ray actors that may die: dead ones are replaced, what they did is tried again.
 
-Why not Ray Data or ActorPool: ARCHITECTURE.md.
+Why not Ray Data or ActorPool: docs/design/0001.
 """
 
 import dataclasses
