@@ -54,7 +54,7 @@ class Listing:
         if not categories:
             beside = f" (ignored: {self.ignored[0]})" if self.ignored else ""
             raise ConfigError(
-                f"{where}: holds no images{beside}; see the README for what a catalog is"
+                f"{where}: holds no images{beside}; docs/guide/catalogs.md says what a catalog is"
             )
         if len(categories) == 1:
             raise ConfigError(
