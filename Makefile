@@ -36,9 +36,9 @@ docs: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/pip install --quiet foolbox
 	$(BIN)/pip install --quiet --no-deps torchattacks
-	$(BIN)/python benchmarks/attacks.py
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.training
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

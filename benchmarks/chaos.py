@@ -7,7 +7,8 @@ of an undisturbed evaluation on one node, bit for bit, none lost and none twice;
 computed more than once is at most one block an actor for each disturbance.
 """
 
-from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
+# Ray's environment comes before anything that imports ray.
+from advrec.distributed import session  # noqa: F401, I001
 
 import argparse
 import contextlib
@@ -95,11 +96,12 @@ class Chaos:
             driver = self._start(run)
         if code != 0:
             raise DisturbedError(
-                f"the evaluation ends with exit code {code}:\n{(run / 'advrec.log').read_text()[-2000:]}"
+                f"the evaluation ends with exit code {code}:\n"
+                f"{(run / 'advrec.log').read_text()[-2000:]}"
             )
         if len(done) < len(events):
             raise DisturbedError(
-                f"the evaluation was over after {len(done)} of {len(events)} disturbances: it disturbed too little"
+                f"the evaluation was over after {len(done)} of {len(events)} disturbances"
             )
         self._check(run, done)
 
@@ -109,7 +111,8 @@ class Chaos:
             raise DisturbedError("rows are doubled")
         if not found.equals(self._expected):
             raise DisturbedError(
-                f"{len(found)} rows, not the {len(self._expected)} of the undisturbed run, bit for bit"
+                f"{len(found)} rows are not, bit for bit, "
+                f"the {len(self._expected)} of the undisturbed run"
             )
         sent = Counter(
             line.split()[2].rstrip(":")
@@ -124,7 +127,8 @@ class Chaos:
                 f"{again} blocks were computed again after {events}, at most {allowed} may be"
             )
         print(
-            f"killed: {', '.join(events)}; {len(found)} rows as undisturbed, {again} blocks computed again",
+            f"killed: {', '.join(events)}; {len(found)} rows as undisturbed, "
+            f"{again} blocks computed again",
             flush=True,
         )
 
@@ -203,7 +207,7 @@ def _command(process: Path) -> str:
 
 
 def _parent(pid: int) -> int:
-    """Of an actor: its node's raylet, whose command line names the cluster."""
+    """The parent of a process; an actor's is the raylet of its node, which names the cluster."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:

@@ -1,7 +1,7 @@
 """Preparation of many small JPEGs: its rate against a bare parallel loop, its memory, and what a
 kill -9 half way costs.
 
-    python benchmarks/prepare.py DIR [--images 300000] [--rounds 2]
+    python -m benchmarks.prepare DIR [--images 300000] [--rounds 2]
 
 DIR takes the images (made by seed where they are not there yet) and the run directories. Both sides
 run as commands of their own, imports included, on all cores, alternating, on the first tenth of the
@@ -40,11 +40,16 @@ def one(path):
         image = image.convert("RGB")
     hasher.encode_image(image_array=np.asarray(image))
     buffer = io.BytesIO()
-    ImageOps.pad(image, (SIZE, SIZE), method=Image.Resampling.BICUBIC, color="white").save(buffer, "PNG", compress_level=1)
+    square = ImageOps.pad(
+        image, (SIZE, SIZE), method=Image.Resampling.BICUBIC, color="white"
+    )
+    square.save(buffer, "PNG", compress_level=1)
     return len(buffer.getvalue())
 
 if __name__ == "__main__":
-    paths = sorted(os.path.join(place, name) for place, _, names in os.walk(sys.argv[1]) for name in names)
+    paths = sorted(
+        os.path.join(place, name) for place, _, names in os.walk(sys.argv[1]) for name in names
+    )
     with multiprocessing.Pool(len(os.sched_getaffinity(0))) as pool:
         print(sum(1 for _ in pool.imap_unordered(one, paths, chunksize=64)))
 """.replace("SIZE", str(SIZE))

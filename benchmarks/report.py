@@ -1,6 +1,8 @@
-"""The report of a large run: python -m benchmarks.report DIR. 1,050,000 rows (3 models, 7 attacks,
-5 budgets, 10,000 tuples) with examples, embeddings and lists of 2,000 articles; seconds and memory
-of `advrec report`, exit code 1 beyond 60 s or 2 GiB.
+"""The report of a large run: python -m benchmarks.report DIR.
+
+The run has 1,050,000 rows (3 models, 7 attacks, 5 budgets, 10,000 tuples) with examples, embeddings
+and lists of 2,000 articles. Prints seconds and memory of `advrec report`; exit code 1 beyond 60 s
+or 2 GiB.
 """
 
 import resource
@@ -31,7 +33,8 @@ def main(directory: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     size = (run.report / "index.html").stat().st_size / 1e6
     print(
-        f"report of 1,050,000 rows: {seconds:.0f} s, {peak:.2f} GiB at its peak, a page of {size:.1f} MB"
+        f"report of 1,050,000 rows: {seconds:.0f} s, {peak:.2f} GiB at its peak, "
+        f"a page of {size:.1f} MB"
     )
     sys.exit(seconds > 60 or peak > 2)
 

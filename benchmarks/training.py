@@ -1,15 +1,17 @@
-"""Adversarial training: python benchmarks/training.py [64|224] [ROUNDS]. Ratios of throughput,
-alternating, medians of 3 rounds.
+"""Adversarial training: python -m benchmarks.training [64|224] [ROUNDS].
 
-    ours / as published     steps of adversarial training of PGD-8, of one thread: attacks on a
-                            frozen, folded copy, against attacks on the trainable network in
-                            contiguous memory, whose every backward pass also makes gradients of the
-                            weights Ray Train / plain loop  an epoch of the same training by one
-                            worker, and by the loop in this process two workers / one       the
-                            same, one thread each
+Prints ratios of throughput, alternating, medians of 3 rounds:
+
+- ours / as published: steps of adversarial training with PGD-8, on one thread. Ours attacks a
+  frozen, folded copy of the network. The published way attacks the trainable network in contiguous
+  memory: every backward pass makes gradients of the weights, too.
+- Ray Train / plain loop: an epoch of the same training by one worker, and by the loop in this
+  process.
+- two workers / one: the same, one thread each.
 """
 
-from advrec.distributed import session  # noqa: I001  (sets Ray's environment before anything imports ray)
+# Ray's environment comes before anything that imports ray.
+from advrec.distributed import session  # noqa: I001
 
 import sys
 import tempfile
@@ -31,74 +33,65 @@ STEPS, BATCH, ARTICLES = 8, 32, 400
 WIDTH = {64: 0.5, 224: 1.0}
 BATCHES = {64: 6, 224: 1}
 
+Rates = dict[str, list[float]]
+"""Throughput of each side, by round."""
+
 
 def main(size: int = 64, rounds: int = 3) -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         run, study = prepared(Path(directory), size)
-        spec = study.models["at"]
-        catalog = Catalog(run)
-        batches = [
-            data.load(catalog, ids, torch.device("cpu"))
-            for ids in data.shuffled(
-                catalog.ids_of("train"),
-                BATCH,
-                seed=0,
-                epoch=0,
-                rank=0,
-                world=1,
-            )
-        ][: BATCHES[size]]
-        training, generator = (
-            Training(initial_network(run, spec, catalog, 0), spec, catalog, seed=0),
-            torch.Generator(),
-        )
-        training.network.train()
-        sides = {
-            "ours": lambda batch: training.train_on(batch, generator),
-            "as published": AsPublished(size, catalog),
-        }
-        steps: dict[str, list[float]] = {name: [] for name in sides}
-        for side in sides.values():
-            side(batches[0])  # kernels are chosen
-        for _ in range(rounds):
-            for name, side in sides.items():
-                start = time.monotonic()
-                for batch in batches:
-                    side(batch)
-                steps[name].append(len(batches) * BATCH / (time.monotonic() - start))
-        show(steps, "images/s", ("ours", "as published"))
-
-        from advrec.distributed.train import train_model
-
-        epochs: dict[str, list[float]] = {
-            "plain loop": [],
-            "Ray Train, 1 worker": [],
-            "Ray Train, 2 workers": [],
-        }
-        with session.session():
-            for _ in range(rounds):
-                fitted = fit(initial_network(run, spec, catalog, 0), spec, catalog, seed=0)
-                epochs["plain loop"].append(1.0 / fitted.history[-1].seconds)
-                for workers in (1, 2):
-                    made = study.model_copy(
-                        update={
-                            "resources": study.resources.model_copy(
-                                update={"training_workers": workers}
-                            )
-                        }
-                    )
-                    run.weights("at").unlink(missing_ok=True)
-                    train_model(run, made, "at", spec, "bench", grows=False)
-                    history = data_of(run)
-                    name = f"Ray Train, {workers} worker{'s' if workers > 1 else ''}"
-                    epochs[name].append(1.0 / history[-1])
+        show(steps(run, study, size, rounds), "images/s", ("ours", "as published"))
         show(
-            epochs,
+            epochs(run, study, rounds),
             "epochs/s",
             ("Ray Train, 1 worker", "plain loop"),
             ("Ray Train, 2 workers", "Ray Train, 1 worker"),
         )
+
+
+def steps(run: Run, study: study_file.Study, size: int, rounds: int) -> Rates:
+    """Images per second of steps of adversarial training."""
+    spec, catalog = study.models["at"], Catalog(run)
+    order = data.shuffled(catalog.ids_of("train"), BATCH, seed=0, epoch=0, rank=0, world=1)
+    batches = [data.load(catalog, ids, torch.device("cpu")) for ids in order][: BATCHES[size]]
+    training = Training(initial_network(run, spec, catalog, 0), spec, catalog, seed=0)
+    training.network.train()
+    generator = torch.Generator()
+    sides = {
+        "ours": lambda batch: training.train_on(batch, generator),
+        "as published": AsPublished(size, catalog),
+    }
+    rates: Rates = {name: [] for name in sides}
+    for side in sides.values():
+        side(batches[0])  # kernels are chosen
+    for _ in range(rounds):
+        for name, side in sides.items():
+            start = time.monotonic()
+            for batch in batches:
+                side(batch)
+            rates[name].append(len(batches) * BATCH / (time.monotonic() - start))
+    return rates
+
+
+def epochs(run: Run, study: study_file.Study, rounds: int) -> Rates:
+    """Epochs per second of a plain loop and of Ray Train's workers."""
+    from advrec.distributed.train import train_model
+
+    spec, catalog = study.models["at"], Catalog(run)
+    rates: Rates = {"plain loop": [], "Ray Train, 1 worker": [], "Ray Train, 2 workers": []}
+    with session.session():
+        for _ in range(rounds):
+            fitted = fit(initial_network(run, spec, catalog, 0), spec, catalog, seed=0)
+            rates["plain loop"].append(1.0 / fitted.history[-1].seconds)
+            for workers in (1, 2):
+                resources = study.resources.model_copy(update={"training_workers": workers})
+                changed = study.model_copy(update={"resources": resources})
+                run.weights("at").unlink(missing_ok=True)
+                train_model(run, changed, "at", spec, "bench", grows=False)
+                name = f"Ray Train, {workers} worker{'s' if workers > 1 else ''}"
+                rates[name].append(1.0 / data_of(run)[-1])
+    return rates
 
 
 def prepared(directory: Path, size: int) -> tuple[Run, study_file.Study]:
@@ -124,8 +117,8 @@ def prepared(directory: Path, size: int) -> tuple[Run, study_file.Study]:
 
 
 class AsPublished:
-    """Written after the published code's description: .backward() on the network in training,
-    contiguous memory, Adam.
+    """A step as the published code describes it: .backward() on the network in training, contiguous
+    memory, Adam.
     """
 
     def __init__(self, size: int, catalog: Catalog) -> None:
@@ -153,6 +146,7 @@ class AsPublished:
         self.optimizer.step()
 
     def loss(self, batch: data.Batch, images: torch.Tensor) -> torch.Tensor:
+        """The loss () of images (B, 3, H, W)."""
         category, texture = self.network(images)
         loss = torch.nn.functional.cross_entropy(category, batch.categories)
         return loss + torch.nn.functional.binary_cross_entropy_with_logits(texture, batch.textures)
@@ -170,10 +164,8 @@ def show(rates: dict[str, list[float]], unit: str, *pairs: tuple[str, str]) -> N
         print(f"{name:22} {median(found):8.3g} {unit}")
     for first, second in pairs:
         ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
-        print(
-            f"{first} / {second}: {median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})",
-            flush=True,
-        )
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{first} / {second}: {median(ratios):.2f} ({listed})", flush=True)
 
 
 if __name__ == "__main__":

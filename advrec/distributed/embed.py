@@ -1,6 +1,4 @@
-"""The catalog's embeddings, made shard by shard on the attackers; the driver writes each as it
-comes back.
-"""
+"""Embeddings of the catalog, shard by shard on the attackers; the driver writes each one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +27,9 @@ def embed_catalog(
 ) -> None:
     """Make the shards of a model's embeddings that are not there yet.
 
+    Args:
+        dimension: D, the number of values of an embedding.
+
     Raises:
         UnusableModelError: a shard was given up on; the others are kept.
     """
@@ -42,6 +43,7 @@ def embed_catalog(
     left = sum(len(ids) for _, ids in missing.values())
 
     def write(unit: Unit, embeddings: npt.NDArray[np.float32]) -> None:
+        """Write a shard (n, D)."""
         number, ids = missing[unit.key]
         flat = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), dimension)
         columns = {"article_id": np.arange(ids.start, ids.stop, dtype=np.int32), "embedding": flat}

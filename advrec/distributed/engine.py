@@ -152,9 +152,7 @@ class Actors:
         backlog.failed(unit, reason)
 
     def _finished(self, work_waits: bool) -> list[ray.ObjectRef]:
-        """What has come next: the end of a unit, or the answer of an actor where there is work for
-        it.
-        """
+        """Wait for the end of a unit or, while units wait, for the answer of an actor."""
         references = [*self._running, *(self._asked if work_waits else ())]
         while True:
             finished, _ = ray.wait(
@@ -196,7 +194,7 @@ class Actors:
                 raise AdvrecError(
                     f"processes do not start ({last_line(error)}); what is finished is kept"
                 ) from None
-            # Where some work, a place at which none starts is given up.
+            # A place at which none starts is given up while others work.
             if self._failed_starts < ATTEMPTS * self._most or not (
                 self._running or self._idle or self._asked
             ):

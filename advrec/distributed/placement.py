@@ -1,4 +1,7 @@
-"""How many attackers a cluster takes, and what each gets of it. Free of Ray: a dry run asks, too."""
+"""The number of processes that a cluster takes, and the share of each.
+
+Free of Ray: a dry run asks, too.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,8 +12,9 @@ from advrec.spec.study import ResourcesSpec
 
 
 def cluster_address(given: str | None) -> str | None:
-    """The cluster to use: the one that is given, by default RAY_ADDRESS, which Ray sets inside a
-    job; None: this machine alone.
+    """The cluster to use; None: this machine alone.
+
+    The default is RAY_ADDRESS, which Ray sets inside a job.
     """
     return given or os.environ.get("RAY_ADDRESS")
 
@@ -27,8 +31,9 @@ class Placement(NamedTuple):
 
     @property
     def each(self) -> str:
-        """What one takes, in words."""
-        return f"{self.cpus} {'core' if self.cpus == 1 else 'cores'}{f' and {self.gpus:g} of a GPU' if self.gpus else ''}"
+        """The share of one, in words."""
+        cores = f"{self.cpus} {'core' if self.cpus == 1 else 'cores'}"
+        return f"{cores} and {self.gpus:g} of a GPU" if self.gpus else cores
 
 
 def place(
@@ -38,10 +43,10 @@ def place(
     grows: bool,
     key: str = "actors",
 ) -> Placement:
-    """Where the study's actors go.
+    """Find room for the study's actors; 0 of them need none.
 
     Args:
-        nodes: of each node its resources by Ray's names, CPU and GPU.
+        nodes: the resources of each node, by Ray's names: CPU and GPU.
         grows: whether nodes may come later, as on a cluster with an autoscaler; then more actors
             may be asked for than there is room for now, and those without a place wait for one.
         key: of the study's resources, for messages.
@@ -68,7 +73,8 @@ def place(
         return Placement(room, gpus, cpus)
     if wanted > room and not grows:
         raise AdvrecError(
-            f"resources.{key} asks for {wanted} processes of {each} each, there is room for {room}: {has}; lower it, or set it to auto"
+            f"resources.{key} asks for {wanted} processes of {each} each, "
+            f"there is room for {room}: {has}; lower it, or set it to auto"
         )
     return Placement(wanted, gpus, cpus)
 
@@ -76,8 +82,10 @@ def place(
 def place_training(
     resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool
 ) -> tuple[int, bool]:
-    """How many processes train, and whether each gets a GPU; auto: one a GPU, else one a core.
-    Arguments and errors as of `place`.
+    """The number of processes that train, and whether each gets a GPU. Arguments and errors: see
+    `place`.
+
+    auto: one a GPU, else one a core. 0: this process trains.
     """
     if resources.trains_here:
         return 0, False
@@ -99,8 +107,9 @@ def place_training(
 def place_preparation(
     resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool
 ) -> int:
-    """How many processes prepare images: one a core; where there are none yet, as many as the study
-    has actors.
+    """The number of processes that prepare images: one a core; 0 for a study without actors.
+
+    Where there are no cores yet it is the number of the study's actors.
     """
     if resources.actors == 0:
         return 0

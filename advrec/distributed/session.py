@@ -47,16 +47,16 @@ def session(address: str | None = None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = address or "this machine"
         raise AdvrecError(
-            f"Ray at {where} cannot be used ({str(error).splitlines()[0]}); check --address and the token"
+            f"Ray at {where} cannot be used ({first_line(error)}); check --address and the token"
         ) from None
-    # ray.init takes SIGTERM for itself, and prints a stack trace at it: give it back to the command
-    # line.
+    # ray.init takes SIGTERM, and prints a stack trace at it: give it back to the command line.
     signal.signal(signal.SIGTERM, on_terminate)
     try:
         yield
     except ray.exceptions.RayError as error:  # the object store is full, the head is gone, ...
         raise AdvrecError(
-            f"Ray failed ({first_line(error)}); what is finished is kept, the same command goes on from there"
+            f"Ray failed ({first_line(error)}); what is finished is kept, "
+            "the same command goes on from there"
         ) from error
     finally:
         ray.shutdown()
@@ -72,10 +72,11 @@ def _check_port(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except (OSError, OverflowError) as error:
         raise AdvrecError(
-            f"Ray at {address} cannot be reached ({error}); set --address to HOST:PORT of a cluster's head"
+            f"Ray at {address} cannot be reached ({error}); "
+            "set --address to HOST:PORT of a cluster's head"
         ) from None
 
 
 def nodes() -> list[dict[str, float]]:
-    """What each living node of the cluster has, by Ray's names: CPU, GPU, memory, ..."""
+    """The resources of each living node of the cluster, by Ray's names: CPU, GPU, memory, ..."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

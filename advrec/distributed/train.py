@@ -38,11 +38,12 @@ STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 def train_model(
     run: Run, study: Study, model: str, spec: TrainedModel, identity: str, *, grows: bool
 ) -> None:
-    """Train one model of the study, or go on with its training, and write models/<model>/;
-    model.safetensors comes last and says that all is there.
+    """Train one model of the study, or go on with its training, and write models/<model>/.
+
+    model.safetensors comes last: its presence says that all is there.
 
     Args:
-        identity: a name for what determines the weights: a training goes on from its own, and
+        identity: a name for what determines the weights. A training goes on from its own state;
             workers that outlive a killed driver write to no other.
         grows: whether nodes may join the cluster later.
 

@@ -106,7 +106,7 @@ def _trainable(
 ) -> Callable[[dict[str, Any]], None]:
     def trial(sampled: dict[str, Any]) -> None:
         values = {key: _value(spec.space[key], value) for key, value in sampled.items()}
-        # By its values, so that what Ray Tune forgets when it is killed is found again.
+        # Named by its values: what Ray Tune forgets when it is killed is found again.
         place = out / "trials" / _place(values)
 
         def on_epoch(epoch: Epoch) -> None:
@@ -182,8 +182,8 @@ def _domain(domain: Domain) -> Any:
 
 
 def _value(domain: Domain, sampled: Any) -> Any:
-    """Of what a searcher samples: lists go through it as JSON, for to some it is numbers and text
-    alone.
+    """The value that a searcher sampled. Lists are JSON there: some searchers take nothing but
+    numbers and text.
     """
     if domain.choice is not None or domain.grid is not None:
         return json.loads(sampled)

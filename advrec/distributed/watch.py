@@ -1,4 +1,4 @@
-"""What an evaluation shows while it runs: a line of progress, and on Ray its metrics."""
+"""The progress of an evaluation: its line on the screen, and on Ray its metrics."""
 
 from __future__ import annotations
 
