@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 
 from advrec.distributed.watch import Watch, Work, success_rank
+from advrec.run.cells import cells
 from advrec.run.directory import Run
 from advrec.run.files import write_table
-from advrec.stages.status import every_cell
 from tests.conftest import STUDY, study
 
 EPSILONS = (0.01, 0.05)
@@ -37,7 +37,7 @@ def rows(*ranks):
 
 @pytest.fixture
 def cell():
-    return next(cell for cell in every_cell(study()) if cell.attack.name == "pgd-2")
+    return next(cell for cell in cells(study()) if cell.attack.name == "pgd-2")
 
 
 def test_success_and_steps_of_blocks_and_of_what_was_there_before(tmp_path, cell, capsys):

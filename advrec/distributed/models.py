@@ -1,0 +1,117 @@
+"""Models of a study for the workers of a pool: embeddings of the catalog, and quality of lists."""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+from advrec.catalog.dataset import Catalog
+from advrec.distributed import attacker
+from advrec.distributed.attacker import ModelRef
+from advrec.distributed.embed import UnusableModelError, embed_catalog
+from advrec.distributed.pool import Pool
+from advrec.evaluation import lists
+from advrec.model import checkpoint
+from advrec.recommenders import hnsw
+from advrec.recommenders.bank import Floats
+from advrec.recommenders.ranks import ExactIndex, similar_articles
+from advrec.run import identity, provenance
+from advrec.run.cells import Cell
+from advrec.run.directory import Run
+from advrec.run.files import write_json, write_table
+from advrec.run.log import say
+from advrec.run.tables import read_embeddings
+from advrec.spec.study import Study
+
+RECALL_QUERIES = 500
+
+
+class Pair(NamedTuple):
+    """The model that is attacked, and the one that the attack is made on where that is another."""
+
+    attacked: ModelRef
+    source: ModelRef | None
+
+
+class Models:
+    """The models of a run, each loaded when it is first asked for.
+
+    Args:
+        device: of the workers: cpu or cuda.
+    """
+
+    def __init__(self, run: Run, study: Study, catalog: Catalog, pool: Pool, device: str) -> None:
+        self._run, self._study, self._catalog = run, study, catalog
+        self._pool, self._device = pool, device
+        self._references: dict[str, ModelRef | UnusableModelError] = {}
+        self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.models}
+        """The hash of each model's weights."""
+
+    def pair(self, cell: Cell) -> Pair:
+        """The models of a cell; raises UnusableModelError."""
+        attacked, source = self.reference(cell.model), cell.attack.source
+        if source is None or source == cell.model:
+            return Pair(attacked, None)
+        return Pair(attacked, self.reference(source))
+
+    def reference(self, model: str) -> ModelRef:
+        """The model with its embeddings of the catalog.
+
+        Raises:
+            UnusableModelError: they cannot be had. It is said again each time that it is asked for.
+        """
+        if model not in self._references:
+            try:
+                self._references[model] = self._load(model)
+            except UnusableModelError as error:
+                self._references[model] = error
+        reference = self._references[model]
+        if isinstance(reference, UnusableModelError):
+            raise reference
+        return reference
+
+    def keep_only(self, models: set[str | None]) -> None:
+        """Let the memory of the other models' embeddings be freed."""
+        self._references = {
+            model: reference for model, reference in self._references.items() if model in models
+        }
+
+    def _load(self, model: str) -> ModelRef:
+        network = checkpoint.load(self._run.weights(model))
+        determined_by = identity.embeddings(
+            self._study,
+            weights=self.sha256[model],
+            catalog=self._catalog.sha256,
+            articles=len(self._catalog),
+            device=self._device,
+        )
+        there = self._run.embeddings(model).exists()
+        self._run.claim(f"embeddings/{model}", determined_by, made=there)
+        reference = attacker.put(self._pool, self.sha256[model], network)
+        embed_catalog(self._run, self._pool, model, reference, self._catalog, network.dimension)
+        embeddings = read_embeddings(self._run, model, network.dimension)
+        self._measure(model, embeddings)
+        return dataclasses.replace(reference, embeddings=self._pool.put(embeddings))
+
+    def _measure(self, model: str, embeddings: Floats) -> None:
+        """Measure the approximate index, and keep the lists that nobody attacks."""
+        try:
+            exact = similar_articles(embeddings)
+        except ValueError as error:
+            raise UnusableModelError(
+                f"{model} cannot recommend: {error}; train it again or leave it out"
+            ) from None
+        if not self._run.index(model).exists():
+            self._measure_index(model, exact)
+        if not self._run.lists(model).exists():
+            queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
+            write_table(self._run.lists(model), lists.nearest(exact, queries))
+
+    def _measure_index(self, model: str, exact: ExactIndex) -> None:
+        queries = self._catalog.ids_of(self._study.evaluation.split)[:RECALL_QUERIES]
+        measured = hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1)
+        recall = next(value for key, value in measured.items() if key.startswith("recall_at_"))
+        say(
+            f"index {model}: HNSW finds {100 * recall:.1f} % of the nearest "
+            f"among {len(exact):,} articles (n = {len(queries)} queries)"
+        )
+        write_json(self._run.index(model), measured)
