@@ -1,10 +1,12 @@
-"""Benchmark (`make bench`), not a test: how fast our attack steps are, as ratios measured in one
-run, without Ray, on a CPU or a GPU.
+"""The speed of our attack steps: python -m benchmarks.attacks. Ratios of one run, without Ray, on a
+CPU or a GPU.
 
 1. PGD against the limit (the network's gradients and nothing else), the loop of published code,
-Foolbox and torchattacks. 2. Our PGD by batch size. 3. Options we do not use, measured: bfloat16
-and, with --compile, torch.compile. 4. With --run DIR, a finished run directory: what the attacks
-achieve with 64 steps each (square: 64 queries), and `auto`.
+   Foolbox and torchattacks.
+2. Our PGD by batch size.
+3. Options that we do not use: bfloat16 and, with --compile, torch.compile.
+4. With --run DIR, a finished run directory: success of the attacks with 64 steps each (square: 64
+   queries), and of `auto`.
 
 The sides of a section take turns, in an order that rotates from round to round, and ratios are
 those of medians: what disturbs the machine for a while disturbs every side. All is printed, and
@@ -19,32 +21,32 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from advrec.attacks import registry
-from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
-from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
 from advrec.recommenders import load
-from advrec.recommenders.losses import CosineDistance, cosine_distance
+from advrec.recommenders.losses import cosine_distance
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import write_json
 from advrec.run.provenance import describe
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
+from benchmarks.rivals import RIVALS, Case, Side, limit, our_pgd, pgd_sides, prepare
 
-EPSILON, SUCCESS_RANK, WARM_UP = 0.03, 3, 2  # warm-up: rounds that do not count
+SUCCESS_RANK, WARM_UP = 3, 2  # warm-up: rounds that do not count
+say = partial(print, flush=True)
 BATCHES = (1, 4, 16, 64, 256)
 ATTACKS = (
     "pgd-64",
@@ -57,20 +59,6 @@ ATTACKS = (
     "square-64",
     "auto",
 )
-
-Side = Callable[[], Tensor]  # makes adversarial images, (N, 3, H, W)
-say = partial(print, flush=True)
-
-
-class Case(NamedTuple):
-    """What a side is given: as a user would (`make_case`), or with the network and the memory
-    format that we make of it (`prepare`).
-    """
-
-    network: FashionNet
-    images: Tensor  # clean, (N, 3, H, W)
-    targets: Tensor  # embeddings (N, D) to come near to
-    steps: int
 
 
 def main() -> None:
@@ -85,9 +73,8 @@ def main() -> None:
         "machine": describe() | {"gpu": gpu},
         "options": {k: str(v) for k, v in vars(args).items()},
     }
-    say(
-        f"{gpu or results['machine']['processor']}, torch {torch.__version__}, {args.threads} threads"
-    )
+    machine = gpu or results["machine"]["processor"]
+    say(f"{machine}, torch {torch.__version__}, {args.threads} threads")
     case = make_case(args, device)
     results["pgd"] = against_others(case, args.rounds)
     results["batches"] = by_batch(prepare(case), args.rounds)
@@ -148,19 +135,13 @@ def make_case(args: argparse.Namespace, device: str) -> Case:
     return Case(network, images, targets, args.steps)
 
 
-def prepare(case: Case) -> Case:
-    return case._replace(
-        network=frozen(case.network),
-        images=case.images.contiguous(memory_format=torch.channels_last),
-    )
-
-
 def against_others(case: Case, rounds: int) -> dict[str, Any]:
     say(f"\n1. PGD, {case.steps} steps, batch {len(case.images)}, {case.images.shape[-1]} pixels")
     rivals = [name for name in RIVALS if importlib.util.find_spec(name)]
     if len(rivals) < len(RIVALS):
         say(
-            f"{' and '.join(RIVALS.keys() - rivals)} not installed: pip install foolbox / pip install --no-deps torchattacks"
+            f"{' and '.join(RIVALS.keys() - rivals)} not installed: "
+            "pip install foolbox / pip install --no-deps torchattacks"
         )
     check_same(case, rivals)
     sides = pgd_sides(case, rivals)
@@ -182,110 +163,11 @@ def against_others(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
-def pgd_sides(case: Case, rivals: list[str]) -> dict[str, Side]:
-    """All take `steps` steps of epsilon / steps from the clean images, and give the last iterate."""
-    ready = prepare(case)
-    sides = {
-        "ours": partial(our_pgd, ready, ready.network.embed),
-        "loop": partial(published_loop, case),
-    }
-    sides |= {name: RIVALS[name](case) for name in rivals}
-    # Theirs with our network: how much of the difference is the network's preparation.
-    return sides | {f"{name} with our network": RIVALS[name](ready) for name in rivals}
-
-
-def limit(case: Case) -> Tensor:
-    """Forward and gradient with respect to the input, and nothing else."""
-    for _ in range(case.steps):
-        leaf = case.images.detach().requires_grad_(True)
-        torch.autograd.grad(case.network.embed(leaf).sum(), leaf)
-    return case.images
-
-
-def our_pgd(case: Case, embed: Callable[[Tensor], Tensor]) -> Tensor:
-    epsilons = torch.full(
-        (len(case.images),), EPSILON, dtype=torch.float64, device=case.images.device
-    )
-    return registry.by_name(f"pgd-{case.steps}")(
-        Problem(CosineDistance(embed, case.targets), case.images, epsilons)
-    ).images
-
-
-def published_loop(case: Case) -> Tensor:
-    """As published code does it: weight gradients come along, and one more forward pass a step is
-    for the progress bar's number.
-    """
-    images = case.images.clone()
-    for _ in range(case.steps):
-        images.requires_grad_()
-        cosine_distance(case.network.embed(images), case.targets).sum().backward()
-        moved = images.detach() - EPSILON / case.steps * images.grad.sign()
-        images = torch.clamp(
-            torch.clamp(moved, case.images - EPSILON, case.images + EPSILON), 0.0, 1.0
-        )
-        with torch.no_grad():
-            cosine_distance(case.network.embed(images), case.targets).mean().item()
-    return images
-
-
-class Embedding(nn.Module):
-    def __init__(self, network: FashionNet, head: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.network, self.head = network, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.network.embed(images))
-
-
-def foolbox_pgd(case: Case) -> Side:
-    import eagerpy
-    import foolbox
-
-    class CosinePGD(foolbox.attacks.LinfProjectedGradientDescentAttack):
-        def get_loss_fn(self, model: Any, labels: Any) -> Any:
-            # An attack without a class to aim at ascends its loss: the loss is the negative
-            # distance.
-            return lambda inputs: eagerpy.astensor(
-                -cosine_distance(model(inputs).raw, case.targets).sum()
-            )
-
-    model = foolbox.PyTorchModel(
-        Embedding(case.network, nn.Identity()).eval(), bounds=(0, 1), device=case.images.device
-    )
-    attack = CosinePGD(rel_stepsize=1.0 / case.steps, steps=case.steps, random_start=False)
-    # Calling the attack itself, not its `run`, would spend one more pass on classifying the result,
-    # which nobody needs here.
-    return partial(
-        attack.run, model, case.images, torch.zeros_like(case.targets[:, 0]).long(), epsilon=EPSILON
-    )
-
-
-def torchattacks_pgd(case: Case) -> Side:
-    import torchattacks
-
-    def two_logits(embeddings: Tensor) -> Tensor:
-        # Of (d, -d) the cross entropy of class 0 is log(1 + exp(-2 d)): to ascend it is to descend
-        # d, along the same signs.
-        distance = cosine_distance(embeddings, case.targets)
-        return torch.stack([distance, -distance], dim=1)
-
-    model = Embedding(case.network, two_logits).eval()
-    attack = torchattacks.PGD(
-        model, eps=EPSILON, alpha=EPSILON / case.steps, steps=case.steps, random_start=False
-    )
-    return partial(attack, case.images, torch.zeros_like(case.targets[:, 0]).long())
-
-
-RIVALS: dict[str, Callable[[Case], Side]] = {
-    "foolbox": foolbox_pgd,
-    "torchattacks": torchattacks_pgd,
-}
-
-
 def check_same(case: Case, rivals: list[str]) -> None:
-    """Refuse to compare sides that compute different things. In float64, for in float32 rounding
-    (BatchNorm is folded or not) turns some signs, and ten steps make up to 0.01 of it; on few
-    images, for in float64 a step is slow.
+    """Refuse to compare sides that compute different things, in float64 on few images.
+
+    In float32 rounding (BatchNorm is folded or not) turns some signs: up to 0.01 after ten steps.
+    In float64 a step is slow.
     """
     few = Case(
         copy.deepcopy(case.network).double(),
@@ -297,13 +179,12 @@ def check_same(case: Case, rivals: list[str]) -> None:
     assert max(distances.values()) - min(distances.values()) < 1e-5, (
         f"the sides compute different things: {distances}"
     )
-    say(
-        f"in float64 all sides bring the first 4 images to a mean distance of {distances['ours']:.6f}"
-    )
+    mean = distances["ours"]
+    say(f"in float64 all sides bring the first 4 images to a mean distance of {mean:.6f}")
 
 
 def final_distance(case: Case, side: Side) -> float:
-    """Mean cosine distance to the targets of what a side makes, by the network as a user has it."""
+    """Mean cosine distance of a side's images to the targets, by the network as a user has it."""
     images = side()
     with torch.no_grad():
         return cosine_distance(case.network.embed(images), case.targets).mean().item()
@@ -311,9 +192,8 @@ def final_distance(case: Case, side: Side) -> float:
 
 def by_batch(case: Case, rounds: int) -> dict[str, Any]:
     batches = [batch for batch in BATCHES if fits(case.images.device, batch / len(case.images))]
-    say(
-        f"\n2. Our PGD by batch size, {case.steps} steps; left out for memory: {sorted(set(BATCHES).difference(batches)) or 'none'}"
-    )
+    left_out = sorted(set(BATCHES).difference(batches)) or "none"
+    say(f"\n2. Our PGD by batch size, {case.steps} steps; left out for memory: {left_out}")
     sides: dict[str, Side] = {}
     for batch in batches:
         rows = torch.arange(batch, device=case.images.device) % len(case.images)
@@ -325,8 +205,9 @@ def by_batch(case: Case, rounds: int) -> dict[str, Any]:
 
 
 def fits(device: torch.device, share: float) -> bool:
-    """Whether `share` times the batch of section 1 would fit, by the peak so far: trying it could
-    end the process.
+    """Tell from the peak so far whether `share` times the batch of section 1 would fit.
+
+    Trying it could end the process.
     """
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(
@@ -363,8 +244,10 @@ def by_option(case: Case, rounds: int, compiled: bool) -> dict[str, Any]:
 def measure(
     sides: Mapping[str, Side], steps: int, rounds: int, *, base: str, inverse: bool = False
 ) -> dict[str, Any]:
-    """Let the sides take turns, and print the speed of each and its ratio to that of `base`;
-    inverse: of `base` to it.
+    """Let the sides take turns, and print the speed of each and its ratio to that of `base`.
+
+    Args:
+        inverse: print the ratio of `base` to each side.
     """
     finish = torch.cuda.synchronize if torch.cuda.is_initialized() else (lambda: None)
     names = list(sides)
@@ -382,10 +265,9 @@ def measure(
         name: median / medians[base] if inverse else medians[base] / median
         for name, median in medians.items()
     }
+    label = f"{base} / this" if inverse else f"this / {base}"
     for name, median in medians.items():
-        say(
-            f"{name:26} {1.0 / median:8.0f} image-steps/s, {f'{base} / this' if inverse else f'this / {base}'} {ratios[name]:5.2f}"
-        )
+        say(f"{name:26} {1.0 / median:8.0f} image-steps/s, {label} {ratios[name]:5.2f}")
     return {
         "seconds_per_image_step": seconds,
         "warm_up": WARM_UP,
@@ -412,13 +294,14 @@ def on_run(run: Run, count: int, batch: int, device: str) -> list[dict[str, Any]
         seed=study.seed,
     )
     say(
-        f"\n4. {run.directory}, {len(tuples)} tuples: success at rank <= {SUCCESS_RANK} at {epsilons}; passes a tuple at all of them"
+        f"\n4. {run.directory}, {len(tuples)} tuples: success at rank <= {SUCCESS_RANK} "
+        f"at {epsilons}; passes a tuple at all of them"
     )
     results = []
     for model in study.models:
         recommender = load.from_run(run, model, catalog, device)
         for name in ATTACKS:
-            # stops and goes from budget to budget unless a study says otherwise
+            # It stops, and goes from budget to budget, unless a study says otherwise.
             auto = name == "auto"
             block = make(label=name, stop="rank-1" if auto else "never", nested=auto)
             rows = evaluate_block(recommender, registry.build(name, nested=auto), block).rows

@@ -1,17 +1,20 @@
-"""The engine against plain loops: python benchmarks/engine.py [64|224] [ROUNDS]. Ratios of
-throughput, alternating, medians of 3 rounds.
+"""The engine against plain loops: python -m benchmarks.engine [64|224] [ROUNDS].
 
-    one actor / a plain loop          the same blocks, by the same code, in one process of one
-    thread two actors / one actor            one thread each two actors / a loop of 2 threads  what
-    one process makes of two cores; also without model/memory.py, as a loop of one's own would be
-    private memory of an actor        its peak at work, beside the embeddings (shared), the model
-    and the activations of one batch
+Prints ratios of throughput, alternating, medians of 3 rounds:
 
-A plain loop runs in a process of its own without Ray; its start, as that of the actors, is not
-timed.
+- one actor / a plain loop: the same blocks, by the same code, in one process of one thread.
+- two actors / one actor: one thread each.
+- two actors / a loop of 2 threads: the other way to use two cores; also without model/memory.py, as
+  a user's own loop would be.
+- private memory of an actor: its peak at work, besides the embeddings (shared), the model and the
+  activations of one batch.
+
+A plain loop runs in a process of its own without Ray. The start of a loop, as that of the actors,
+is not timed.
 """
 
-from advrec.distributed import session  # noqa: I001  (sets Ray's environment before anything imports ray)
+# Ray's environment comes before anything that imports ray.
+from advrec.distributed import session  # noqa: I001
 
 import contextlib
 import dataclasses
@@ -23,11 +26,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from advrec.attacks import registry
+from advrec.distributed import attacker
+from advrec.distributed.attacker import Attacker
+from advrec.distributed.placement import Placement
+from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.spec.study import AttackSpec
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
@@ -40,92 +48,104 @@ BLOCKS, ARTICLES = 2, 256
 # Pixels -> tuples, steps and width: blocks of ten seconds and more.
 WORK = {64: (32, 128, 0.5), 224: (8, 24, 1.0)}
 EPSILONS = (0.01, 0.03, 0.05)
+SIDES = ("plain", "plain, 2 threads", "untuned, 2 threads", "1 actor", "2 actors")
+PAIRS = (
+    ("1 actor", "plain"),
+    ("2 actors", "1 actor"),
+    ("2 actors", "plain, 2 threads"),
+    ("2 actors", "untuned, 2 threads"),
+)
+
+
+class Rates(NamedTuple):
+    """Blocks per second of each side, and megabytes of private memory, by round."""
+
+    blocks: dict[str, list[float]]
+    private: list[float]
 
 
 def main(size: int = 64, rounds: int = 3) -> None:
-    from advrec.distributed import attacker
-    from advrec.distributed.attacker import Attacker
-    from advrec.distributed.placement import Placement
-    from advrec.distributed.pool import Pool, Unit, open_pool
-
     network, embeddings, pixels = model(size)
+    with session.session():
+        rates = measure(size, rounds, network, embeddings, pixels)
     tuples, steps, _ = WORK[size]
-    spec = AttackSpec.model_validate(
+    images = tuples * len(EPSILONS)
+    for name, blocks in rates.blocks.items():
+        rate = median(blocks)
+        print(f"{name:18} {images * steps * rate:8,.0f} image-steps/s, a block in {1 / rate:.1f} s")
+    for first, second in PAIRS:
+        ratios = [a / b for a, b in zip(rates.blocks[first], rates.blocks[second], strict=True)]
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"{first} / {second}: {median(ratios):.2f} ({listed})")
+    step_activations = activations(size)
+    weights = sum(value.nbytes for value in network.state_dict().values()) / 1e6
+    rest = max(rates.private) - weights - step_activations
+    print(
+        f"private memory of an actor at work: {max(rates.private):.0f} MB, of which model "
+        f"{weights:.0f}, activations of {images} images {step_activations:.0f}, the rest "
+        f"{rest:.0f}; embeddings, shared: {embeddings.nbytes / 1e6:.0f}"
+    )
+
+
+def measure(
+    size: int, rounds: int, network: FashionNet, embeddings: np.ndarray, pixels: np.ndarray
+) -> Rates:
+    """Let plain loops and pools of actors take turns.
+
+    Args:
+        embeddings: (N, D) float32.
+        pixels: (N, H, W, 3) uint8.
+    """
+
+    def rate(pool: Pool, blocks: int) -> float:
+        reference = dataclasses.replace(
+            attacker.put(pool, "x", network), embeddings=pool.put(embeddings)
+        )
+        units = [
+            Unit(
+                key=str(n),
+                method="attack",
+                arguments=lambda n=n: (reference, None, spec(size), block(size, pixels, n)),
+            )
+            for n in range(blocks)
+        ]
+        start = time.monotonic()
+        assert not pool.run(units, lambda unit, outcomes: None)
+        return blocks / (time.monotonic() - start)
+
+    def actors(count: int) -> Pool:
+        pool = open_pool(Attacker, "cpu", 1, placement=Placement(count, 0.0, 1))
+        rate(pool, count)  # they start, and load the model
+        return pool
+
+    rates = Rates({name: [] for name in SIDES}, [])
+    for _ in range(rounds):
+        rates.blocks["plain"].append(plain_rate(size, 1))
+        with actors(1) as pool:
+            rates.blocks["1 actor"].append(rate(pool, BLOCKS))
+        with actors(2) as pool, sampled(attackers_private, rates.private):
+            rates.blocks["2 actors"].append(rate(pool, 2 * BLOCKS))
+        rates.blocks["plain, 2 threads"].append(plain_rate(size, 2))
+        rates.blocks["untuned, 2 threads"].append(plain_rate(size, 2, tuned=False))
+    return rates
+
+
+def spec(size: int) -> AttackSpec:
+    """PGD with all its steps, as a study asks for it."""
+    return AttackSpec.model_validate(
         {
             "name": "x",
-            "attack": f"pgd-{steps}",
+            "attack": f"pgd-{WORK[size][1]}",
             "stop": "never",
             "nested": False,
             "restarts": 0,
             "from": None,
         }
     )
-    with session.session():
-
-        def rate(pool: Pool, blocks: int) -> float:
-            reference = dataclasses.replace(
-                attacker.put(pool, "x", network), embeddings=pool.put(embeddings)
-            )
-            units = [
-                Unit(
-                    key=str(n),
-                    method="attack",
-                    arguments=lambda n=n: (reference, None, spec, block(size, pixels, n)),
-                )
-                for n in range(blocks)
-            ]
-            start = time.monotonic()
-            assert not pool.run(units, lambda unit, outcomes: None)
-            return blocks / (time.monotonic() - start)
-
-        def actors(count: int) -> Pool:
-            pool = open_pool(Attacker, "cpu", 1, placement=Placement(count, 0.0, 1))
-            rate(pool, count)  # they start, and load the model
-            return pool
-
-        rates: dict[str, list[float]] = {
-            "plain": [],
-            "plain, 2 threads": [],
-            "untuned, 2 threads": [],
-            "1 actor": [],
-            "2 actors": [],
-        }
-        private: list[float] = []
-        for _ in range(rounds):
-            rates["plain"].append(plain_rate(size, 1))
-            with actors(1) as pool:
-                rates["1 actor"].append(rate(pool, BLOCKS))
-            with actors(2) as pool, sampled(attackers_private, private):
-                rates["2 actors"].append(rate(pool, 2 * BLOCKS))
-            rates["plain, 2 threads"].append(plain_rate(size, 2))
-            rates["untuned, 2 threads"].append(plain_rate(size, 2, tuned=False))
-    step_activations = activations(size)
-    weights = sum(value.nbytes for value in network.state_dict().values()) / 1e6
-    images = tuples * len(EPSILONS)
-    for name, found in rates.items():
-        print(
-            f"{name:18} {images * steps * median(found):8,.0f} image-steps/s, a block in {1 / median(found):.1f} s"
-        )
-    pairs = (
-        ("1 actor", "plain"),
-        ("2 actors", "1 actor"),
-        ("2 actors", "plain, 2 threads"),
-        ("2 actors", "untuned, 2 threads"),
-    )
-    for first, second in pairs:
-        ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
-        print(
-            f"{first} / {second}: {median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-        )
-    rest = max(private) - weights - step_activations
-    print(
-        f"private memory of an actor at work: {max(private):.0f} MB, of which model {weights:.0f}, activations of {images} images "
-        f"{step_activations:.0f}, the rest {rest:.0f}; embeddings, shared: {embeddings.nbytes / 1e6:.0f}"
-    )
 
 
 def model(size: int) -> tuple[FashionNet, np.ndarray, np.ndarray]:
-    """A network, embeddings of a random catalog, and its pixels."""
+    """A network, and embeddings (N, D) and pixels (N, H, W, 3) of a random catalog."""
     torch.manual_seed(0)
     network = FashionNet(
         Architecture(
@@ -137,6 +157,7 @@ def model(size: int) -> tuple[FashionNet, np.ndarray, np.ndarray]:
 
 
 def block(size: int, pixels: np.ndarray, number: int) -> Block:
+    """The block of that number, of pixels (N, H, W, 3)."""
     tuples = WORK[size][0]
     ids = np.arange(number * tuples, (number + 1) * tuples, dtype=np.int32)
     return Block(
@@ -153,7 +174,15 @@ def block(size: int, pixels: np.ndarray, number: int) -> Block:
 
 
 def plain_rate(size: int, threads: int, *, tuned: bool = True) -> float:
-    command = [sys.executable, __file__, "plain", str(size), str(threads), str(int(tuned))]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine",
+        "plain",
+        str(size),
+        str(threads),
+        str(int(tuned)),
+    ]
     return float(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
     )
@@ -175,10 +204,11 @@ def plain(size: int, threads: int, tuned: int) -> None:
 
 
 def activations(size: int) -> float:
-    """What the gradient steps of one batch take, in MB: by how much they raise the memory of a
-    process that has freed all else.
+    """Megabytes that the gradient steps of one batch take.
+
+    They raise the memory of a process that has freed all else by so much.
     """
-    command = [sys.executable, __file__, "activations", str(size)]
+    command = [sys.executable, "-m", "benchmarks.engine", "activations", str(size)]
     return float(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
     )
@@ -197,7 +227,7 @@ def print_activations(size: int) -> None:
 
 
 def peak() -> float:
-    """MB that the process has had in memory at most."""
+    """Megabytes that the process has had in memory at most."""
     line = next(
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -207,7 +237,7 @@ def peak() -> float:
 
 
 def attackers_private() -> list[float]:
-    """MB of each attacker that no other process shares."""
+    """Megabytes of each attacker that no other process shares."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         if path.read_text().startswith("ray::Attacker"):
@@ -220,7 +250,7 @@ def attackers_private() -> list[float]:
 
 @contextlib.contextmanager
 def sampled(measure: Callable[[], list[float]], found: list[float]) -> Iterator[None]:
-    """Twice a second, to `found`."""
+    """Measure twice a second, and add the values to `found`."""
     over = threading.Event()
 
     def sample() -> None:

@@ -1,10 +1,10 @@
 """Exact ranks in a large catalog: their time against the bare matrix product of the same targets,
 and the memory of each process.
 
-    python benchmarks/index.py [ARTICLES]
+    python -m benchmarks.index [ARTICLES]
 
-Two actors, started as the engine starts its attackers, hold the index over one matrix in Ray's
-object store and rank half of 1,000 tuples each, at the same time. Each also multiplies its targets
+Two actors, started as the engine starts its attackers, hold the index over one matrix in the object
+store. Each ranks half of 1,000 tuples, both at the same time. Each also multiplies its targets
 with the matrix, whole and in tiles, in turns; the faster counts. Seconds are of the clock and,
 where other work disturbs the machine, of the processor. While it is made the matrix is there twice
 (10.2 GB of memory for a million articles), then once, in /dev/shm.
@@ -53,7 +53,7 @@ def private_mib() -> float:
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Of the clock, and of this process on the processor."""
+    """Seconds of the clock, and of this process on the processor."""
     clock, processor = time.monotonic(), time.process_time()
     work()
     return time.monotonic() - clock, time.process_time() - processor
@@ -75,6 +75,7 @@ class Ranker:
         self._candidates = matrix[self._attacks] + towards * matrix[self._targets]
 
     def rank(self) -> npt.NDArray[np.int32]:
+        """Ranks (R,) of this actor's tuples."""
         return self._index.ranks(self._targets, self._attacks, self._candidates)
 
     def memory(self) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class Ranker:
         targets, attacks = self._targets[rows], self._attacks[rows]
 
         def units(raw: Floats) -> npt.NDArray[np.float64]:
+            """Unit vectors (n, D) of raw ones (n, D)."""
             double = raw.astype(np.float64)
             return double / np.linalg.norm(double, axis=1, keepdims=True)
 
@@ -162,12 +164,14 @@ def main() -> None:
     size = articles * DIMENSION * 4
     if shutil.disk_usage(SHM).free < size:
         sys.exit(
-            f"{SHM} has less than the matrix's {size / 1e9:.1f} GB free: Ray would keep it on disk, and reading it would be measured"
+            f"{SHM} has less than the matrix's {size / 1e9:.1f} GB free: "
+            "Ray would keep it on disk, and reading it would be measured"
         )
     with session():
         if ray.cluster_resources()["object_store_memory"] < size:
             sys.exit(
-                f"Ray's object store, 30 % of the memory, is smaller than the matrix's {size / 1e9:.1f} GB"
+                "Ray's object store, 30 % of the memory, "
+                f"is smaller than the matrix's {size / 1e9:.1f} GB"
             )
         used = shutil.disk_usage(SHM).used
         reference = put(articles)
@@ -181,10 +185,8 @@ def main() -> None:
         everyone("__ray_ready__")  # all have read the matrix: what both map is no longer private
         for memory in everyone("memory"):
             print(memory, flush=True)
-        print(
-            f"matrix, MiB: {size / 2**20:.0f}; more in {SHM}: {(shutil.disk_usage(SHM).used - used) / 2**20:.0f}",
-            flush=True,
-        )
+        more = shutil.disk_usage(SHM).used - used
+        print(f"matrix, MiB: {size / 2**20:.0f}; more in {SHM}: {more / 2**20:.0f}", flush=True)
         rounds = []
         for _ in range(ROUNDS):
             rounds.append(everyone("round"))
@@ -203,10 +205,8 @@ def main() -> None:
             }
             ratio = middle["ranks"] / min(middle["product, whole"], middle["product, tiles"])
             text = ", ".join(f"{side} {value:.1f} s" for side, value in middle.items())
-            print(
-                f"actor {number}, {('clock', 'processor')[of]}: {text}; ranks / product {ratio:.2f}",
-                flush=True,
-            )
+            side = ("clock", "processor")[of]
+            print(f"actor {number}, {side}: {text}; ranks / product {ratio:.2f}", flush=True)
         for ranks in everyone("check"):
             print("equal to a count in float64:", *ranks, flush=True)
 
