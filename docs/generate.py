@@ -119,7 +119,7 @@ def meaning(action: argparse.Action) -> str:
 
 def study_keys() -> str:
     """A table for each section of a study file, from its pydantic class."""
-    common = set(models.ModelSpec.model_fields)
+    common = set(models.TrainedModel.model_fields)
     parts = [
         "# Keys of a study\n",
         "A study is one YAML file; [Studies](../guide/studies.md) explains it. Unknown keys, wrong "
@@ -130,7 +130,7 @@ def study_keys() -> str:
         "## catalog\n",
         keys(catalog.CatalogSpec),
         "## models: keys of every defense\n",
-        keys(models.ModelSpec),
+        keys(models.TrainedModel),
     ]
     for name, kind in models.KINDS.items():
         if name == "own":

@@ -24,7 +24,8 @@ from advrec.run.log import say
 from advrec.run.progress import duration
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
-from advrec.spec.models import CurriculumAdversarialTraining, OwnModel, TrainedModel
+from advrec.spec.defenses import TrainedModel
+from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
 from advrec.training import state
 from advrec.training.loop import Training, fit
@@ -139,8 +140,7 @@ class _Watcher:
 
     def __init__(self, run: Run, model: str, spec: TrainedModel, saved: Path) -> None:
         self._model, self._saved = model, saved
-        # A curriculum's length is known when it is over.
-        self._total = None if isinstance(spec, CurriculumAdversarialTraining) else spec.epochs
+        self._total = spec.total_epochs
         self._of = f"/{self._total}" if self._total else ""
         self._tensorboard = run.model(model) / "tensorboard"
         self._earlier = len(state.read_history(saved))

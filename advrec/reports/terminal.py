@@ -6,15 +6,17 @@ from typing import Any
 from advrec.reports.results import Results
 from advrec.reports.tables import tables, trust
 from advrec.reports.tables.against import Comparison
+from advrec.spec import accuracy
 
+PGD = f"{accuracy.PUBLISHED}, {accuracy.EPSILON:g}"
 LABELS = {
     "clean_accuracy": "clean accuracy",
-    "adversarial_accuracy": "accuracy under PGD-8, 0.03",
-    "strong_adversarial_accuracy": "under APGD-50, 0.03",
+    "adversarial_accuracy": f"accuracy under {PGD}",
+    "strong_adversarial_accuracy": f"under {accuracy.CONVERGED}, {accuracy.EPSILON:g}",
     "top5_accuracy": "top-5 accuracy",
-    "adversarial_top5_accuracy": "top-5 under PGD-8, 0.03",
+    "adversarial_top5_accuracy": f"top-5 under {PGD}",
     "texture_top1_precision": "texture precision",
-    "adversarial_texture_top1_precision": "texture under PGD-8, 0.03",
+    "adversarial_texture_top1_precision": f"texture under {PGD}",
     "same_category": "top 10 of its category",
     "same_texture": "top 10 with its texture",
     "overlap": "top 10 as without defense",

@@ -24,6 +24,7 @@ from advrec.recommenders import load
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json
+from advrec.spec import accuracy
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
 from advrec.spec.models import OwnModel
@@ -97,7 +98,7 @@ def run_trial(
     ids = catalog.ids_of("validation")
     clean = quality.count(copied, catalog, ids)
     attacked = quality.count(
-        copied, catalog, ids, attack=quality.PUBLISHED, epsilon=quality.PUBLISHED_EPSILON
+        copied, catalog, ids, attack=quality.PUBLISHED, epsilon=accuracy.EPSILON
     )
     measured = {
         "clean_accuracy": float(clean[1] / clean[0]),

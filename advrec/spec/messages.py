@@ -1,4 +1,4 @@
-"""What is wrong with a study file, in one sentence: the key, the allowed values, the nearest right
+"""Messages about a study file: one sentence with the key, the allowed values and the nearest right
 word.
 """
 
@@ -6,74 +6,131 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
+from advrec.spec.models import WORDS
+
+KeysBeside = Callable[[tuple[int | str, ...]], Sequence[str]]
+
+
+class _Fault(NamedTuple):
+    """The first of pydantic's errors, and all that a sentence about it may need."""
+
+    error: ErrorDetails
+    others: Sequence[ErrorDetails]
+    """The errors after it: of a key that may be one of several types, those of its other types."""
+    place: list[Any]
+    """The path in the file."""
+    where: str
+    """The path as text."""
+    keys_beside: KeysBeside
+
+    @property
+    def value(self) -> Any:
+        return self.error["input"]
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return self.error.get("ctx", {})
+
 
 def suggest(word: str, words: Sequence[str]) -> str:
+    """Return a question after the nearest of `words`; empty where none is near."""
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def sentence(
-    errors: Sequence[ErrorDetails],
-    raw: Any,
-    keys_beside: Callable[[tuple[int | str, ...]], Sequence[str]],
-) -> str:
-    """The first of pydantic's errors as one sentence with the key's path, the allowed values and
-    the nearest right word.
+def sentence(errors: Sequence[ErrorDetails], raw: Any, keys_beside: KeysBeside) -> str:
+    """Say the first of pydantic's errors in one sentence with the key's path, the allowed values
+    and the nearest right word.
 
     Args:
         raw: the content of the file.
         keys_beside: the known keys at a place.
     """
-    error = errors[0]
-    location = _path_in(error, raw)
-    where = ".".join(map(str, location)) or "the study"
-    kind, context, value = error["type"], error.get("ctx", {}), error["input"]
-    if kind == "missing":
-        return f"{where} is missing"
-    if kind == "extra_forbidden":
-        allowed = keys_beside(error["loc"])
-        return f"{where} is not a known key{suggest(str(location[-1]), allowed)} (known here: {', '.join(allowed)})"
-    if kind == "value_error":
-        detail = str(context["error"])
-        return detail if where == "the study" else f"{where}: {detail}"
-    if kind in ("union_tag_invalid", "literal_error"):
-        expected = str(context.get("expected_tags") or context.get("expected"))
-        allowed = [word for word in re.findall(r"'([^']*)'", expected) if word != "own"]
-        given = value.get("defense") if isinstance(value, dict) else value
-        key = f"{where}.defense" if kind == "union_tag_invalid" else where
-        return f"{key} is {given}{suggest(str(given), allowed)} (allowed: {', '.join(allowed)})"
-    if kind == "union_tag_not_found":
-        return f"{where}.defense is missing (allowed: none, at, cat, trades, n-fgsm, free, fat, act; a model of your own has model instead)"
-    if kind == "string_pattern_mismatch" and "delivery" in location:
-        return f"{where} is {value!r} (allowed: float, png, jpeg-1 to jpeg-100)"
-    if kind == "string_pattern_mismatch":
-        return f"{where} is {value!r}; a name holds letters, digits, - and _, and begins with a letter or digit"
-    shown = value if not isinstance(value, float) or math.isfinite(value) else str(value)
-    # What a key may also be, as auto: the other errors of a union.
-    words = [
-        word
-        for other in errors[1:]
-        if other["loc"][:-1] == error["loc"][:-1]
-        for word in _allowed(other)
-    ]
-    return f"{where} is {shown!r}: {error['msg'][0].lower()}{error['msg'][1:]}{''.join(f', or {word}' for word in words)}"
+    place = _path_in(errors[0], raw)
+    where = ".".join(map(str, place)) or "the study"
+    fault = _Fault(errors[0], errors[1:], place, where, keys_beside)
+    return SENTENCES.get(errors[0]["type"], _other)(fault)
 
 
-def _allowed(error: ErrorDetails) -> list[str]:
+def _missing(fault: _Fault) -> str:
+    return f"{fault.where} is missing"
+
+
+def _unknown_key(fault: _Fault) -> str:
+    known = fault.keys_beside(fault.error["loc"])
+    near = suggest(str(fault.place[-1]), known)
+    return f"{fault.where} is not a known key{near} (known here: {', '.join(known)})"
+
+
+def _refused_here(fault: _Fault) -> str:
+    """Say what a validator of ours raised."""
+    detail = str(fault.context["error"])
+    return detail if fault.where == "the study" else f"{fault.where}: {detail}"
+
+
+def _wrong_word(fault: _Fault) -> str:
+    return _not_allowed(fault.where, fault.value, _allowed(fault.error))
+
+
+def _wrong_defense(fault: _Fault) -> str:
+    return _not_allowed(f"{fault.where}.defense", fault.value.get("defense"), WORDS)
+
+
+def _not_allowed(key: str, given: Any, allowed: Sequence[str]) -> str:
+    return f"{key} is {given}{suggest(str(given), allowed)} (allowed: {', '.join(allowed)})"
+
+
+def _no_defense(fault: _Fault) -> str:
     return (
-        re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected")))
-        if error["type"] == "literal_error"
-        else []
+        f"{fault.where}.defense is missing (allowed: {', '.join(WORDS)}; "
+        "a model of your own has model instead)"
     )
 
 
+def _wrong_pattern(fault: _Fault) -> str:
+    if "delivery" in fault.place:
+        return f"{fault.where} is {fault.value!r} (allowed: float, png, jpeg-1 to jpeg-100)"
+    return (
+        f"{fault.where} is {fault.value!r}; a name holds letters, digits, - and _, "
+        "and begins with a letter or digit"
+    )
+
+
+def _other(fault: _Fault) -> str:
+    """Say pydantic's own words, and the words that the key may also be, as auto."""
+    value, words = fault.value, fault.error["msg"]
+    shown = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    beside = [error for error in fault.others if error["loc"][:-1] == fault.error["loc"][:-1]]
+    more = "".join(f", or {word}" for error in beside for word in _allowed(error))
+    return f"{fault.where} is {shown!r}: {words[0].lower()}{words[1:]}{more}"
+
+
+SENTENCES: dict[str, Callable[[_Fault], str]] = {
+    "missing": _missing,
+    "extra_forbidden": _unknown_key,
+    "value_error": _refused_here,
+    "literal_error": _wrong_word,
+    "union_tag_invalid": _wrong_defense,
+    "union_tag_not_found": _no_defense,
+    "string_pattern_mismatch": _wrong_pattern,
+}
+"""The sentence for each of pydantic's kinds of error; `_other` for the rest."""
+
+
+def _allowed(error: ErrorDetails) -> list[str]:
+    """Return the words of an error about a literal; none of any other."""
+    if error["type"] != "literal_error":
+        return []
+    return re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected")))
+
+
 def _path_in(error: ErrorDetails, raw: Any) -> list[Any]:
-    """Pydantic's location without the tags of unions and validators, which are not keys of the
-    file.
+    """Return pydantic's location without the tags of unions and validators, which are not keys of
+    the file.
     """
     path: list[Any] = []
     location = error["loc"]

@@ -8,7 +8,9 @@ from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.identity import Identities, Identity
 from advrec.run.log import say
-from advrec.spec.models import OwnModel, TrainedModel
+from advrec.spec import accuracy
+from advrec.spec.defenses import TrainedModel
+from advrec.spec.models import OwnModel
 from advrec.spec.study import Study, canonical_hash
 from advrec.stages import plan
 
@@ -77,7 +79,8 @@ def _train(
         selected = "; its best epoch was chosen on the test split too"
     say(
         f"train {model}: test accuracy {100 * metrics['clean_accuracy']:.1f} % clean, "
-        f"{100 * metrics['adversarial_accuracy']:.1f} % under PGD-8 at 0.03 "
+        f"{100 * metrics['adversarial_accuracy']:.1f} % under "
+        f"{accuracy.PUBLISHED} at {accuracy.EPSILON:g} "
         f"(n = {metrics['n']}{selected})"
     )
 

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
 
 
 def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
+    """Load the articles (N,) as a batch of images (N, 3, H, W) with their labels."""
     textures = (
         torch.from_numpy(catalog.texture_labels[article_ids]).to(device, torch.float32)
         if catalog.textures
@@ -36,8 +37,14 @@ def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
 def shuffled(
     article_ids: Ids, size: int, *, seed: int, epoch: int, rank: int, world: int
 ) -> Iterator[Ids]:
-    """This worker's share of every batch of an epoch. All workers together see each article at most
-    once; a last, incomplete batch is left out (unless it is the only one).
+    """Yield this worker's share (size / world,) of every batch of an epoch, in a random order.
+
+    All workers together see each article at most once. A last, incomplete batch is left out, unless
+    it is the only one.
+
+    Args:
+        article_ids: (n,) of the training split.
+        size: articles of a whole batch.
     """
     order = np.random.default_rng([seed, epoch]).permutation(article_ids)
     for start in range(0, max(len(order) - size, 0) + 1, size):

@@ -1,34 +1,39 @@
-"""The training loop: plain PyTorch, on one worker or on several joined by torch.distributed. It
-knows no Ray.
+"""The training loop: plain PyTorch, on one worker or on several joined by torch.distributed.
+
+It knows no Ray.
 """
 
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
+from advrec.attacks.apgd import APGD
 from advrec.attacks.gradient import PGD
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fashionnet import FashionNet
+from advrec.spec import accuracy
 from advrec.spec.base import Split
-from advrec.spec.models import AdversarialTraining, CurriculumAdversarialTraining, TrainedModel
+from advrec.spec.defenses import TrainedModel
 from advrec.training import data, quality, state
-from advrec.training.defense import Outputs, Stage
-from advrec.training.defenses import defenses
+from advrec.training.averaging import MovingAverage
+from advrec.training.defenses.base import Outputs, Stage, build
 from advrec.training.recipe import RECIPES, Recipe
 from advrec.training.state import Epoch, State
+from advrec.training.workers import Workers
 
 TIE = 1e-6
+"""Weight of clean accuracy in an epoch's score: it decides between epochs that withstand the attack
+equally, as those do that never do.
+"""
 
 
 def fit(
@@ -42,8 +47,8 @@ def fit(
 ) -> "Training":
     """Train `network` in place as `spec` says. Called by every worker of a process group, or alone.
 
-    Selection is by the validation split: accuracy under the study's PGD of as many steps as the
-    defense's (clean accuracy without one). Where validation was merged into training
+    The validation split selects the epoch: by accuracy under the study's PGD of as many steps as
+    the defense's, or by clean accuracy without one. Where validation was merged into training
     (published_split) the study selected on the test split, and so does this; the metrics say so.
 
     Args:
@@ -53,21 +58,15 @@ def fit(
             undisturbed one.
     """
     training = Training(network, spec, catalog, seed)
-    # The first worker's view of the file is everyone's: on a shared disk others may still see the
-    # epoch before.
-    saved = [
-        state.load(checkpoint)
-        if checkpoint is not None and training.rank == 0 and checkpoint.exists()
-        else None
-    ]
-    if dist.is_initialized():
-        dist.broadcast_object_list(saved)
-    if saved[0] is not None:
-        training.resume(saved[0])
+    file = checkpoint if training.workers.rank == 0 else None
+    saved = state.load(file) if file is not None and file.exists() else None
+    saved = training.workers.agree(saved)
+    if saved is not None:
+        training.resume(saved)
     while not training.finished:
         epoch = training.epoch()
-        if checkpoint is not None and training.rank == 0:
-            state.save(checkpoint, training.state())
+        if file is not None:
+            state.save(file, training.state())
         on_epoch(epoch)
     network.eval()
     return training
@@ -89,22 +88,20 @@ class Training:
         seed: int,
         recipe: Recipe | None = None,
     ) -> None:
-        assert spec.learning_rate is not None, "config.load resolves it"
+        assert spec.learning_rate is not None, "study.load resolves it"
         self._learning_rate = spec.learning_rate
         self.network = network
-        self.rank, self._world = (
-            (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        )
+        self.workers = Workers.of(network.mean.device)
         self.history: list[Epoch] = []
         self.finished = False
         self._spec, self._catalog, self._seed = spec, catalog, seed
         self._recipe = recipe or RECIPES[spec.recipe]
-        self._defense = defenses.of(spec, self._recipe)
+        self._defense = build(spec, self._recipe)
         self._schedule = self._defense.schedule()
         self._train_ids = catalog.ids_of("train")
-        self._device = network.mean.device
         outputs = _WithEmbeddings(network)
-        self._module: nn.Module = DistributedDataParallel(outputs) if self._world > 1 else outputs
+        alone = self.workers.world == 1
+        self._module: nn.Module = outputs if alone else DistributedDataParallel(outputs)
         # Without decay of weights this is Adam.
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=spec.learning_rate, weight_decay=self._recipe.weight_decay
@@ -126,83 +123,75 @@ class Training:
             self._spec.batch,
             seed=self._seed,
             epoch=number,
-            rank=self.rank,
-            world=self._world,
+            rank=self.workers.rank,
+            world=self.workers.world,
         )
         for ids in shuffled:
-            batch = data.load(self._catalog, ids, self._device)
+            batch = data.load(self._catalog, ids, self.workers.device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
             losses += self.train_on(batch, generator, steps_before + len(losses))
         clean, adversarial = self._validate(stage)
-        mean_loss = float(_sum(torch.stack(losses).double().mean(), self._device) / self._world)
-        rate = self._optimizer.param_groups[0]["lr"]
+        mean_loss = self.workers.total(torch.stack(losses).double().mean()) / self.workers.world
         self.history.append(
             Epoch(
-                number, stage.steps, mean_loss, clean, adversarial, rate, time.monotonic() - start
+                epoch=number,
+                attack_steps=stage.steps,
+                train_loss=float(mean_loss),
+                validation_clean_accuracy=clean,
+                validation_adversarial_accuracy=adversarial,
+                learning_rate=self._optimizer.param_groups[0]["lr"],
+                seconds=time.monotonic() - start,
             )
         )
-        # Of epochs that withstand the attack equally, as those do that never do, the more accurate
-        # one is the better.
         self._move_on(adversarial + TIE * clean if stage.steps else clean)
         return self.history[-1]
 
     def train_on(
         self, batch: data.Batch, generator: torch.Generator, number: int = 0
     ) -> list[Tensor]:
-        """Attack a batch as the defense does and take its steps, of which the first is step
-        `number` of the training; their losses.
+        """Attack a batch (N, 3, H, W) as the defense does, take its steps, and return the loss ()
+        of each.
+
+        Args:
+            number: of the first step in the whole training, counted from 0.
         """
         if self._defense.attacks and self._attacked is not self.network:
             refresh(self._attacked, self.network)
-        stage = self._stage._replace(epsilon=self._stage.epsilon * self._grown(number))
+        share = self._defense.share_of_budget(number, self._steps())
+        stage = self._stage._replace(epsilon=self._stage.epsilon * share)
         crafted = self._defense.craft(self._attacked, batch, stage, generator)
         return [self._step(batch, images, number + place) for place, images in enumerate(crafted)]
 
     def measure(self) -> dict[str, Any]:
-        """metrics.json of the network as it is, on the test split; see `quality.metrics`."""
-        _same_statistics(self.network)
+        """Return metrics.json of the network as it is, on the test split; see `quality.metrics`."""
+        self.workers.share_statistics(self.network)
         measured = frozen(self.network)
-        ids = quality.shard(self._catalog.ids_of("test"), self.rank, self._world)
-        clean = _sum(quality.count(measured, self._catalog, ids), self._device)
-        attacked = quality.count(
-            measured,
-            self._catalog,
-            ids,
-            attack=quality.PUBLISHED,
-            epsilon=quality.PUBLISHED_EPSILON,
-        )
-        first = quality.shard(
-            self._catalog.ids_of("test")[: quality.CONVERGED_IMAGES], self.rank, self._world
-        )
-        strong = quality.count(
-            measured,
-            self._catalog,
-            first,
-            attack=quality.CONVERGED,
-            epsilon=quality.PUBLISHED_EPSILON,
-        )
-        counts = (clean, _sum(attacked, self._device), _sum(strong, self._device))
-        return quality.metrics(*counts) | {"selected_on": self._selection}
+        every = self._catalog.ids_of("test")
+        first = every[: quality.CONVERGED_IMAGES]
+        clean = self._count(measured, every)
+        attacked = self._count(measured, every, quality.PUBLISHED, accuracy.EPSILON)
+        strong = self._count(measured, first, quality.CONVERGED, accuracy.EPSILON)
+        return quality.metrics(clean, attacked, strong) | {"selected_on": self._selection}
 
     def state(self) -> State:
-        schedule = dataclasses.asdict(self._schedule) | {"finished": self.finished}  # type: ignore[call-overload]
+        """Return all that a training needs to go on after this epoch."""
+        fields = dataclasses.asdict(self._schedule)  # type: ignore[call-overload]
         return State(
             network=self.network.state_dict(),
-            average={} if self._average is None else self._average.module.state_dict(),
+            average={} if self._average is None else self._average.network.state_dict(),
             best=self._best,
             optimizer=state.optimizer_tensors(self._optimizer),
-            schedule=schedule,
+            schedule=fields | {"finished": self.finished},
             history=self.history,
-            averaged=0 if self._average is None else int(self._average.n_averaged),
+            averaged=0 if self._average is None else self._average.seen,
         )
 
     def resume(self, saved: State) -> None:
         """Go on after the last epoch of `saved`."""
         self.network.load_state_dict(saved.network)
-        self._best = {name: value.to(self._device) for name, value in saved.best.items()}
+        self._best = {name: value.to(self.workers.device) for name, value in saved.best.items()}
         if self._average is not None:
-            self._average.module.load_state_dict(saved.average)
-            self._average.n_averaged.fill_(saved.averaged)
+            self._average.resume(saved.average, saved.averaged)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": saved.optimizer, "param_groups": groups})
         fields = dict(saved.schedule)
@@ -213,71 +202,71 @@ class Training:
 
     @property
     def _stage(self) -> Stage:
-        return Stage(self._schedule.attack_steps, self._schedule.epsilon, self.rank, self._world)
+        schedule, workers = self._schedule, self.workers
+        return Stage(schedule.attack_steps, schedule.epsilon, workers.rank, workers.world)
 
     def _streams(self, epoch: int) -> torch.Generator:
-        """The random streams of this worker in an epoch: of augmentation and attacks, which is
-        returned, and of dropout.
+        """Begin the random streams of this worker in an epoch: of dropout, and of augmentation and
+        attacks, which is returned.
         """
-        first, second = np.random.SeedSequence((self._seed, epoch, self.rank)).generate_state(2)
+        seeds = np.random.SeedSequence((self._seed, epoch, self.workers.rank))
+        first, second = seeds.generate_state(2)
         torch.manual_seed(int(first))
         return torch.Generator().manual_seed(int(second))
 
     def _step(self, batch: data.Batch, images: Tensor, number: int) -> Tensor:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate * self._recipe.rate(number, self._steps())
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+        on_gpu = self.workers.device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
             loss = self._defense.loss(self._module, batch, images)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         if self._average is not None:
-            self._average.update_parameters(self.network)
+            self._average.update(self.network)
         return loss.detach()
-
-    def _grown(self, number: int) -> float:
-        """The share of the budget that a step defends against; epochs are compared under all of it."""
-        if not isinstance(self._spec, AdversarialTraining) or not self._spec.ramp:
-            return 1.0
-        steps = self._steps()
-        assert steps is not None, "only a curriculum's are not known"
-        return min((number + 1) / (self._spec.ramp * steps), 1.0)
 
     def _steps_an_epoch(self) -> int:
         return self._spec.steps_an_epoch(len(self._train_ids))
 
     def _steps(self) -> int | None:
-        """In all; None: a curriculum's are known when it is over."""
-        if isinstance(self._spec, CurriculumAdversarialTraining):
-            return None
-        assert self._spec.epochs is not None
-        return self._spec.epochs * self._steps_an_epoch()
+        """Count the steps of the whole training; None: known only when it is over."""
+        epochs = self._spec.total_epochs
+        return None if epochs is None else epochs * self._steps_an_epoch()
 
     @property
     def _candidate(self) -> FashionNet:
-        """What is validated, and kept if it is the best."""
-        if self._average is None:
-            return self.network
-        averaged = self._average.module
-        assert isinstance(averaged, FashionNet)
-        return averaged
+        """The network that is validated, and kept if it is the best."""
+        return self.network if self._average is None else self._average.network
 
     def _validate(self, stage: Stage) -> tuple[float, float]:
-        """Clean accuracy, and accuracy under the study's PGD of as many steps as training now uses;
-        fractions 0..1.
+        """Return clean accuracy, and accuracy under the study's PGD of as many steps as training
+        now uses; fractions 0..1.
         """
-        _same_statistics(self._candidate)
-        _same_statistics(self.network)  # which the next epoch's first attack is made on
+        self.workers.share_statistics(self._candidate)
+        # The next epoch's first attack is made on it.
+        self.workers.share_statistics(self.network)
         measured = frozen(self._candidate)
-        ids = quality.shard(self._catalog.ids_of(self._selection), self.rank, self._world)
-        clean = _sum(quality.count(measured, self._catalog, ids), self._device)
+        ids = self._catalog.ids_of(self._selection)
+        counts = self._count(measured, ids)
+        clean = float(counts[1] / counts[0])
         if not stage.steps:
-            return float(clean[1] / clean[0]), float(clean[1] / clean[0])
-        attacked = quality.count(
-            measured, self._catalog, ids, attack=PGD(steps=stage.steps), epsilon=stage.epsilon
-        )
-        attacked = _sum(attacked, self._device)
-        return float(clean[1] / clean[0]), float(attacked[1] / attacked[0])
+            return clean, clean
+        counts = self._count(measured, ids, PGD(steps=stage.steps), stage.epsilon)
+        return clean, float(counts[1] / counts[0])
+
+    def _count(
+        self,
+        network: FashionNet,
+        ids: data.Ids,
+        attack: PGD | APGD | None = None,
+        epsilon: float = 0.0,
+    ) -> Tensor:
+        """Count over all workers; see `quality.count`, whose (5,) these are."""
+        own = quality.shard(ids, self.workers.rank, self.workers.world)
+        counts = quality.count(network, self._catalog, own, attack=attack, epsilon=epsilon)
+        return self.workers.total(counts)
 
     def _move_on(self, score: float) -> None:
         verdict = self._schedule.update(score)
@@ -288,25 +277,9 @@ class Training:
             self._average = self._new_average()
         self.finished = verdict.finished
 
-    def _new_average(self) -> AveragedModel | None:
+    def _new_average(self) -> MovingAverage | None:
         decay = self._recipe.averaging
-        if decay is None:
-            return None
-
-        @torch.no_grad()
-        def move(averages: Sequence[Tensor], values: Sequence[Tensor], seen: Tensor | int) -> None:
-            """Young averages forget faster: they would be what training began with."""
-            if averages[0].is_floating_point():
-                torch._foreach_lerp_(
-                    list(averages),
-                    list(values),
-                    1.0 - min(decay, (1.0 + int(seen)) / (10.0 + int(seen))),
-                )
-                return
-            for average, value in zip(averages, values, strict=True):  # BatchNorm's counts
-                average.copy_(value)
-
-        return AveragedModel(self.network, multi_avg_fn=move, use_buffers=True)
+        return None if decay is None else MovingAverage(self.network, decay)
 
     @property
     def _selection(self) -> Split:
@@ -314,27 +287,13 @@ class Training:
 
 
 class _WithEmbeddings(nn.Module):
-    """The network in training, which gives all that a loss may ask for in one forward pass."""
+    """The network in training: all that a loss may ask for, from one forward pass."""
 
     def __init__(self, network: FashionNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Outputs:
+        """Return logits and embeddings (N, D) of images (N, 3, H, W)."""
         embeddings = self.network.embed(images)
         return Outputs(self.network.classify(embeddings), embeddings)
-
-
-def _sum(values: Tensor, device: torch.device) -> Tensor:
-    """The sum over all workers, on the CPU; `device` is where their process group works."""
-    if dist.is_initialized():
-        values = values.to(device)
-        dist.all_reduce(values)
-    return values.cpu()
-
-
-def _same_statistics(network: FashionNet) -> None:
-    """Give every worker the first one's BatchNorm statistics: it is their weights that are kept."""
-    if dist.is_initialized():
-        for buffer in network.buffers():
-            dist.broadcast(buffer, 0)

@@ -1,4 +1,4 @@
-"""How well a classifier classifies, clean and under attack, as counts that add up over workers."""
+"""Accuracy of a classifier, clean and under attack, as counts that add up over workers."""
 
 from typing import Any
 
@@ -12,13 +12,12 @@ from advrec.attacks.objective import Misclassification
 from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
 from advrec.model.fashionnet import FashionNet
+from advrec.spec import accuracy
 from advrec.training.data import Ids, load
 
-PUBLISHED = PGD(steps=8)  # the attack of adversarial_accuracy, at epsilon 0.03, as published
-PUBLISHED_EPSILON = 0.03
-# of strong_adversarial_accuracy, at the same epsilon: PGD-8 leaves much undone
-CONVERGED = APGD(steps=50)
-CONVERGED_IMAGES = 1000  # at most: seven times as dear
+PUBLISHED = PGD(steps=accuracy.PUBLISHED_STEPS)
+CONVERGED = APGD(steps=accuracy.CONVERGED_STEPS)
+CONVERGED_IMAGES = 1000  # at most, for APGD takes seven times as long
 COUNTS = ("n", "accuracy", "top5_accuracy", "n_textures", "texture_top1_precision")
 
 
@@ -31,11 +30,13 @@ def count(
     epsilon: float = 0.0,
     batch: int = 64,
 ) -> Tensor:
-    """Counts (5,) float64 in the order of COUNTS: images, right category, right category among the
-    first five, images with texture labels, and those whose highest-scored texture is one of their
-    labels.
+    """Return counts (5,) float64 in the order of COUNTS.
+
+    They are images, right category, right category among the first five, images with texture
+    labels, and those whose highest-scored texture is one of their labels.
 
     Args:
+        article_ids: (n,)
         network: a frozen network.
         attack: against the classification loss, with the correct labels; None: clean images.
     """
@@ -66,8 +67,12 @@ def count(
 
 
 def metrics(clean: Tensor, adversarial: Tensor, strong: Tensor) -> dict[str, Any]:
-    """The content of metrics.json from the counts on clean images, under PGD-8 and under APGD:
-    fractions 0..1, with n.
+    """Return the content of metrics.json, fractions 0..1 with n.
+
+    Args:
+        clean: counts (5,) of `count` on clean images.
+        adversarial: counts (5,) under the published PGD.
+        strong: counts (5,) under APGD.
     """
     return {
         "n": int(clean[0]),
@@ -89,5 +94,5 @@ def _share(counts: Tensor, place: int) -> float | None:
 
 
 def shard(article_ids: Ids, rank: int, world: int) -> Ids:
-    """A worker's share of the articles to measure."""
+    """Return a worker's share (m,) of the articles (n,) to measure."""
     return np.ascontiguousarray(article_ids[rank::world])

@@ -1,6 +1,4 @@
-"""What a training does beside its defense: augmentation, loss, optimizer, schedule. The study's,
-and ours.
-"""
+"""Recipes: all that a training does beside its defense. The study's, and ours."""
 
 import dataclasses
 import math
@@ -13,18 +11,18 @@ from torchvision.transforms import v2
 
 from advrec.attacks.objective import classification_loss
 from advrec.model.fashionnet import Logits
-from advrec.spec.models import RecipeName
+from advrec.spec.defenses import RecipeName
 from advrec.training.data import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     augment: Callable[[Tensor, torch.Generator], Tensor]
-    """Images (N, 3, H, W) in [0, 1] to the same."""
+    """Maps images (N, 3, H, W) in [0, 1] to the same."""
     texture_sum: bool
     """Sum the loss over textures; the study's mean leaves the category nearly all of the loss."""
     label_smoothing: float
-    """Of the categories (Szegedy et al. 2016, section 7)."""
+    """Smoothing of the categories' labels (Szegedy et al. 2016, section 7)."""
     weight_decay: float
     warm_up: float | None
     """Share of the steps in which the learning rate rises, before it falls along half a cosine;
@@ -46,14 +44,14 @@ class Recipe:
     """The network begins with ImageNet's mean and deviation of pixels."""
 
     def loss(self, logits: Logits, batch: Batch) -> Tensor:
-        """Mean loss of both heads against the correct labels."""
+        """Return the mean loss () of the logits (N, C) of both heads against the labels."""
         weight, smoothing = self.texture_weight(batch), self.label_smoothing
         return classification_loss(
             *logits, batch.categories, batch.textures, weight, label_smoothing=smoothing
         ).mean()
 
     def texture_weight(self, batch: Batch) -> float:
-        """Of the mean over textures."""
+        """Return the weight of the mean over textures against the category's loss."""
         return (
             float(batch.textures.shape[1])
             if self.texture_sum and batch.textures is not None
@@ -61,8 +59,11 @@ class Recipe:
         )
 
     def rate(self, step: int, steps: int | None) -> float:
-        """The learning rate of a step, counted from 0, as a share of the full one; `steps` in all,
-        None: not known.
+        """Return the learning rate of a step as a share of the full one.
+
+        Args:
+            step: counted from 0.
+            steps: in all; None: not known.
         """
         if self.warm_up is None or steps is None:
             return 1.0
@@ -73,8 +74,9 @@ class Recipe:
 
 
 def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random shift by up to a sixteenth of the side, and horizontal flip. Whole pixels: resampling
-    would blur fine textures.
+    """Shift images (N, 3, H, W) at random by up to a sixteenth of the side, and flip them.
+
+    Shifts are whole pixels, for resampling would blur fine textures.
     """
     count, _, height, width = images.shape
     margin = max(width // 16, 1)
@@ -91,8 +93,9 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def rotated(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The study's: rotation by up to 15 degrees, a crop of 0.75 to 1.25 of the area, scaled back,
-    and horizontal flip.
+    """Rotate images (N, 3, H, W) by up to 15 degrees, crop and flip them, as the study did.
+
+    A crop is 0.75 to 1.25 of the area, scaled back.
     """
     side = images.shape[3]
     transform = v2.Compose(

@@ -9,18 +9,18 @@ from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.run.directory import Run
-from advrec.spec.models import TrainedModel
+from advrec.spec.defenses import TrainedModel
 from advrec.training.recipe import RECIPES
 
 
 def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -> FashionNet:
-    """Random by seed, or with the weights that `init` or `weights` name.
+    """Build the network: random by seed, or with the weights that `init` or `weights` name.
 
     Raises:
         ConfigError: `init` names a model of another architecture.
         AdvrecError: weights cannot be had.
     """
-    assert spec.width is not None, "config.load resolves it"
+    assert spec.width is not None, "study.load resolves it"
     architecture = Architecture(
         backbone=spec.backbone,
         width=spec.width,

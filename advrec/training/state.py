@@ -1,5 +1,5 @@
-"""Everything that a training needs to go on after an epoch, as one file: safetensors, and numbers
-as JSON in its header.
+"""The state of a training, all that it needs to go on after an epoch, as one file: safetensors,
+and numbers as JSON in its header.
 """
 
 import dataclasses
@@ -32,8 +32,9 @@ class Epoch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """After an epoch. Random streams begin anew with every epoch, from (seed, epoch, rank), so none
-    is kept.
+    """A training after an epoch.
+
+    Random streams begin anew with every epoch, from (seed, epoch, rank), so none is kept.
     """
 
     network: Tensors
@@ -41,15 +42,16 @@ class State:
     """The moving average of the weights; empty without one."""
     best: Tensors
     optimizer: dict[int, Tensors]
-    """By the place of a parameter."""
+    """The optimizer's memory by the place of a parameter."""
     schedule: dict[str, Any]
     """Fields of the state machine."""
     history: list[Epoch]
     averaged: int = 0
-    """How many steps the moving average has seen."""
+    """Steps that the moving average has seen."""
 
 
 def save(path: Path, state: State) -> None:
+    """Write a state, whole or not at all."""
     parts = {"network": state.network, "average": state.average, "best": state.best}
     parts |= {f"optimizer.{place}": values for place, values in state.optimizer.items()}
     # Cloned, for a file cannot hold a tensor twice, and these may share memory.
@@ -70,7 +72,11 @@ def save(path: Path, state: State) -> None:
 
 
 def load(path: Path) -> State:
-    """What `save` wrote. Raises AdvrecError where the file holds something else."""
+    """Read a state.
+
+    Raises:
+        AdvrecError: the file holds something else.
+    """
     try:
         header = _header(path)
         parts: dict[str, Tensors] = {}
@@ -96,7 +102,7 @@ def load(path: Path) -> State:
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """The epochs alone, in a moment; none where there is no file yet."""
+    """Read the epochs alone, in a moment; none where there is no file yet."""
     return [Epoch(**epoch) for epoch in _header(path)["history"]] if path.exists() else []
 
 
@@ -118,5 +124,5 @@ def _no_state(path: Path, reason: object) -> AdvrecError:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[int, Tensors]:
-    """What an optimizer remembers of each parameter."""
+    """Return an optimizer's memory of each parameter, by the parameter's place."""
     return {place: dict(values) for place, values in optimizer.state_dict()["state"].items()}

@@ -6,7 +6,8 @@ import pytest
 
 from advrec.evaluation import effort
 from advrec.spec import study as study_file
-from advrec.spec.models import CurriculumAdversarialTraining, OwnModel
+from advrec.spec.defenses import CurriculumAdversarialTraining
+from advrec.spec.models import OwnModel
 from tests.conftest import study
 
 SHIPPED = [

@@ -106,7 +106,7 @@ def test_every_backbone_of_the_configuration_builds_and_embeds():
     from typing import get_args
 
     from advrec.model.fashionnet import Architecture, FashionNet
-    from advrec.spec.models import Backbone
+    from advrec.spec.defenses import Backbone
 
     for name in get_args(Backbone):
         network = FashionNet(

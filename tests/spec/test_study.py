@@ -7,10 +7,9 @@ from typing import get_args
 import pytest
 
 from advrec.errors import ConfigError
-from advrec.reports.page import tables as page_tables
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.models import KINDS, OwnModel
+from advrec.spec.models import KINDS, LABELS, OwnModel
 
 BASE = {
     "name": "demo",
@@ -168,7 +167,7 @@ def test_roots_and_manifests_are_paths_or_urls(tmp_path):
 
 def test_every_defense_has_its_name_in_the_report_and_in_messages():
     names = set(KINDS) - {"own"}
-    assert page_tables.DEFENSES.keys() == names
+    assert LABELS.keys() == names
     assert set(get_args(OwnModel.model_fields["defense"].annotation)) == names
     with pytest.raises(ConfigError) as refused:
         study_file.parse(

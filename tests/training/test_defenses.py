@@ -12,9 +12,9 @@ from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Logits
 from advrec.recommenders.losses import cosine_distance
 from advrec.training import data, loop, recipe
-from advrec.training.curriculum import Curriculum
-from advrec.training.defense import Outputs, Stage, misclassification
-from advrec.training.defenses import defenses
+from advrec.training.defenses import adversarial, curriculum, trades
+from advrec.training.defenses.base import Outputs, Stage, build, misclassification
+from advrec.training.schedule import Curriculum
 from tests.conftest import small_network, study
 
 EPSILON = 0.05
@@ -23,7 +23,7 @@ STAGE = Stage(4, EPSILON)
 
 def defense(**entry):
     spec = study(models={"m": {"epochs": 1, **entry}}).models["m"]
-    return defenses.of(spec, recipe.RECIPES[spec.recipe])
+    return build(spec, recipe.RECIPES[spec.recipe])
 
 
 def stream(seed=0):
@@ -45,11 +45,11 @@ def loss_of(network, batch, images):
 
 
 def test_a_mixed_batch_has_equal_shares_of_every_k():
-    assert defenses.shares(32, 8) == [8] * 8 + [k for k in range(7, -1, -1) for _ in range(3)]
-    assert defenses.shares(4, 0) == [0] * 4
+    assert curriculum.shares(32, 8) == [8] * 8 + [k for k in range(7, -1, -1) for _ in range(3)]
+    assert curriculum.shares(4, 0) == [0] * 4
     for images in range(1, 40):
         for steps in range(9):
-            ks = defenses.shares(images, steps)
+            ks = curriculum.shares(images, steps)
             assert len(ks) == images
             assert ks == sorted(ks, reverse=True)
 
@@ -130,7 +130,7 @@ def test_workers_share_out_the_mix_of_the_whole_batch(network, batch):
     for rank, half in enumerate(halves):
         (images,) = entry.craft(attacked, half, Stage(3, EPSILON, rank, 2), stream())
         changed = (linf(half.images, images) > 0).tolist()
-        assert changed == [k > 0 for k in defenses.shares(12, 3)[rank::2]]
+        assert changed == [k > 0 for k in curriculum.shares(12, 3)[rank::2]]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_unde
         compared.append(epsilon)
         return torch.tensor([1, 1, 1, 1, 1])
 
-    monkeypatch.setattr(defenses.Adversarial, "craft", craft)
+    monkeypatch.setattr(adversarial.Adversarial, "craft", craft)
     monkeypatch.setattr(loop.quality, "count", count)
     training = loop.Training(small_network(catalog), spec, catalog, seed=3)
     training.epoch()
@@ -174,7 +174,7 @@ def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_unde
         ]
     )
     assert trained[-1] == EPSILON
-    assert compared == [None, EPSILON] * 2
+    assert compared == [0.0, EPSILON] * 2
 
 
 def test_a_curriculum_may_skip_steps_and_ramp_its_budget():
@@ -207,7 +207,7 @@ def test_free_training_moves_images_by_the_gradient_of_the_training_step(network
             torch.min(stepped, batch.images + EPSILON), batch.images - EPSILON
         ).clamp(0, 1)
         seen += 1
-    assert seen == free.steps_a_batch == 3
+    assert seen == free.replays == 3
 
 
 def test_friendly_training_stops_where_an_image_is_misclassified(network, batch):
@@ -249,8 +249,8 @@ def test_the_divergence_of_trades_is_kullback_leibler():
     expected += kl_divergence(
         Bernoulli(logits=clean.texture), Bernoulli(logits=attacked.texture)
     ).mean(1)
-    assert torch.allclose(defenses._divergence(clean, attacked), expected, atol=1e-6)
-    assert torch.allclose(defenses._divergence(clean, clean), torch.zeros(5), atol=1e-6)
+    assert torch.allclose(trades.divergence(clean, attacked), expected, atol=1e-6)
+    assert torch.allclose(trades.divergence(clean, clean), torch.zeros(5), atol=1e-6)
 
 
 def test_trades_attacks_agreement_and_weighs_it_by_beta(network, batch):
@@ -259,8 +259,7 @@ def test_trades_attacks_agreement_and_weighs_it_by_beta(network, batch):
     random = batch.images + EPSILON * (2 * torch.rand(batch.images.shape, generator=stream()) - 1)
     clean = attacked(batch.images)
     assert (
-        defenses._divergence(clean, attacked(images))
-        > 2 * defenses._divergence(clean, attacked(random))
+        trades.divergence(clean, attacked(images)) > 2 * trades.divergence(clean, attacked(random))
     ).all()
     network.eval()
     moved = (batch.images + 0.05).clamp(0, 1)
@@ -271,7 +270,7 @@ def test_trades_attacks_agreement_and_weighs_it_by_beta(network, batch):
         )
 
     weight = recipe.ADVREC.texture_weight(batch)
-    divergence = defenses._divergence(network(batch.images), network(moved), weight).mean()
+    divergence = trades.divergence(network(batch.images), network(moved), weight).mean()
     assert torch.allclose(loss(6.0) - loss(1.0), 5.0 * divergence, atol=1e-4)
     assert torch.allclose(
         loss(1.0) - divergence, recipe.ADVREC.loss(network(batch.images), batch), atol=1e-4

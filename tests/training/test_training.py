@@ -5,7 +5,7 @@ import torch
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen
 from advrec.training import data, loop, quality, recipe
-from advrec.training.curriculum import Curriculum, Fixed
+from advrec.training.schedule import Curriculum, Fixed
 from tests.conftest import small_network, study
 
 

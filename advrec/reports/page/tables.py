@@ -12,25 +12,17 @@ from advrec.reports.results import Results
 from advrec.reports.tables import tables, trust
 from advrec.reports.tables.tables import DASH, span
 from advrec.run.progress import duration
+from advrec.spec import accuracy
+from advrec.spec.models import LABELS
 
-DEFENSES = {
-    "none": "none",
-    "at": "adversarial training (at)",
-    "cat": "curriculum adversarial training (cat)",
-    "trades": "TRADES (trades)",
-    "n-fgsm": "noisy FGSM (n-fgsm)",
-    "free": "free adversarial training (free)",
-    "fat": "friendly adversarial training (fat)",
-    "act": "anti-collapse triplets (act)",
-}
 SHORT = {
     "clean_accuracy": "Clean accuracy",
-    "adversarial_accuracy": "Accuracy under PGD-8",
-    "strong_adversarial_accuracy": "Under APGD-50",
+    "adversarial_accuracy": f"Accuracy under {accuracy.PUBLISHED}",
+    "strong_adversarial_accuracy": f"Under {accuracy.CONVERGED}",
     "top5_accuracy": "Top-5 accuracy",
-    "adversarial_top5_accuracy": "Top-5 under PGD-8",
+    "adversarial_top5_accuracy": f"Top-5 under {accuracy.PUBLISHED}",
     "texture_top1_precision": "Texture precision",
-    "adversarial_texture_top1_precision": "Texture under PGD-8",
+    "adversarial_texture_top1_precision": f"Texture under {accuracy.PUBLISHED}",
     "unattacked": "No attack",
     "same_category": "Same category",
     "same_texture": "Same texture",
@@ -41,7 +33,10 @@ MOST_CATEGORIES = 12
 
 def quality_table(results: Results) -> Table:
     """Recommendation quality, a row a model."""
-    caption = "Quality of each model on the test split, clean and under attack at epsilon 0.03, and the time that its training took"
+    caption = (
+        "Quality of each model on the test split, clean and under attack at epsilon "
+        f"{accuracy.EPSILON:g}, and the time that its training took"
+    )
     made = _comparison(
         results,
         [name for name in tables.QUALITY if _is_known(results, name)],
@@ -94,7 +89,7 @@ def _comparison(
         [
             Cell(
                 model,
-                f"defense: {DEFENSES[spec.defense]}{'' if spec.trained_here else '; not trained here'}",
+                f"defense: {LABELS[spec.defense]}{'' if spec.trained_here else '; not trained here'}",
             ),
             *(
                 measured(

@@ -1,5 +1,7 @@
-"""When training goes on, steps up or ends: pure state machines over validation scores, the same on
-every worker. Plain numbers, so that `dataclasses.asdict` is all there is to save.
+"""Schedules say when training goes on, steps up or ends: pure state machines over validation
+scores, the same on every worker.
+
+They hold plain numbers, so that `dataclasses.asdict` is all there is to save.
 """
 
 import dataclasses
@@ -7,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 
 class Verdict(NamedTuple):
-    """What to do after an epoch."""
+    """The decision after an epoch."""
 
     best: bool
     """Keep this epoch's weights: they are the best at this k."""
@@ -19,8 +21,8 @@ class Verdict(NamedTuple):
 class Schedule(Protocol):
     @property
     def attack_steps(self) -> int:
-        """k: the steps of the attack that epochs are now compared under, and that training makes
-        where it has steps.
+        """The k of the attack that epochs are now compared under, and that training makes where
+        it has steps.
         """
 
     @property
@@ -51,9 +53,10 @@ class Fixed:
 
 @dataclasses.dataclass(kw_only=True)
 class Curriculum:
-    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: one k after the other,
-    the next after `patience` epochs without a gain of the validation accuracy under PGD-k (or after
-    `epochs` epochs at one k), from the best weights of the last k.
+    """Curriculum adversarial training (Cai et al. 2018) as the study ran it: one k after the other.
+
+    The next k begins from the best weights of the last one. It begins after `patience` epochs
+    without a gain of the validation accuracy under PGD-k, or after `epochs` epochs at one k.
 
     Args:
         ks: the k of each stage; the study's are 0, 1, ... 8.

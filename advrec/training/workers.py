@@ -1,0 +1,47 @@
+"""The workers of one training: alone, or joined by torch.distributed."""
+
+from typing import NamedTuple, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from advrec.model.fashionnet import FashionNet
+from advrec.training.state import State
+
+
+class Workers(NamedTuple):
+    """This worker's place among all of them."""
+
+    rank: int
+    world: int
+    device: torch.device
+    """The device that their process group works on."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """Return the place of this process in its group; without one it is alone."""
+        joined = dist.is_initialized()
+        return cls(*((dist.get_rank(), dist.get_world_size()) if joined else (0, 1)), device)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum of all workers' values, on the CPU and of the same shape, such as (5,)."""
+        if dist.is_initialized():
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values.cpu()
+
+    def share_statistics(self, network: FashionNet) -> None:
+        """Give every worker the first one's BatchNorm statistics: its weights are those kept."""
+        if dist.is_initialized():
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+
+    def agree(self, saved: State | None) -> State | None:
+        """Return what the first worker has, whose view is everyone's: on a shared disk others may
+        still see the epoch before.
+        """
+        box = [saved]
+        if dist.is_initialized():
+            dist.broadcast_object_list(box)
+        return box[0]
