@@ -48,7 +48,9 @@ class AntiCollapseTriplet(Defense):
         clean, moved = outputs.embeddings.chunk(2)
         # A tuple's articles are of two categories.
         others = batch.categories != batch.categories.roll(1, 0)
-        to_self, to_target = (cosine_distance(moved, each) for each in (clean, clean.roll(1, 0)))
+        # In this order: it is that in which autograd adds up the gradients of `clean`.
+        to_self = cosine_distance(moved, clean)
+        to_target = cosine_distance(moved, clean.roll(1, 0))
         triplets = functional.relu(to_self - to_target + self.margin)
         collapse = (triplets * others).sum() / others.sum().clamp_min(1)
         classes = sum(self.recipe.loss(half, batch) for half in halves(outputs.logits)) / 2.0
