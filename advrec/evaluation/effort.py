@@ -1,4 +1,4 @@
-"""How much training each model had: accuracies are a fair comparison only after equal training.
+"""Optimizer steps of each model: accuracies are a fair comparison only after equal training.
 Free of torch.
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ class Divergence(Objective):
         loss = self(images)
         return Losses(loss, loss)
 
-    def select(self, rows: Tensor) -> "Divergence":
+    def select(self, rows: Tensor) -> Self:
         """Narrow the objective to the images of `rows` (n,)."""
         texture = None if self.clean.texture is None else self.clean.texture[rows]
         return dataclasses.replace(self, clean=Logits(self.clean.category[rows], texture))
