@@ -7,6 +7,7 @@ import argparse
 import ast
 import inspect
 import itertools
+import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import pyarrow as pa
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import advrec
 from advrec import cli
@@ -190,18 +192,18 @@ def keys(
         if only is not None and field not in only:
             continue
         name = info.alias or field
-        default = (
-            "required"
-            if info.is_required()
-            else f"`{shown(info.get_default(call_default_factory=True))}`"
-        )
-        default = "its defaults" if isinstance(info.default, BaseModel) else default
-        default = (defaults or {}).get(name, default)
-        default = default.replace("`null`", "see meaning")
+        default = (defaults or {}).get(name) or default_of(info)
         allowed = values(content["properties"][name], content.get("$defs", {}))
         rows.append((f"`{name}`", allowed, default, texts.get(field, "")))
     head = re.sub(r"\s+", " ", kind.__doc__ or "") if "BaseModel" not in str(kind.__doc__) else ""
     return f"{head}\n\n{grid(('key', 'values', 'default', 'meaning'), rows)}"
+
+
+def default_of(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    return "see meaning" if value is None or isinstance(value, BaseModel) else f"`{shown(value)}`"
 
 
 SHARED = {
@@ -218,16 +220,16 @@ def field_docs(kind: type[BaseModel]) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if not issubclass(base, BaseModel) or base.__module__.startswith("pydantic"):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
-        for field, text in itertools.pairwise(body):
+        tree: Any = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        for field, text in itertools.pairwise(tree.body[0].body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 doc = getattr(text.value, "value", "")
-                texts[field.target.id] = " ".join(str(doc).split())  # type: ignore[union-attr]
+                texts[field.target.id] = " ".join(str(doc).split())
     return texts
 
 
 def values(content: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """What a key may hold, in words, from its JSON schema."""
+    """Allowed values of a key, in words, from its JSON schema."""
     if "$ref" in content:
         target = definitions[content["$ref"].rpartition("/")[2]]
         return "keys below" if "properties" in target else values(target, definitions)
@@ -242,24 +244,17 @@ def values(content: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"list: {values(content['items'], definitions)}"
     if content.get("type") == "array":
         return "two numbers"
-    kind = {
-        "integer": "whole number",
-        "number": "number",
-        "string": "text",
-        "boolean": "`true`, `false`",
-        "object": "mapping",
-    }
-    return f"{kind.get(content.get('type', ''), 'any value')}{bounds(content)}"
+    return f"{KINDS.get(content.get('type', ''), 'any value')}{bounds(content)}"
+
+
+KINDS = {"integer": "whole number", "string": "text", "boolean": "`true`, `false`"}
+KINDS |= {"number": "number", "object": "mapping"}
 
 
 def bounds(content: Mapping[str, Any]) -> str:
     """Limits of a number, in words."""
-    words = {
-        "minimum": "at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-    }
+    words = {"minimum": "at least", "exclusiveMinimum": "above"}
+    words |= {"maximum": "at most", "exclusiveMaximum": "below"}
     texts = [f"{word} {content[key]:g}" for key, word in words.items() if key in content]
     return f", {' and '.join(texts)}" if texts else ""
 
@@ -346,11 +341,9 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    return (
-        text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-        if "`" not in text
-        else text.replace("|", "\\|").replace("\n", " ")
-    )
+    """Text for a cell; outside of code `<` would begin a tag."""
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return text if "`" in text else text.replace("<", "&lt;")
 
 
 def sentence(text: str) -> str:
@@ -361,8 +354,4 @@ def shown(value: Any) -> str:
     """A default as YAML writes it."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(shown, value))}]"
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if isinstance(value, bool | None)
-        else str(value)
-    )
+    return json.dumps(value) if isinstance(value, bool | None) else str(value)

@@ -1,4 +1,4 @@
-"""What the documents say is tried: commands, studies, Python, links, and that nothing is missing."""
+"""The documents are tried: commands, studies, Python and links; and nothing is missing in them."""
 
 import os
 import re
@@ -26,7 +26,7 @@ WHOLE: dict[str, Any] = {
     "models": {"unsecured": {"defense": "none"}},
     "evaluation": {"attacks": ["fgsm"]},
 }
-"""What a fragment of a study is merged into."""
+"""The study that a fragment is merged into."""
 
 
 def name(block: pages.Block) -> str:
