@@ -140,16 +140,10 @@ def study_keys() -> str:
         else:
             own = keys(kind, [key for key in kind.model_fields if key not in common])
             parts += [f"## models: defense {name}\n", own]
-    parts += [
-        "## evaluation\n",
-        keys(study.EvaluationSpec),
-        "## evaluation.attacks\n",
-        "An entry is the name of an attack, or a mapping with these keys.\n",
-        keys(study.AttackSpec, defaults=entry_defaults()),
-        "## resources\n",
-        keys(study.ResourcesSpec),
-    ]
-    return "\n".join(parts)
+    parts += ["## evaluation\n", keys(study.EvaluationSpec), "## evaluation.attacks\n"]
+    parts += ["An entry is the name of an attack, or a mapping with these keys.\n"]
+    parts += [keys(study.AttackSpec, defaults=entry_defaults())]
+    return "\n".join([*parts, "## resources\n", keys(study.ResourcesSpec)])
 
 
 def search_keys() -> str:
@@ -170,12 +164,9 @@ def search_keys() -> str:
 def entry_defaults() -> dict[str, str]:
     """Defaults of an attack's entry, which depend on the attack."""
     auto, other = study.attack_defaults(study.AUTO), study.attack_defaults("pgd-8")
-    texts = {
-        key: f"`{shown(other[key])}`; `{shown(auto[key])}` for `auto`"
-        if other[key] != auto[key]
-        else f"`{shown(other[key])}`"
-        for key in other
-    }
+    texts = {key: f"`{shown(value)}`" for key, value in other.items()}
+    differ = [key for key in other if auto[key] != other[key]]
+    texts |= {key: f"{texts[key]}; `{shown(auto[key])}` for `auto`" for key in differ}
     return texts | {"name": "the attack, if no other key is set"}
 
 
