@@ -50,7 +50,12 @@ class Chaos:
         self._driver: subprocess.Popen[bytes] | None = None
         self._directory = directory
         trained = ready_run(directory / "trained")
-        self._study = write_study(directory / "chaos.yaml", trained, evaluation=EVALUATION)
+        self._study = write_study(
+            directory / "chaos.yaml",
+            trained,
+            evaluation=EVALUATION,
+            resources={"actors": ACTORS},
+        )
         shutil.copytree(trained.directory, directory / "undisturbed")
         subprocess.run(
             [*ADVREC, "evaluate", self._study, "--out", directory / "undisturbed"],
