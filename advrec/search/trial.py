@@ -2,7 +2,6 @@
 for. One process; it knows no Ray.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,9 +53,7 @@ def trial_study(content: dict[str, Any], directory: Path, values: dict[str, Any]
         content: of the study file, whose paths are relative to `directory`.
         values: of the space, by key.
     """
-    changed = json.loads(json.dumps(content))
-    search_file.assign(changed, values)
-    return study_file.resolve(changed, "this trial", directory)
+    return study_file.resolve(search_file.assigned(content, values), "this trial", directory)
 
 
 def run_trial(

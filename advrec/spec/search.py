@@ -2,6 +2,7 @@
 objectives.
 """
 
+import copy
 import json
 import math
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ Value = Scalar | tuple[Scalar, ...]
 
 
 class Domain(Strict):
-    """Where a key's values come from: exactly one of these."""
+    """Source of a key's values: exactly one of these."""
 
     uniform: Pair | None = None
     """Between two numbers."""
@@ -49,7 +50,8 @@ class Domain(Strict):
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"{' and '.join(given) or 'nothing'} given; write one of uniform, loguniform, choice, randint, grid"
+                f"{' and '.join(given) or 'nothing'} given; "
+                "write one of uniform, loguniform, choice, randint, grid"
             )
         bounds = self.uniform or self.loguniform or self.randint
         if bounds is not None and bounds[0] >= bounds[1]:
@@ -76,15 +78,13 @@ class TuneSpec(Strict):
     study: str
     """The study whose catalog, models and seed the trials share; relative to the file."""
     model: Name
-    """Of the study: what is trained in each trial. Models that it starts from are trained once,
-    before.
-    """
+    """Model of the study that each trial trains; those that it starts from are trained once."""
     changes: dict[str, Any] = Field(default_factory=dict, alias="set")
     """Keys of the study that differ in all trials."""
     space: Annotated[dict[Key, Domain], Field(min_length=1)]
-    """By key of the study, models.<model>.<key>."""
+    """Domains by key of the study, models.<model>.<key>."""
     trials: Annotated[int, Field(ge=1)] = 16
-    """How many; not used where the space has grids, of which every combination is tried once."""
+    """Number of trials; not used where the space has grids, of which every combination is tried once."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     """Seed of the searcher."""
     searcher: Literal["random", "optuna"] = "optuna"
@@ -112,23 +112,28 @@ class TuneSpec(Strict):
         grids = [key for key, domain in self.space.items() if domain.grid is not None]
         if grids and self.searcher != "random":
             raise ValueError(
-                f"{grids[0]} is a grid, which searcher: {self.searcher} does not try out; set searcher: random, or use choice"
+                f"{grids[0]} is a grid, which searcher: {self.searcher} does not try out; "
+                "set searcher: random, or use choice"
             )
         if self.scheduler == "asha" and self.objectives != (KNOWN_EACH_EPOCH,):
             raise ValueError(
-                f"scheduler: asha compares trials by {KNOWN_EACH_EPOCH}; name it as the only objective"
+                f"scheduler: asha compares trials by {KNOWN_EACH_EPOCH}; "
+                "name it as the only objective"
             )
         if len(self.name) > LONGEST_NAME:
             raise ValueError(
-                f"name has {len(self.name)} characters; at most {LONGEST_NAME}, for the best study's begins with it"
+                f"name has {len(self.name)} characters; at most {LONGEST_NAME}, "
+                "for the best study's begins with it"
             )
         if other := [key for key in self.space if key.split(".")[1] != self.model]:
             raise ValueError(
-                f"space holds {other[0]}; only models.{self.model} is trained in every trial, set the rest with set"
+                f"space holds {other[0]}; only models.{self.model} is trained in every trial, "
+                "set the rest with set"
             )
         if f"models.{self.model}.init" in self.space:
             raise ValueError(
-                "init is the same in every trial: what they start from is trained once, before; set it with set"
+                "init is the same in every trial: what they start from is trained once, before; "
+                "set it with set"
             )
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives names one of them twice")
@@ -157,35 +162,42 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
     except ValidationError as error:
         raise ConfigError(f"{path}: {sentence(error.errors(), raw, _keys_beside)}") from None
     file = path.resolve().parent / spec.study
-    content = strict_yaml.read(file, Study.model_fields)
-    assign(content, spec.changes)
+    content = assigned(strict_yaml.read(file, Study.model_fields), spec.changes)
     if spec.model not in content.get("models", {}):
         raise ConfigError(
-            f"{path}: model is {spec.model}, which {file} does not have; its models: {', '.join(content.get('models', {}))}"
+            f"{path}: model is {spec.model}, which {file} does not have; "
+            f"its models: {', '.join(content.get('models', {}))}"
         )
     whole = study_file.resolve(
         content, f"{file} with set of {path}" if spec.changes else str(file), file.parent
     )
     if not whole.models[spec.model].trained_here:
         raise ConfigError(
-            f"{path}: model is {spec.model}, a model that was trained elsewhere; name one that the study trains"
+            f"{path}: model is {spec.model}, a model that was trained elsewhere; "
+            "name one that the study trains"
         )
     if whole.catalog.published_split:
         raise ConfigError(
-            f"{path}: {file} has no validation split, and a search never looks at the test split; set published_split: false"
+            f"{path}: {file} has no validation split, and a search never looks at the test split; "
+            "set published_split: false"
         )
     for key, domain in spec.space.items():
         for value in domain.corners:
-            trial = json.loads(json.dumps(content))
-            assign(trial, {key: value})
+            trial = assigned(content, {key: value})
             study_file.resolve(trial, f"{path}: space.{key}", file.parent)
     return spec, content, file.parent
 
 
-def assign(content: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Set keys of a study file's content by their paths."""
+def assigned(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the content of a study file and set keys of it by their paths.
+
+    Raises:
+        ConfigError: a path leads through what holds no keys.
+    """
+    changed = copy.deepcopy(dict(content))
     for key, value in values.items():
-        strict_yaml.override(content, f"{key}={json.dumps(value)}")
+        strict_yaml.assign(changed, key, copy.deepcopy(value), f"{key}={json.dumps(value)}")
+    return changed
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

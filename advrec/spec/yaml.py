@@ -37,17 +37,34 @@ def read(path: Path, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def override(raw: dict[str, Any], assignment: str) -> None:
-    """Set one key of `raw` by an assignment `key.path=value`."""
+    """Set one key of `raw` by an assignment `key.path=value`; raises ConfigError."""
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {assignment}: write --set key.path=value")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+    assign(raw, path, value, assignment)
+
+
+def assign(raw: dict[str, Any], path: str, value: Any, assignment: str) -> None:
+    """Set one key of `raw` by its path.
+
+    Args:
+        assignment: names it in errors.
+
+    Raises:
+        ConfigError: the path leads through a value, or past the end of a list.
+    """
     node: Any = raw
     keys: list[Any] = path.split(".")
     for depth, key in enumerate(keys):
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigError(
-                    f"--set {assignment}: {'.'.join(keys[:depth])} is a list of {len(node)}; {key} is no place in it"
+                    f"--set {assignment}: {'.'.join(keys[:depth])} is a list of {len(node)}; "
+                    f"{key} is no place in it"
                 )
             key = int(key)
         elif not isinstance(node, dict):
@@ -55,10 +72,7 @@ def override(raw: dict[str, Any], assignment: str) -> None:
                 f"--set {assignment}: {'.'.join(keys[:depth])} holds a value, not keys"
             )
         if depth == len(keys) - 1:
-            try:
-                node[key] = yaml.load(text, Loader=_Loader)
-            except yaml.YAMLError:
-                raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+            node[key] = value
         elif isinstance(node, dict):
             node = node.setdefault(key, {})
         else:

@@ -3,8 +3,9 @@ of them as a study file.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +20,7 @@ from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
-from advrec.spec.search import MODES, TuneSpec
+from advrec.spec.search import MODES, Objective, TuneSpec
 from advrec.spec.study import Study
 from advrec.stages import study
 
@@ -57,13 +58,18 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
         check(spec, whole, Catalog(base))
         with log.kept(home.log), session(address):
             trials = pd.DataFrame(search(spec, base, content, directory, out))
-        _write(trials, out, spec, content, directory)
+        outcome = _outcome(trials, spec, out)
+        _write_tables(outcome, out)
+        _draw(outcome, out)
+        _write_best(outcome, out / "best.yaml", spec, content, directory)
+        _say(outcome, spec, out / "best.yaml")
     return 3 if len(trials) < spec.num_trials else 0
 
 
 def _before(whole: Study, spec: TuneSpec) -> tuple[Study, tuple[str, ...]]:
-    """The study of the models that the searched one starts from, and its stages; without any, that
-    of the catalog alone.
+    """The study of the models that the searched one starts from, and its stages.
+
+    Without any it is that of the catalog alone.
     """
     chain = _chain(whole, spec)
     content = study_file.as_dict(whole)
@@ -105,37 +111,71 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     write_json(path, wanted)
 
 
-def _write(
-    trials: pd.DataFrame, out: Path, spec: TuneSpec, content: dict[str, Any], directory: Path
-) -> None:
-    """trials.parquet, the Pareto front as pareto.csv and figure, and best.yaml."""
+class _Outcome(NamedTuple):
+    """Trials of a search, one row each, and what they come to."""
+
+    trials: pd.DataFrame
+    whole: pd.DataFrame
+    """Trials that were measured to their end."""
+    front: pd.DataFrame
+    best: Mapping[str, Any]
+    modes: dict[Objective, Literal["max", "min"]]
+
+    @property
+    def reached(self) -> str:
+        """Objectives of the best trial, in words."""
+        return ", ".join(f"{name} {100 * self.best[name]:.1f} %" for name in self.modes)
+
+
+def _outcome(trials: pd.DataFrame, spec: TuneSpec, out: Path) -> _Outcome:
+    """Find the Pareto front; raises AdvrecError where no trial was measured to its end."""
     modes = {objective: MODES[objective] for objective in spec.objectives}
     whole = trials[trials["seconds"].notna()]  # asha stopped the others
     if whole.empty:
         raise AdvrecError(f"no trial was measured to its end; {out}/trials holds what they left")
-    front = (
-        whole[pareto.front(whole, modes)].drop_duplicates("trial").sort_values(spec.objectives[0])
-    )
-    best = pareto.best(front, modes)
-    write_table(out / "trials.parquet", pa.Table.from_pandas(trials, preserve_index=False))
-    write_text(out / "pareto.csv", front.to_csv(index=False, lineterminator="\n"))
+    front = whole[pareto.front(whole, modes)].drop_duplicates("trial")
+    front = front.sort_values(spec.objectives[0])
+    return _Outcome(trials, whole, front, pareto.best(front, modes), modes)
+
+
+def _write_tables(outcome: _Outcome, out: Path) -> None:
+    """Write all trials and those of the front."""
+    table = pa.Table.from_pandas(outcome.trials, preserve_index=False)
+    write_table(out / "trials.parquet", table)
+    write_text(out / "pareto.csv", outcome.front.to_csv(index=False, lineterminator="\n"))
+
+
+def _draw(outcome: _Outcome, out: Path) -> None:
+    _, whole, front, best, modes = outcome
     for form in pareto.FORMS:
         pareto.save(out / f"pareto.{form}", whole, front, best["trial"], modes, form)
-    chosen = json.loads(json.dumps(content)) | {"name": f"{spec.name}-best"}
-    # As the trial was trained: the number of workers enters the weights.
-    search_file.assign(
-        chosen,
-        {key: json.loads(best[key]) for key in spec.space}
-        | {"resources.training_workers": WORKERS},
-    )
+
+
+def _write_best(
+    outcome: _Outcome, path: Path, spec: TuneSpec, content: dict[str, Any], directory: Path
+) -> None:
+    """Write the study of the best trial, as it was trained.
+
+    Args:
+        content: of the study file, whose paths are relative to `directory`.
+    """
+    best = outcome.best
+    values = {key: json.loads(best[key]) for key in spec.space}
+    # The number of workers enters the weights.
+    values["resources.training_workers"] = WORKERS
+    chosen = search_file.assigned(content, values) | {"name": f"{spec.name}-best"}
     resolved = study_file.as_dict(study_file.resolve(chosen, "the best trial", directory))
-    reached = ", ".join(f"{objective} {100 * best[objective]:.1f} %" for objective in modes)
     comment = (
-        f"# Trial {best['trial']} of the search {spec.name}: {reached} on the validation split.\n"
+        f"# Trial {best['trial']} of the search {spec.name}: "
+        f"{outcome.reached} on the validation split.\n"
     )
-    write_text(out / "best.yaml", comment + yaml.safe_dump(resolved, sort_keys=False))
+    write_text(path, comment + yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _say(outcome: _Outcome, spec: TuneSpec, study: Path) -> None:
     print(
-        f"tune {spec.name}: {len(trials)} trials, {len(front)} of them on the Pareto front; the best, {best['trial']}: {reached} "
+        f"tune {spec.name}: {len(outcome.trials)} trials, {len(outcome.front)} of them on the "
+        f"Pareto front; the best, {outcome.best['trial']}: {outcome.reached} "
         f"(validation split, success of {spec.tuples} tuples)"
     )
-    print(f"tune {spec.name}: advrec study {out / 'best.yaml'}")
+    print(f"tune {spec.name}: advrec study {study}")

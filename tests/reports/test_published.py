@@ -15,7 +15,8 @@ from advrec.reports.report import write_report
 from advrec.reports.tables import exposure, published, tables
 from advrec.run.directory import Run
 from advrec.tools import import_published
-from advrec.tools.import_published import MODELS, run_import
+from advrec.tools.import_published import run_import
+from advrec.tools.published_files import MODELS
 
 DIRECTORIES = {
     "none": "normal-24-epochs",
