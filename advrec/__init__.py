@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from advrec.evaluation.attack import attack
+    from advrec.recommenders.recommender import Recommender
     from advrec.spec.study import load as load_study
     from advrec.stages.report import read_results
     from advrec.stages.study import run_study
