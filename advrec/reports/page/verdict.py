@@ -1,5 +1,7 @@
-"""What the page says first: how exposed the recommender is, what each defense saves, what it
-changes, and which to choose.
+"""The sentences that the page begins with.
+
+They say how exposed the recommender is, what each defense saves, what it changes, and which models
+to choose from.
 """
 
 from typing import Any, NamedTuple
@@ -19,8 +21,9 @@ from advrec.run.progress import duration
 Row = dict[str, Any]
 
 CAVEAT = Markup(
-    "A stronger attack may exist, so every success rate is a lower bound of what an adversary can do. "
-    "As the highest of several estimates, the success of the strongest attack leans upwards a little."
+    "A stronger attack may exist, so every success rate is a lower bound of what an adversary "
+    "can do. As the highest of several estimates, the success of the strongest attack leans "
+    "upwards a little."
 )
 
 
@@ -75,16 +78,20 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
         ]
     defense = results.study.models[model].defense
     sentence = Markup(
-        "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or better in the "
-        "neighbour list of its target in {} at budget epsilon {:g}."
+        "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or "
+        "better in the neighbour list of its target in {} at budget epsilon {:g}."
     ).format(
-        _name(model), " (no defense)" if defense == "none" else f" (defense {defense})", _attack(results, best[model]),
-        results.rank, measured(best[model]), results.epsilon,
-    ) + _already(results, model)  # fmt: skip
+        _name(model),
+        " (no defense)" if defense == "none" else f" (defense {defense})",
+        _attack(results, best[model]),
+        results.rank,
+        measured(best[model]),
+        results.epsilon,
+    )
     rows = _cell(results, best[model])
     before = shares(rows.assign(won=rows["clean_rank"] <= results.rank), ["model"])
     return [
-        sentence,
+        sentence + _levels(results) + _smallest_budget(results, model),
         *_all_together(results, best[model]),
         Markup("Without the attack {} of the same articles stand there.").format(
             measured(records(before)[0])
@@ -92,37 +99,43 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
     ]
 
 
-def _already(results: Results, model: str) -> Markup:
-    """What the smallest budget does, and what a budget is in grey levels."""
-    rows = results.success[
-        (results.success["model"] == model) & (results.success["rank"] == results.rank)
+def _levels(results: Results) -> Markup:
+    """The headline's budget in grey levels."""
+    return Markup(" That is {:.3g} of a pixel's 255 levels at most.").format(255 * results.epsilon)
+
+
+def _smallest_budget(results: Results, model: str) -> Markup:
+    """The success at the smallest budget; nothing where the headline's is the smallest."""
+    rows = results.success
+    smaller = rows[
+        (rows["model"] == model)
+        & (rows["rank"] == results.rank)
+        & (rows["epsilon"] > 0)
+        & (rows["epsilon"] < results.epsilon)
     ]
-    smaller = rows[(rows["epsilon"] > 0) & (rows["epsilon"] < results.epsilon)]
-    smallest = smaller.sort_values(["epsilon", "percent"], ascending=[False, True], kind="stable")
-    levels = Markup(" That is {:.3g} of a pixel's 255 levels at most.").format(
-        255 * results.epsilon
-    )
-    if not len(smallest):
-        return levels
-    row = records(smallest)[-1]
-    return levels + Markup(" At budget {:g} the strongest, {}, succeeds in {}.").format(
+    if smaller.empty:
+        return Markup("")
+    in_order = smaller.sort_values(["epsilon", "percent"], ascending=[False, True], kind="stable")
+    row = records(in_order)[-1]
+    return Markup(" At budget {:g} the strongest, {}, succeeds in {}.").format(
         row["epsilon"], _attack(results, row), measured(row)
     )
 
 
 def _all_together(results: Results, strongest_row: Row) -> list[Markup]:
-    """What a seller has who tries every attack and keeps what works, where that is more than the
-    strongest alone.
+    """Success of a seller who tries every attack and keeps what works.
+
+    Empty where that is no more than the strongest attack alone has.
     """
     rows = worst_case(results)
-    found = records(
+    together = records(
         rows[(rows["model"] == strongest_row["model"]) & (rows["epsilon"] == results.epsilon)]
     )
-    if not found or found[0]["percent"] <= strongest_row["percent"]:
+    if not together or together[0]["percent"] <= strongest_row["percent"]:
         return []
     return [
         Markup("At least one of the {} attacks succeeds in {}.").format(
-            found[0]["attacks"], measured(found[0])
+            together[0]["attacks"], measured(together[0])
         )
     ]
 
@@ -193,12 +206,15 @@ def _change(points: float, low: float, high: float, where: str = "") -> Markup:
         return Markup(f": {{:.1f}} points less{where} ({interval}).").format(-points, -high, -low)
     if low > 0:
         return Markup(f": {{:.1f}} points more{where} ({interval}).").format(points, low, high)
-    shown = f": {{:+.1f}} points{where} (95\u00a0% interval {{:+.1f}} to {{:+.1f}}), which may be chance."
-    return Markup(shown).format(points, low, high)
+    by_chance = (
+        f": {{:+.1f}} points{where} (95\u00a0% interval {{:+.1f}} to {{:+.1f}}), "
+        "which may be chance."
+    )
+    return Markup(by_chance).format(points, low, high)
 
 
 def _training(results: Results, model: str) -> Markup:
-    """How the model was trained; nothing where it was not trained here."""
+    """The model's epochs and start; nothing where it was not trained here."""
     spec = results.study.models[model]
     if model not in results.history or not spec.trained_here:
         return Markup("")
@@ -222,7 +238,7 @@ def _more_training(results: Results, model: str) -> Markup:
 
 
 def _lists(results: Results, model: str) -> Markup:
-    """What changes of the recommendations themselves."""
+    """Changes of the recommendations themselves."""
     own, base, kept = (
         _quantity(results, model, "same_category"),
         _quantity(results, results.baseline, "same_category"),
@@ -231,7 +247,8 @@ def _lists(results: Results, model: str) -> Markup:
     if own is None or base is None or kept is None:
         return Markup("")
     return Markup(
-        " Of the ten articles beside each, {} are of its category, against {}; {} of them are those of {}."
+        " Of the ten articles beside each, {} are of its category, against {}; "
+        "{} of them are those of {}."
     ).format(
         measured(own, "articles"),
         measured(base, "articles"),
@@ -241,47 +258,31 @@ def _lists(results: Results, model: str) -> Markup:
 
 
 def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
-    """The models that no other one beats in both accuracy and exposure, of those that both are
-    known of and whose checks did not fail; none where there is nothing to choose from.
+    """The models that no other one beats in both accuracy and exposure.
+
+    Models of which a check failed, or of which either is not known, are left out and named. Empty
+    where there is nothing to choose from.
     """
     doubted = _doubted(results)
-    known, left_out = {}, []
+    candidates: dict[str, dict[str, float]] = {}
+    left_out = []
     for model in results.study.models:
         accuracy = _quantity(results, model, "clean_accuracy")
         if model in doubted:
             left_out.append(Markup("{} (a check of it failed)").format(_name(model)))
-        elif accuracy is None or model not in best:
-            left_out.append(
-                Markup("{} ({} not known)").format(
-                    _name(model), "success" if accuracy else "accuracy"
-                )
-            )
+        elif accuracy is None:
+            left_out.append(Markup("{} (accuracy not known)").format(_name(model)))
+        elif model not in best:
+            left_out.append(Markup("{} (success not known)").format(_name(model)))
         else:
-            known[model] = {"accuracy": accuracy["percent"], "success": best[model]["percent"]}
-    if len(known) < 2:
+            row = {"accuracy": accuracy["percent"], "success": best[model]["percent"]}
+            candidates[model] = row
+    if len(candidates) < 2:
         return []
-    models = pd.DataFrame.from_dict(known, orient="index")
-    front = models.index[pareto.front(models, {"accuracy": "max", "success": "min"})]
-    if len(front) == 1:
-        said = Markup(
-            "{}: by the measured values no other model is as accurate and as hard to attack."
-        )
-    elif len(front) == len(known):
-        said = Markup(
-            "{}: by the measured values none of these is both more accurate and harder to attack than another."
-        )
-    else:
-        said = Markup(
-            "{}: by the measured values each other model is neither more accurate nor harder to attack than one of these."
-        )
-    said = (
-        said.format(Markup(", ").join(map(_name, front)))
-        + " Differences smaller than their intervals may be chance."
-    )
-    sentences = [said]
+    sentences = [_front(candidates)]
     hardest = sorted(
-        (model for model in known if model != results.baseline),
-        key=lambda model: known[model]["success"],
+        (model for model in candidates if model != results.baseline),
+        key=lambda model: candidates[model]["success"],
     )[:2]
     if len(hardest) == 2:
         own, next_one = hardest
@@ -291,7 +292,7 @@ def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
                 _name(own), _name(next_one), change
             )
         )
-    if longer := [model for model in results.trained_longer if model in known]:
+    if longer := [model for model in results.trained_longer if model in candidates]:
         sentences.append(
             Markup("{} had more training than {}: that may be what makes them accurate.").format(
                 Markup(", ").join(map(_name, longer)), _name(results.baseline)
@@ -300,6 +301,21 @@ def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
     if left_out:
         sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
     return sentences
+
+
+def _front(candidates: dict[str, dict[str, float]]) -> Markup:
+    """The Pareto front of the models' accuracy and success, in words."""
+    models = pd.DataFrame.from_dict(candidates, orient="index")
+    front = models.index[pareto.front(models, {"accuracy": "max", "success": "min"})]
+    if len(front) == 1:
+        said = "no other model is as accurate and as hard to attack."
+    elif len(front) == len(candidates):
+        said = "none of these is both more accurate and harder to attack than another."
+    else:
+        said = "each other model is neither more accurate nor harder to attack than one of these."
+    return Markup(
+        "{}: by the measured values {} Differences smaller than their intervals may be chance."
+    ).format(Markup(", ").join(map(_name, front)), said)
 
 
 def _doubted(results: Results) -> set[str]:
@@ -315,8 +331,8 @@ def _cell(results: Results, row: Row) -> pd.DataFrame:
         & (rows["attack"] == row["attack"])
         & (rows["epsilon"] == row["epsilon"])
     )
-    made: pd.DataFrame = rows.loc[chosen]
-    return made
+    behind: pd.DataFrame = rows.loc[chosen]
+    return behind
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:
