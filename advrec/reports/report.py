@@ -1,25 +1,26 @@
-"""A run directory -> report/: the page, every table as CSV and LaTeX, every figure as PNG and SVG."""
+"""The report of a run: the page, every table as CSV and LaTeX, every figure as PNG and SVG."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.reports.page import page
-from advrec.reports.page.page import Pictures, Shown
-from advrec.reports.pictures import catalog as catalog_pictures
-from advrec.reports.pictures import figures, gallery
+from advrec.reports.page.page import DrawnChart, Pictures, Variants
+from advrec.reports.pictures import canvas, gallery
 from advrec.reports.pictures import images as pictures
+from advrec.reports.pictures.catalog import catalog_map
 from advrec.reports.pictures.charts import Chart, charts
-from advrec.reports.pictures.gallery import Injection
+from advrec.reports.pictures.gallery import Example, Injection
 from advrec.reports.results import Results
-from advrec.reports.tables import tables
 from advrec.reports.tables.against import Comparison
+from advrec.reports.tables.every import all_tables
+from advrec.reports.tables.rows import as_csv
+from advrec.reports.tables.success import strongest
 from advrec.run.directory import Run
 from advrec.run.files import write_atomically, write_text
-from advrec.run.tables import is_embedded, read_embeddings
 
 LONG_TABLE = 40
 """Rows above which a LaTeX table may break across pages."""
@@ -47,36 +48,37 @@ def write_report(
             f"{run.directory}: {missing} of {total} blocks are missing; "
             "run `advrec evaluate` to compute them, or pass --partial to report what is there"
         )
-    made = tables.all_tables(results) | ({"against": compared.rows} if compared else {})
-    for name, table in made.items():
-        write_text(run.report / "tables" / f"{name}.csv", page.as_csv(table))
+    tables = all_tables(results) | ({"against": compared.rows} if compared else {})
+    for name, table in tables.items():
+        write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
         write_text(run.report / "tables" / f"{name}.tex", _latex(table))
     drawn = {
-        name: page.Figure(_figure(run, name, chart), chart, page.as_csv(chart.data))
-        for name, chart in charts(results, made).items()
+        name: DrawnChart(chart, _draw(run, name, chart))
+        for name, chart in charts(results, tables).items()
     }
-    strongest, kept = tables.strongest(results), gallery.kept_examples(results)
-    examples = gallery.example_images(kept, strongest, results.epsilon)
-    shown = Shown(
-        figures=drawn,
-        kept=kept,
-        examples=examples,
-        growing=gallery.growing(kept, strongest),
-        injections=gallery.injections(results, kept, strongest),
-        map=_map(run, results),
-    )
-    pictures_made = _write_pictures(run, shown)
-    for name in pictures_made:
-        _write_svg(run.report / "figures" / f"{name}.png")
+    shown = _pictures(results, drawn)
+    names = _write_pictures(run, shown)
     index = run.report / "index.html"
-    write_text(index, page.render(results, made, shown, compared))
+    write_text(index, page.render(results, tables, shown, compared))
     _remove_others(
-        run.report / "tables", {f"{name}.{form}" for name in made for form in ("csv", "tex")}
+        run.report / "tables", {f"{name}.{form}" for name in tables for form in ("csv", "tex")}
     )
-    names = {f"{name}.csv" for name in (*drawn, *(["map"] if shown.map else []))}
-    names |= {f"{name}.{form}" for name in (*drawn, *pictures_made) for form in ("png", "svg")}
-    _remove_others(run.report / "figures", names)
+    files = {f"{name}.csv" for name in (*drawn, *(["map"] if shown.map else []))}
+    files |= {f"{name}.{form}" for name in (*drawn, *names) for form in ("png", "svg")}
+    _remove_others(run.report / "figures", files)
     return index
+
+
+def _pictures(results: Results, drawn: dict[str, DrawnChart]) -> Pictures:
+    best, kept = strongest(results), gallery.kept_examples(results)
+    return Pictures(
+        charts=drawn,
+        kept=kept,
+        examples=gallery.example_images(kept, best, results.epsilon),
+        growing=gallery.growing(kept, best),
+        injections=gallery.injections(results, kept, best),
+        map=catalog_map(results.run, results.baseline, results.study.seed),
+    )
 
 
 def _remove_others(directory: Path, names: set[str]) -> None:
@@ -86,65 +88,51 @@ def _remove_others(directory: Path, names: set[str]) -> None:
             path.unlink()
 
 
-def _figure(run: Run, name: str, chart: Chart) -> Pictures:
-    """Save one figure and return the SVG of every variant that the page chooses from."""
+def _draw(run: Run, name: str, chart: Chart) -> Variants:
+    """Save one chart and return the SVG of every variant that the page chooses from."""
     wide = chart.draw("wide")
-    variants = {
-        "wide-light": figures.rendered(wide, "svg"),
-        "narrow-light": figures.rendered(chart.draw("narrow"), "svg"),
+    light = {
+        "wide-light": canvas.rendered(wide, "svg"),
+        "narrow-light": canvas.rendered(chart.draw("narrow"), "svg"),
     }
-    _write(run.report / "figures" / f"{name}.png", figures.rendered(wide, "png"))
-    _write(run.report / "figures" / f"{name}.svg", variants["wide-light"])
-    write_text(run.report / "figures" / f"{name}.csv", page.as_csv(chart.data))
+    _write(run.report / "figures" / f"{name}.png", canvas.rendered(wide, "png"))
+    _write(run.report / "figures" / f"{name}.svg", light["wide-light"])
+    write_text(run.report / "figures" / f"{name}.csv", as_csv(chart.data))
     dark = {
-        variant.replace("light", "dark"): figures.darkened(svg) for variant, svg in variants.items()
+        variant.replace("light", "dark"): canvas.darkened(svg) for variant, svg in light.items()
     }
-    return variants | dark
+    return light | dark
 
 
-def _map(run: Run, results: Results) -> page.Map | None:
-    """The articles as the model without a defense sees them; none before they are embedded."""
-    model = results.baseline
-    if not run.images.exists() or not run.embedding_shard(model, 0).exists():
-        return None
-    catalog = Catalog(run)
-    if (
-        len(catalog) < 4
-        or gallery.dimension(run, model) < 2
-        or not is_embedded(run, model, len(catalog))
-    ):
-        return None
-    ids = catalog_pictures.mapped(catalog, results.study.seed)
-    places = catalog_pictures.layout(
-        read_embeddings(run, model, gallery.dimension(run, model), ids), results.study.seed
-    )
-    names = {"article_id": ids, "name": [catalog.names[article] for article in ids]}
-    csv = page.as_csv(pd.DataFrame(names | {"x": places[:, 0], "y": places[:, 1]}))
-    write_text(run.report / "figures" / "map.csv", csv)
-    made = catalog_pictures.map_image(catalog, ids, places, results.study.seed)
-    pictures.save(run.report / "figures" / "map.png", made)
-    return page.Map(made, csv)
-
-
-def _write_pictures(run: Run, shown: Shown) -> set[str]:
-    """PNG files of articles; returns their names, without .png."""
-    names = {"map"} if shown.map else set()
+def _write_pictures(run: Run, shown: Pictures) -> list[str]:
+    """Write pictures of articles as PNG and SVG; returns their names, without .png."""
+    names = []
+    if shown.map:
+        write_text(run.report / "figures" / "map.csv", as_csv(shown.map.places))
+        pictures.save(run.report / "figures" / "map.png", shown.map.image)
+        names.append("map")
     for model, examples in shown.growing.items():
-        first = examples[0]
-        tiles = [
-            pictures.Tile(
-                each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"]
-            )
-            for each in examples
-        ]
-        query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
-        pictures.row_picture(run.report / "figures" / f"growing-{model}.png", query, tiles)
-        names.add(f"growing-{model}")
+        _write_growing(run.report / "figures" / f"growing-{model}.png", examples)
+        names.append(f"growing-{model}")
     for model, injection in shown.injections.items():
         for name in ("before", "after"):
             _write_list(run.report / "figures" / f"{name}-{model}.png", injection, name)
-            names.add(f"{name}-{model}")
+            names.append(f"{name}-{model}")
+    for name in names:
+        _write_svg(run.report / "figures" / f"{name}.png")
     return names
+
+
+def _write_growing(path: Path, examples: Sequence[Example]) -> None:
+    first = examples[0]
+    tiles = [
+        pictures.Tile(
+            each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"]
+        )
+        for each in examples
+    ]
+    query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
+    pictures.row_picture(path, query, tiles)
 
 
 def _write_svg(png: Path) -> None:
@@ -165,7 +153,7 @@ def _write_list(path: Path, injection: Injection, name: str) -> None:
 
 
 def _latex(table: pd.DataFrame) -> str:
-    """Needs the package booktabs, and longtable for long tables."""
+    """A table as LaTeX; it needs the package booktabs, and longtable where it is long."""
     text: str = table.to_latex(
         index=False,
         escape=True,

@@ -27,7 +27,7 @@ State = Literal["done", "set aside", "missing"]
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Everything a report shows. Only models, attacks and budgets that study.yaml names are in it."""
+    """Everything a report shows: models, attacks and budgets that study.yaml names, no others."""
 
     run: Run
     study: Study
@@ -37,7 +37,7 @@ class Results:
     defect (see schema.IMPORTED).
     """
     probes: pd.DataFrame
-    """What was measured for the checks: schema.OUTCOMES with the same two columns before them."""
+    """Measurements of the checks: schema.OUTCOMES with the same two columns before them."""
     tuples: int
     metrics: dict[str, Metrics]
     """metrics.json by model; a model that has none is absent."""
@@ -50,7 +50,7 @@ class Results:
     history: dict[str, pd.DataFrame]
     """schema.HISTORY by model, compared or not; a model that was not trained here is absent."""
     optimizer_steps: dict[str, int]
-    """By model, its start included; a model is absent where that is not known."""
+    """Optimizer steps by model, its start included; a model is absent where that is not known."""
     preparation: dict[str, Any]
     provenance: dict[str, Any]
     set_aside: dict[str, str]
@@ -74,15 +74,14 @@ class Results:
 
     @property
     def rank(self) -> int:
-        """The rank of the headline: of those in the study the nearest to 3, the smaller of two
-        equally near.
-        """
+        """The rank of the headline: the study's nearest to 3, the smaller of two equally near."""
         return min(self.study.evaluation.ranks, key=lambda rank: (abs(rank - 3), rank))
 
     @cached_property
     def epsilon(self) -> float:
-        """The budget of the headline: the largest at which every model that was attacked was
-        attacked, or else the study's largest.
+        """The budget of the headline: the largest at which every attacked model was attacked.
+
+        Without one it is the study's largest.
         """
         pairs = self.outcomes[["model", "epsilon"]].drop_duplicates()
         common = pairs["epsilon"].value_counts()
@@ -95,14 +94,12 @@ class Results:
 
     @cached_property
     def training_seconds(self) -> dict[str, float]:
-        """By the clock, of all epochs, by model; a model that was not trained here is absent."""
+        """Seconds of all epochs by the clock, by model; absent where it was not trained here."""
         return {model: float(epochs["seconds"].sum()) for model, epochs in self.history.items()}
 
     @property
     def baseline(self) -> str:
-        """The model that defenses are compared with: the first without a defense, or else the
-        first.
-        """
+        """The model that defenses are compared with: the first without one, or else the first."""
         models = self.study.models
         return next(
             (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
@@ -133,8 +130,10 @@ class Results:
 
     @cached_property
     def success(self) -> pd.DataFrame:
-        """rates.success_table at the study's ranks, in the study's order, with what was published
-        beside it.
+        """One row a (model, attack, epsilon, rank), in the study's order.
+
+        Its columns are those of rates.success_table, and published_n and published_percent where
+        Normann (2020) has published the same cell.
         """
         counted = success_table(self.outcomes, self.study.evaluation.ranks)
         defenses = {model: spec.defense for model, spec in self.study.models.items()}
@@ -163,7 +162,12 @@ class Results:
 
     @cached_property
     def recommendations(self) -> pd.DataFrame:
-        """tables.recommendations."""
+        """One row a (model, quantity): quality of the lists of ten.
+
+        Each row has n articles and the mean share of their ten nearest, in percent with interval.
+        The share has the article's category, one of its textures, or a place in the baseline's list
+        (overlap).
+        """
         rows = []
         base = self.lists.get(self.baseline)
         for model, own in self.lists.items():
@@ -177,11 +181,11 @@ class Results:
                 (
                     model,
                     quantity,
-                    len(found),
-                    *(100.0 * value for value in lists.mean_interval(found)),
+                    len(share),
+                    *(100.0 * value for value in lists.mean_interval(share)),
                 )
-                for quantity, found in shares.items()
-                if len(found)
+                for quantity, share in shares.items()
+                if len(share)
             ]
         return pd.DataFrame(
             rows, columns=["model", "quantity", "n", "percent", "low_percent", "high_percent"]
@@ -189,9 +193,7 @@ class Results:
 
     @cached_property
     def checks(self) -> list[tuple[str, Check]]:
-        """The model and each check of it, in the study's order; none where the study has switched
-        them off.
-        """
+        """Each model with each check of it, in the study's order; none where they are off."""
         if not self.study.evaluation.checks:
             return []
         needed = self.outcomes[
@@ -298,8 +300,9 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
 
 
 def _probes(run: Run, study: Study) -> pd.DataFrame:
-    """Rows of the checks that the study would make today: an earlier study may have left others
-    beside them.
+    """Rows of the checks that the study would make today.
+
+    An earlier study may have left others beside them.
     """
     rows: pd.DataFrame = read_outcomes(run.checks).to_pandas()
     wanted = {

@@ -1,11 +1,12 @@
-"""Results -> the comparison of defenses for a terminal."""
+"""The comparison of defenses for a terminal."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import tables, trust
+from advrec.reports.tables import checks, quantities
 from advrec.reports.tables.against import Comparison
+from advrec.reports.tables.rows import DASH, made_on, records, span
 from advrec.spec import accuracy
 
 PGD = f"{accuracy.PUBLISHED}, {accuracy.EPSILON:g}"
@@ -22,45 +23,45 @@ LABELS = {
     "overlap": "top 10 as without defense",
     "unattacked": "success without attack",
 }
-"""How a quantity of `defense_comparison` is called; every other quantity is an attack's name."""
-
-
-SHOWN = 10  # differences of two runs
+"""Names of the quantities of `defense_comparison`; every other quantity is an attack's name."""
+DIFFERENCES = 10
+"""Differences of two runs that are told at most."""
 
 
 def comparison_text(results: Results, compared: Comparison | None = None) -> str:
-    """The defense comparison as plain text for a terminal: quantities down, models across, three in
-    a block; then what the checks say, and where another run differs.
+    """The defense comparison as plain text for a terminal.
+
+    Quantities stand down, models across, three in a block. Then come what the checks say, and the
+    cells in which another run differs.
     """
     models = list(results.study.models)
-    known = {
-        (row["model"], row["quantity"]): row for row in tables.records(tables.quantities(results))
-    }
+    rows = {(row["model"], row["quantity"]): row for row in records(quantities.quantities(results))}
     title = (
-        f"{results.study.name}: success at rank {results.rank}, budget epsilon {results.epsilon:g}; "
-        "percent with 95 % interval"
+        f"{results.study.name}: success at rank {results.rank}, "
+        f"budget epsilon {results.epsilon:g}; percent with 95 % interval"
     )
-    parts = [
-        _text_block(results, models[start : start + 3], known) for start in range(0, len(models), 3)
+    blocks = [
+        _text_block(results, models[start : start + 3], rows) for start in range(0, len(models), 3)
     ]
-    transfers = [
-        f"{name}: {tables.made_on(results, name)}"
-        for name in results.attacks
-        if tables.made_on(results, name)
-    ]
+    origins = {name: made_on(results, name) for name in results.attacks}
+    notes = (
+        [f"{name}: {origin}" for name, origin in origins.items() if origin],
+        checks.text(results),
+        _differences(compared) if compared else [],
+        _missing(results),
+    )
+    return "\n\n".join([title, *blocks, *("\n".join(lines) for lines in notes if lines)]) + "\n"
+
+
+def _missing(results: Results) -> list[str]:
+    """A line on missing blocks; none where there are none."""
     missing = results.count("missing")
-    partial = (
-        [
-            f"PARTIAL: {missing} of {len(results.blocks)} blocks are missing; every n counts what is there"
-        ]
-        if missing
-        else []
-    )
-    differing = _differences(compared) if compared else []
-    parts += [
-        "\n".join(lines) for lines in (transfers, trust.text(results), differing, partial) if lines
+    if not missing:
+        return []
+    return [
+        f"PARTIAL: {missing} of {len(results.blocks)} blocks are missing; "
+        "every n counts what is there"
     ]
-    return "\n\n".join([title, *parts]) + "\n"
 
 
 def _differences(compared: Comparison) -> list[str]:
@@ -68,54 +69,48 @@ def _differences(compared: Comparison) -> list[str]:
     rows = compared.rows
     sure = rows[rows["clustered_p_value"] < 0.05].sort_values("clustered_p_value")
     lines = [
-        f"against {compared.other}, on the tuples of both: {len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"
+        f"against {compared.other}, on the tuples of both: "
+        f"{len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"
     ]
-    for row in tables.records(sure.head(SHOWN)):
+    for row in records(sure.head(DIFFERENCES)):
         lines.append(
-            f"  {row['attack']} on {row['model']} at {row['epsilon']:g}: {row['percent']:.1f} here, {row['other_percent']:.1f} there "
+            f"  {row['attack']} on {row['model']} at {row['epsilon']:g}: "
+            f"{row['percent']:.1f} here, {row['other_percent']:.1f} there "
             f"({row['low_points']:+.1f} to {row['high_points']:+.1f} points, n = {row['n']:,})"
         )
     return lines + compared.notes
 
 
 def label(quantity: str) -> str:
-    """How a quantity of the comparison is called."""
+    """The name of a quantity of the comparison."""
     return LABELS.get(quantity, f"success of {quantity}")
 
 
-def _text_block(results: Results, models: Sequence[str], known: dict[tuple[str, str], Any]) -> str:
+def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, str], Any]) -> str:
+    """A block of the comparison; `rows` are those of `quantities` by model and quantity."""
     lines = [
         ["model", "n", *models],
         ["defense", "", *(results.study.models[model].defense for model in models)],
     ]
-    for quantity in tables.quantity_names(results):
-        rows = [known.get((model, quantity)) for model in models]
-        counts = [row["n"] for row in rows if row]
-        lines.append(
-            [
-                label(quantity),
-                tables.span(counts),
-                *(tables.DASH if row is None else _text_cell(row) for row in rows),
-            ]
-        )
+    for quantity in quantities.quantity_names(results):
+        own = [rows.get((model, quantity)) for model in models]
+        count = span([row["n"] for row in own if row])
+        texts = [DASH if row is None else _text_cell(row) for row in own]
+        lines.append([label(quantity), count, *texts])
     seconds = [results.training_seconds.get(model) for model in models]
-    lines.append(
-        [
-            "seconds of training",
-            "",
-            *(tables.DASH if value is None else f"{value:,.0f}" for value in seconds),
-        ]
-    )
+    texts = [DASH if value is None else f"{value:,.0f}" for value in seconds]
+    lines.append(["seconds of training", "", *texts])
+    return "\n".join(_aligned(lines))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells as texts: the first column to the left, the others to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)),
-            ]
-        )
-        for line in lines
-    )
+    texts = []
+    for first, *others in lines:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        texts.append("  ".join([first.ljust(widths[0]), *cells]))
+    return texts
 
 
 def _text_cell(row: dict[str, Any]) -> str:

@@ -164,7 +164,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     blank = {
         variant: b"<svg/>" for variant in ("wide-light", "wide-dark", "narrow-light", "narrow-dark")
     }
-    monkeypatch.setattr("advrec.reports.report._figure", lambda run, name, chart: blank)
+    monkeypatch.setattr("advrec.reports.report._draw", lambda run, name, chart: blank)
 
 
 INDEX = {

@@ -11,10 +11,10 @@ import pytest
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered, paired_difference
 from advrec.reports import results, terminal
-from advrec.reports.page import page
+from advrec.reports.page import tiles
 from advrec.reports.pictures import figures, gallery
 from advrec.reports.report import write_report
-from advrec.reports.tables import distances, exposure, tables
+from advrec.reports.tables import convergence, distances, exposure, success
 from advrec.reports.tables.against import against, compare, differences
 from advrec.run import schema
 from advrec.run.files import write_table
@@ -40,7 +40,7 @@ def test_the_worst_case_is_the_union_over_attacks(make_run):
             [row["low_percent"], row["high_percent"]], 100 * np.array(clustered(won, targets)[1:])
         )
     assert set(made["n"]) == {20, 12}  # a tuple that one attack has not seen says nothing of all
-    best = tables.headline(results.read(run)).groupby("model")["successes"].max()
+    best = success.headline(results.read(run)).groupby("model")["successes"].max()
     assert (
         made[made["epsilon"] == 0.05].set_index("model")["successes"].loc[["unsecured", "cat"]]
         >= best[["unsecured", "cat"]]
@@ -53,7 +53,7 @@ def test_categories_equal_a_naive_loop(make_run):
     catalog["category"] = [f"c{article % 5}" for article in range(30)]
     write_table(run.catalog, schema.table(schema.CATALOG, catalog))
     read = results.read(run)
-    strongest = tables.strongest(read)
+    strongest = success.strongest(read)
     made = exposure.categories(read, strongest)
     for side in ("attack", "target"):
         own = made[(made["model"] == "cat") & (made["side"] == side)].set_index("category")
@@ -90,7 +90,7 @@ def test_a_category_of_one_tuple_does_not_lead(make_run):
     ]
     write_table(run.catalog, schema.table(schema.CATALOG, catalog))
     read = results.read(run)
-    made = exposure.categories(read, tables.strongest(read)).query(
+    made = exposure.categories(read, success.strongest(read)).query(
         "model == 'unsecured' and side == 'attack'"
     )
     assert made["category"].tolist() == ["common", "rare"]
@@ -115,7 +115,7 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
         rows = read_table(path, schema.OUTCOMES).to_pydict()
         rows["gradient_steps"] = rng.integers(0, 90, len(rows["tuple_id"]))
         write_table(path, schema.table(schema.OUTCOMES, rows))
-    made = exposure.convergence(results.read(run))
+    made = convergence.convergence(results.read(run))
     rows = [r for r in rows_of(run) if (r["model"], r["attack"]) == ("at", "auto")]
     spent = {
         t: sum(r["gradient_steps"] for r in rows if r["tuple_id"] == t and r["epsilon"] < 0.05)
@@ -136,7 +136,7 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
 
 def test_an_attack_that_looks_at_deliveries_stops_elsewhere(make_run):
     run = make_run(attacks=["pgd-8", "auto"], delivery=("float", "png"))
-    assert len(exposure.convergence(results.read(run))) == 3 * 2  # a point each
+    assert len(convergence.convergence(results.read(run))) == 3 * 2  # a point each
 
 
 def test_a_quantile_line_is_found_and_has_its_share_below():
@@ -153,7 +153,7 @@ def test_a_quantile_line_is_found_and_has_its_share_below():
 def test_distances_are_of_the_attack_that_gets_nearest_and_never_stops(make_run):
     run = make_run(attacks=["fgsm", "pgd-32", "auto"])
     read = results.read(run)
-    made = distances.pairs(read, tables.strongest(read))
+    made = distances.pairs(read, success.strongest(read))
     # auto is stronger, but its distances end at the threshold
     assert set(made["attack"]) == {"pgd-32"}
     assert len(made) == 3 * 20
@@ -178,7 +178,7 @@ def test_an_injected_article_stands_at_its_rank(make_run, rank, was_listed):
         read_table(run.embeddings("at"), schema.embeddings(8)).to_pydict()["embedding"]
     )
     read = results.read(run)
-    strongest = tables.strongest(read)
+    strongest = success.strongest(read)
     kept = [
         e
         for e in gallery.kept_examples(read)
@@ -215,12 +215,12 @@ def test_the_list_shown_is_of_the_first_tuple_that_reaches_it(make_run):
     ]
     assert {
         made.example.tuple_id
-        for made in gallery.injections(read, kept, tables.strongest(read)).values()
+        for made in gallery.injections(read, kept, success.strongest(read)).values()
     } == {1}
     kept = [dataclasses.replace(e, adversarial_rank=7) for e in kept]
     assert {
         made.example.tuple_id
-        for made in gallery.injections(read, kept, tables.strongest(read)).values()
+        for made in gallery.injections(read, kept, success.strongest(read)).values()
     } == {0}
 
 
@@ -231,9 +231,9 @@ def test_kept_images_are_those_of_whole_tuples_within_the_limit(finished):
     assert [example.tuple_id for example in kept] == [0] * 12 + [1] * 12
     assert {example.tuple_id for example in gallery.kept_examples(read, limit=23)} == {0}
     assert len(gallery.kept_examples(read, limit=1)) == 12  # of one at least
-    grown = gallery.growing(kept, tables.strongest(read))
+    grown = gallery.growing(kept, success.strongest(read))
     assert [(e.tuple_id, e.epsilon) for e in grown["at"]] == [(0, 0.01), (0, 0.05)]
-    taken = page._growing(
+    taken = tiles.budget_strip(
         read, "at", [grown["at"][0], dataclasses.replace(grown["at"][1], inherited=True)]
     ).rows[0][1]
     assert ["the image of a smaller budget" in caption for _, caption, _, _ in taken] == [

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from advrec.reports import results
-from advrec.reports.pictures import figures, gallery
+from advrec.reports.pictures import canvas, figures, gallery
 from advrec.reports.pictures import images as pictures
-from advrec.reports.tables import tables
+from advrec.reports.tables import success
 from advrec.run import schema
 from advrec.run.tables import read_outcomes, read_table
 
@@ -57,13 +57,13 @@ def test_figures_leave_no_global_state(finished):
     before = dict(mpl.rcParams)
     read = results.read(finished)
     figure = figures.success_curves(
-        tables.success(read), ["unsecured", "at", "cat"], read.attacks, 3, "wide"
+        read.success, ["unsecured", "at", "cat"], read.attacks, 3, "wide"
     )
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["unsecured", "at", "cat"]
-    row = tables.success(read).query("model == 'at' and attack == 'pgd-8' and rank == 3")
+    row = read.success.query("model == 'at' and attack == 'pgd-8' and rank == 3")
     drawn = panels[1].get_lines()
     assert any(
         np.allclose(line.get_ydata(), row["percent"])
@@ -75,7 +75,7 @@ def test_figures_leave_no_global_state(finished):
 def test_examples_show_the_stored_images(finished):
     read = results.read(finished)
     shown = gallery.example_images(
-        gallery.kept_examples(read), tables.strongest(read), read.epsilon, limit=5
+        gallery.kept_examples(read), success.strongest(read), read.epsilon, limit=5
     )
     assert [(e.tuple_id, e.model) for e in shown] == [(0, "unsecured"), (0, "at"), (0, "cat")]
     example = shown[1]
@@ -113,11 +113,11 @@ def as_png(pixels):
 
 def test_a_dark_figure_differs_in_ink_paper_and_grid_alone(finished):
     read = results.read(finished)
-    light = figures.rendered(
-        figures.success_curves(tables.success(read), ["at"], read.attacks, 3, "wide"), "svg"
+    light = canvas.rendered(
+        figures.success_curves(read.success, ["at"], read.attacks, 3, "wide"), "svg"
     )
-    dark = figures.darkened(light).decode()
-    for colour, other in figures.DARK.items():
+    dark = canvas.darkened(light).decode()
+    for colour, other in canvas.DARK.items():
         assert colour in light.decode()
         assert colour not in dark
         dark = dark.replace(other, colour)
@@ -128,7 +128,7 @@ def test_every_model_is_in_the_legend_even_without_a_point(finished):
     read = results.read(finished)
     point = figures.Tradeoff("cat", (62.0, 56.0, 67.0), (10.0, 5.0, 20.0))
     models = ["unsecured", "at", "cat"]
-    figure = figures.comparison(tables.headline(read), [point], models, "at rank 3", "wide")
+    figure = figures.comparison(success.headline(read), [point], models, "at rank 3", "wide")
     keys = figure.legends[0].get_lines()
     assert [key.get_label() for key in keys] == models
     drawn = next(line for line in figure.axes[1].get_lines() if list(line.get_xdata()) == [62.0])

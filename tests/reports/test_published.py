@@ -12,7 +12,7 @@ from advrec.cli import main
 from advrec.errors import ConfigError
 from advrec.reports import results
 from advrec.reports.report import write_report
-from advrec.reports.tables import exposure, published, tables
+from advrec.reports.tables import cost, published, success
 from advrec.run.directory import Run
 from advrec.tools import import_published
 from advrec.tools.import_published import run_import
@@ -172,7 +172,7 @@ def test_ranks_are_one_more_and_what_is_not_known_is_nan(tmp_path):
     assert rows[["linf", "l2", "raw_linf", "seconds"]].isna().all(axis=None)
     assert not rows["defect"].any()
     assert set(pd.read_parquet(run.catalog)["category"]) == {"Dress", "Jeans"}
-    assert tables.budget(results.read(run)).empty
+    assert cost.budget(results.read(run)).empty
 
 
 def test_a_success_that_is_none_is_flagged_and_corrected(tmp_path):
@@ -193,7 +193,7 @@ def test_a_success_that_is_none_is_flagged_and_corrected(tmp_path):
     ]
     # and differ from the rate beside them
     assert any("its rows give 10 %" in line for line in lines)
-    made = exposure.defects(results.read(Run(tmp_path / "run"))).set_index("rank")
+    made = success.defects(results.read(Run(tmp_path / "run"))).set_index("rank")
     assert made.loc[1, ["percent", "corrected_percent"]].tolist() == [10.0, 5.0]
     assert set(made["tuple_id"]) == {place}
 

@@ -19,8 +19,10 @@ from PIL import Image
 from advrec.errors import ConfigError
 from advrec.reports import results, terminal
 from advrec.reports.report import write_report
-from advrec.reports.tables import tables
+from advrec.reports.tables import cost, quantities, success
 from advrec.reports.tables.against import against
+from advrec.reports.tables.every import all_tables
+from advrec.reports.tables.rows import DASH
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
@@ -129,14 +131,14 @@ def test_cost_and_budget_equal_a_naive_recomputation(finished):
 @pytest.mark.usefixtures("quick")
 def test_a_broken_budget_is_seen(make_run):
     run = make_run(attacks=["fgsm", "cw-50"])
-    assert tables.budget(results.read(run))["max_raw_overshoot"].max() == pytest.approx(
+    assert cost.budget(results.read(run))["max_raw_overshoot"].max() == pytest.approx(
         0.0025, abs=1e-6
     )
     path = run.block("at", "fgsm", 0)
     table = read_table(path, schema.OUTCOMES).to_pydict()
     table["linf"][0] += 0.01
     write_table(path, schema.table(schema.OUTCOMES, table))
-    made = tables.budget(results.read(run))
+    made = cost.budget(results.read(run))
     broken = made[~made["within_budget"]]
     assert broken[["model", "attack", "n"]].to_numpy().tolist() == [["at", "fgsm", 20]]
     assert broken["max_excess"].item() == pytest.approx(0.01, abs=1e-6)
@@ -202,11 +204,11 @@ def test_the_verdict_comes_first_with_n_and_interval(finished):
     text = html.unescape(
         Page((finished.report / "index.html").read_text(encoding="utf-8")).text
     ).replace("\u00a0", " ")
-    best = tables.strongest(results.read(finished))["unsecured"]
+    best = success.strongest(results.read(finished))["unsecured"]
     interval = f"{best['low_percent']:.1f} to {best['high_percent']:.1f}"
     sentence = f"in {best['percent']:.1f} % (95 % interval {interval}, n = 20"
     assert sentence in text
-    small = tables.success(results.read(finished)).query(
+    small = results.read(finished).success.query(
         "model == 'unsecured' and rank == 3 and epsilon == 0.01"
     )
     small = small.sort_values("percent").iloc[-1]
@@ -373,7 +375,7 @@ def test_missing_metrics_become_a_dash(make_run):
         for line in terminal.comparison_text(results.read(run)).splitlines()
         if line.startswith("clean accuracy")
     )
-    assert re.search(rf"68\.0 \(.*\)\s+{tables.DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
+    assert re.search(rf"68\.0 \(.*\)\s+{DASH}\s+62\.0 \(56\.4 to 67\.3\)$", line)
 
 
 def test_a_run_without_any_outcome_can_still_be_shown(make_run):
@@ -422,7 +424,7 @@ def test_comparison_text_fits_a_terminal_and_repeats_the_table(make_run):
     run = make_run(attacks=["fgsm", "pgd-8", "pgd-32", "pgd-128", "cw-50"], tuples=100, block=50)
     text = terminal.comparison_text(results.read(run))
     assert max(map(len, text.splitlines())) <= 100
-    made = tables.headline(results.read(run)).set_index(["model", "attack"])
+    made = success.headline(results.read(run)).set_index(["model", "attack"])
     line = next(line for line in text.splitlines() if line.startswith("success of pgd-128"))
     values = re.findall(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", line)
     for model, shown in zip(("unsecured", "at", "cat"), values, strict=True):
@@ -457,7 +459,7 @@ def test_the_comparison_says_what_training_took(make_run):
         for key in ("train_loss", "validation_clean_accuracy", "validation_adversarial_accuracy")
     }
     write_table(run.history("at"), schema.table(schema.HISTORY, columns))
-    made = tables.defense_comparison(results.read(run)).set_index("model")
+    made = quantities.defense_comparison(results.read(run)).set_index("model")
     assert made.loc["at", "training_seconds"] == 90.5
     assert made["training_seconds"].isna().sum() == 2
     line = next(
@@ -465,7 +467,7 @@ def test_the_comparison_says_what_training_took(make_run):
         for line in terminal.comparison_text(results.read(run)).splitlines()
         if line.startswith("seconds of training")
     )
-    assert line.split()[-3:] == [tables.DASH, "90", tables.DASH]
+    assert line.split()[-3:] == [DASH, "90", DASH]
 
 
 def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
@@ -491,7 +493,7 @@ def test_every_column_is_explained(finished):
     # of defense_comparison: <quantity>_percent, ...
     patterns = re.compile(r".+_(percent|low_percent|high_percent|n)$")
     read = results.read(finished)
-    for name, table in (tables.all_tables(read) | {"against": against(read, read)}).items():
+    for name, table in (all_tables(read) | {"against": against(read, read)}).items():
         columns = {
             str(column)
             for column in table

@@ -7,13 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from advrec.reports.page.comparison import quality_table
 
 from advrec.evaluation.rates import paired_difference
 from advrec.reports import results
-from advrec.reports.page.tables import quality_table
 from advrec.reports.page.verdict import verdict
 from advrec.reports.report import write_report
-from advrec.reports.tables import exposure, tables
+from advrec.reports.tables import exposure, quantities, success
 from advrec.run import schema
 from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.run.tables import read_table
@@ -108,9 +108,9 @@ def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
 
 def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     run = make_run(checks=12)
-    success = {model: row["percent"] for model, row in tables.strongest(results.read(run)).items()}
+    shares = {model: row["percent"] for model, row in success.strongest(results.read(run)).items()}
     # and accuracies fall likewise: 56, 62, 68 %
-    assert success["at"] < success["cat"] < success["unsecured"]
+    assert shares["at"] < shares["cat"] < shares["unsecured"]
     chance = " Differences smaller than their intervals may be chance."
     pair = said(run, "Which models to choose from")[1]
     assert pair.startswith("In success, <b>at</b> against <b>cat</b>, the two hardest to attack: ")
@@ -209,7 +209,7 @@ def test_accuracy_after_equal_training_is_compared(make_run):
     read = results.read(run)
     assert list(read.study.models) == ["unsecured", "at", "cat"]
     assert read.optimizer_steps == {"start": 21, "unsecured": 36, "at": 36, "cat": 30}
-    assert "start" in set(tables.training(read)["model"])
+    assert "start" in set(quantities.training(read)["model"])
     quality = said(run, "What it changes in recommendation quality")[0]
     assert "31.0 points more" in quality
     assert "5 epochs after those of <b>start</b>, " in quality
@@ -262,7 +262,7 @@ def test_chance_equals_a_naive_count(make_run):
     catalog["category"] = ["shoe"] * 5 + ["bag"] * 10 + ["hat"] * 15
     catalog["split"] = (["train", "test", "test", "test", "test"] * 6)[:30]
     write_table(run.catalog, schema.table(schema.CATALOG, catalog))
-    largest, same = tables.chance(results.read(run))
+    largest, same = quantities.chance(results.read(run))
     test = [
         name
         for name, split in zip(catalog["category"], catalog["split"], strict=True)

@@ -1,5 +1,6 @@
-"""A table of the page, and how numbers stand in its cells: with as many digits as n supports,
-intervals and n in small print.
+"""A table of the page and the cells of numbers in it.
+
+A number has as many digits as n supports; intervals and n stand in small print.
 """
 
 from collections.abc import Mapping, Sequence
@@ -7,10 +8,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from advrec.reports.tables.tables import DASH
+from advrec.reports.results import Results
+from advrec.reports.tables.rows import DASH, made_on
 
 
-class Cell(NamedTuple):
+class TextCell(NamedTuple):
+    """A cell of a table: text, and small print below it."""
+
     text: str
     below: str = ""
     """In small print: the interval and n."""
@@ -22,7 +26,7 @@ class Table(NamedTuple):
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TextCell]]
     heads: int = 1
     source: str = ""
     """The name of the table on disk that it was made from."""
@@ -33,24 +37,25 @@ def number(percent: float, n: int) -> str:
     return f"{percent:.{1 if n <= 1000 else 2}f}"
 
 
-def measured(row: Mapping[str, Any] | None, base: Mapping[str, Any] | None = None) -> Cell:
-    """With its sign, n and, where `base` is known, the difference from it; a row of
-    `tables.quantities`.
+def measured(row: Mapping[str, Any] | None, base: Mapping[str, Any] | None = None) -> TextCell:
+    """The cell of a row of `quantities.quantities`: percentage, interval and n.
+
+    Where `base` is known the difference from it stands there too.
     """
     if row is None:
-        return Cell(DASH)
+        return TextCell(DASH)
     n = int(row["n"])
     low, high = number(row["low_percent"], n), number(row["high_percent"], n)
     delta = f"; {row['percent'] - base['percent']:+.1f}" if base else ""
-    return Cell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}{delta}")
+    return TextCell(f"{number(row['percent'], n)} %", f"{low} to {high}; n = {n:,}{delta}")
 
 
-def interval(row: Mapping[str, Any] | None) -> Cell:
-    """Where n has a column of its own; a row of `rates.shares`."""
+def interval(row: Mapping[str, Any] | None) -> TextCell:
+    """The cell of a row of `rates.shares`, where n has a column of its own."""
     if row is None:
-        return Cell(DASH)
+        return TextCell(DASH)
     n = int(row["n"])
-    return Cell(
+    return TextCell(
         number(row["percent"], n),
         f"{number(row['low_percent'], n)} to {number(row['high_percent'], n)}",
     )
@@ -61,3 +66,12 @@ def plain(value: Any) -> str:
     if value is None or pd.isna(value):
         return DASH
     return f"{value:,}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def attack_cell(results: Results, name: str, above: Sequence[Sequence[TextCell]] = ()) -> TextCell:
+    """The cell of an attack, with what its name does not say unless the row above has said so."""
+    spec = results.attack(name)
+    parts = [spec.attack] if spec.attack != spec.name else []
+    parts += [f"{spec.restarts} restart{'s' if spec.restarts > 1 else ''}"] if spec.restarts else []
+    parts += [made_on(results, name)] if spec.source else []
+    return TextCell(name, "" if above and above[-1][0].text == name else ", ".join(parts))

@@ -1,8 +1,4 @@
-"""The sentences that the page begins with.
-
-They say how exposed the recommender is, what each defense saves, what it changes, and which models
-to choose from.
-"""
+"""Sentences that the page begins with: exposure, what each defense saves and changes, choice."""
 
 from typing import Any, NamedTuple
 
@@ -13,9 +9,11 @@ from advrec.evaluation.rates import difference, paired_difference, shares
 from advrec.reports.page.cells import number
 from advrec.reports.pictures import pareto
 from advrec.reports.results import Results
-from advrec.reports.tables import trust
+from advrec.reports.tables import checks
 from advrec.reports.tables.exposure import worst_case
-from advrec.reports.tables.tables import made_on, quantities, records, strongest
+from advrec.reports.tables.quantities import quantities
+from advrec.reports.tables.rows import made_on, records
+from advrec.reports.tables.success import strongest
 from advrec.run.progress import duration
 
 Row = dict[str, Any]
@@ -320,7 +318,7 @@ def _front(candidates: dict[str, dict[str, float]]) -> Markup:
 
 def _doubted(results: Results) -> set[str]:
     """Models of which a check failed."""
-    return {model for model, _ in trust.failed(results)}
+    return {model for model, _ in checks.failed(results)}
 
 
 def _cell(results: Results, row: Row) -> pd.DataFrame:
@@ -331,8 +329,8 @@ def _cell(results: Results, row: Row) -> pd.DataFrame:
         & (rows["attack"] == row["attack"])
         & (rows["epsilon"] == row["epsilon"])
     )
-    behind: pd.DataFrame = rows.loc[chosen]
-    return behind
+    outcomes: pd.DataFrame = rows.loc[chosen]
+    return outcomes
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:

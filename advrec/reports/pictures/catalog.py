@@ -1,19 +1,21 @@
-"""What a catalog holds: counts and class balance as text, a contact sheet, and a map of a model's
-embeddings.
-"""
+"""A catalog in text and pictures: class balance, a contact sheet, a map of embeddings."""
 
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.pixels import decode_png
 from advrec.reports.pictures import images as pictures
+from advrec.reports.pictures.gallery import dimension
 from advrec.run.directory import Run
 from advrec.run.files import read_json
+from advrec.run.tables import is_embedded, read_embeddings
 from advrec.spec.base import SPLITS
 
 THUMB, GAP, LABEL = 72, 4, 170
@@ -25,10 +27,16 @@ more.
 MAP_CELLS = 28
 
 
+class CatalogMap(NamedTuple):
+    """Articles near each other where a model finds them alike."""
+
+    image: Image.Image
+    places: pd.DataFrame
+    """One row an article: article_id, name, x, y (0..1)."""
+
+
 def balance(catalog: Catalog) -> list[str]:
-    """Articles by category and split, the most frequent first, and the most frequent textures, as
-    lines of text.
-    """
+    """Lines of text: articles by category and split, and textures, the most frequent first."""
     split_of = np.full(len(catalog), "", dtype=object)
     for split in SPLITS:
         split_of[catalog.ids_of(split)] = split
@@ -55,8 +63,9 @@ def balance(catalog: Catalog) -> list[str]:
 
 
 def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
-    """Draw some articles of every category, chosen at random by seed, a row each; returns the
-    picture's path.
+    """Draw a row of articles of every category, chosen at random by seed.
+
+    Returns the picture's path.
     """
     random = np.random.default_rng(seed)
     by_category = {
@@ -87,7 +96,7 @@ def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
 
 
 def mapped(catalog: Catalog, seed: int) -> npt.NDArray[np.int64]:
-    """The articles of a map, ascending: all, or MAP_ARTICLES of them chosen at random."""
+    """The articles (n,) of a map, ascending: all, or MAP_ARTICLES of them chosen at random."""
     return np.sort(np.random.default_rng(seed).permutation(len(catalog))[:MAP_ARTICLES])
 
 
@@ -99,16 +108,35 @@ def embedding_map(
     embeddings: npt.NDArray[np.float32],
     seed: int,
 ) -> Path:
-    """Save the map of a model's embeddings as a picture of the run; returns its path."""
+    """Save the map of a model's embeddings as a picture of the run; returns its path.
+
+    Args:
+        ids: (n,), the articles.
+        embeddings: (n, D), theirs.
+    """
     path = run.directory / "pictures" / f"map-{model}.png"
     pictures.save(path, map_image(catalog, ids, layout(embeddings, seed), seed))
     return path
 
 
+def catalog_map(run: Run, model: str, seed: int) -> CatalogMap | None:
+    """The map of a run's catalog; None before it is embedded, or where it is too small."""
+    if not run.images.exists() or not run.embedding_shard(model, 0).exists():
+        return None
+    catalog, size = Catalog(run), dimension(run, model)
+    if len(catalog) < 4 or size < 2 or not is_embedded(run, model, len(catalog)):
+        return None
+    ids = mapped(catalog, seed)
+    places = layout(read_embeddings(run, model, size, ids), seed)
+    names = [catalog.names[article] for article in ids]
+    rows = {"article_id": ids, "name": names, "x": places[:, 0], "y": places[:, 1]}
+    return CatalogMap(map_image(catalog, ids, places, seed), pd.DataFrame(rows))
+
+
 def map_image(
     catalog: Catalog, ids: npt.NDArray[np.int64], places: npt.NDArray[np.float64], seed: int
 ) -> Image.Image:
-    """Articles in a grid of which every occupied cell shows one of its articles, chosen at random.
+    """A grid whose occupied cells each show one of their articles, chosen at random.
 
     Args:
         ids: (n,), the articles.
@@ -129,8 +157,10 @@ def map_image(
 
 
 def layout(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float64]:
-    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, near each other where their cosine
-    distance is small: t-SNE of their directions (van der Maaten & Hinton 2008).
+    """Places (n, 2) in [0, 1] of embeddings (n, D) with n >= 4, by t-SNE of their directions.
+
+    Places are near each other where the cosine distance is small.
+    Source: van der Maaten & Hinton 2008.
     """
     from sklearn.decomposition import PCA  # seconds to import, for this alone
     from sklearn.manifold import TSNE
@@ -149,6 +179,7 @@ def layout(embeddings: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.flo
 
 
 def source_line(run: Run) -> str:
-    """Where the catalog comes from and how its images were made square."""
+    """Source of the catalog and shape of its images, as one line."""
     preparation = read_json(run.preparation)
-    return f"source {preparation['source']}, squares of {preparation['image_size']} pixels ({preparation['square']})"
+    size, square = preparation["image_size"], preparation["square"]
+    return f"source {preparation['source']}, squares of {size} pixels ({square})"

@@ -1,30 +1,28 @@
-"""Tables -> figures.
+"""Figures of the report, each drawn from a table: a matplotlib Figure of its own."""
 
-Every figure is a matplotlib Figure of its own, drawn without pyplot's global state; its styles
-apply within one call.
-"""
-
-import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-Shape = Literal["wide", "narrow"]
-"""wide: panels side by side; narrow: one below the other, for a phone."""
-
-INK, PAPER, GRID = "#1f2328", "#ffffff", "#d9dde3"
-DARK = {INK: "#e6e8eb", PAPER: "#16191d", GRID: "#363c45"}
-MARKERS = "osD^vPX<>h"
-PANEL_INCHES = 3.6
+from advrec.reports.pictures.canvas import (
+    GRID,
+    MARKERS,
+    PANEL_INCHES,
+    Shape,
+    blank_panels,
+    error_bars,
+    marker_of,
+    palette,
+    panel_per_model,
+    styled,
+)
 
 
 class Tradeoff(NamedTuple):
@@ -34,7 +32,7 @@ class Tradeoff(NamedTuple):
     accuracy: tuple[float, float, float]
     """Clean accuracy: value, low, high."""
     success: tuple[float, float, float]
-    """Of the strongest attack: value, low, high."""
+    """Success of the strongest attack: value, low, high."""
 
 
 def success_curves(
@@ -44,7 +42,7 @@ def success_curves(
     as bars.
 
     Args:
-        success: tables.success.
+        success: Results.success.
         models: the panels, in order.
         attacks: the colours, in order.
     """
@@ -54,7 +52,7 @@ def success_curves(
         _curves(axes, shown[shown["model"] == model], attacks, palette(attacks))
         axes.set(title=model, ylim=(-4, 104), xlabel="budget ε (pixels in [0, 1])")
 
-    return _each(models, shape, f"success at rank {rank} (%)", draw)
+    return panel_per_model(models, shape, f"success at rank {rank} (%)", draw)
 
 
 def comparison(
@@ -67,14 +65,14 @@ def comparison(
     """Success of every attack on every model as bars, and success against clean accuracy as points.
 
     Args:
-        headline: tables.headline.
+        headline: success.headline.
         points: one a model whose accuracy and success are both known.
         models: the colours, in order.
         where: rank and budget of the headline, for the axis.
     """
-    with _styled():
+    with styled():
         colours = palette(models)
-        figure, (bars, scatter) = _panels(
+        figure, (bars, scatter) = blank_panels(
             2, *((1, PANEL_INCHES) if shape == "narrow" else (2, 1.4 * PANEL_INCHES))
         )
         if len(headline):
@@ -98,7 +96,7 @@ def convergence(
     attack that stops, a point for one that does not.
 
     Args:
-        rows: exposure.convergence.
+        rows: convergence.convergence.
         where: rank and budget, for the axis.
     """
 
@@ -112,7 +110,7 @@ def convergence(
                 curve[name] for name in ("gradient_steps", "percent", "low_percent", "high_percent")
             )
             if len(curve) == 1:
-                errors, marker = _errors(percent, low, high), _marker(place)
+                errors, marker = error_bars(percent, low, high), marker_of(place)
                 axes.errorbar(
                     steps,
                     percent,
@@ -130,7 +128,7 @@ def convergence(
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(title=model, ylim=(-4, 104), xlim=(-0.1, None), xlabel="gradient steps on a tuple")
 
-    return _each(models, shape, f"success {where} (%)", draw)
+    return panel_per_model(models, shape, f"success {where} (%)", draw)
 
 
 def distances(
@@ -183,7 +181,7 @@ def distances(
             xlabel="cosine distance before",
         )
 
-    return _each(models, shape, "cosine distance after", draw)
+    return panel_per_model(models, shape, "cosine distance after", draw)
 
 
 def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figure:
@@ -191,7 +189,7 @@ def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figur
     the attack where they change.
 
     Args:
-        epochs: tables.training.
+        epochs: quantities.training.
         models: those that were trained.
     """
     clean, attacked = sns.color_palette("colorblind", 2)
@@ -219,33 +217,7 @@ def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figur
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(title=model, ylim=(-4, 112), xlabel="epoch")
 
-    return _each(models, shape, "validation accuracy (%)", draw)
-
-
-def rendered(figure: Figure, form: Literal["svg", "png"]) -> bytes:
-    """The figure as a file's content; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if form == "svg" else {"Software": None}
-    with mpl.rc_context({"svg.hashsalt": "advrec"}):
-        figure.savefig(buffer, format=form, dpi=160, metadata=metadata)
-    # the panels stay where they are: the next form needs no layout of its own
-    figure.set_layout_engine("none")
-    return buffer.getvalue()
-
-
-def darkened(svg: bytes) -> bytes:
-    """The same figure for a dark page: ink, paper and grid change their colours, data keep theirs."""
-    text = svg.decode()
-    for light, dark in DARK.items():
-        text = text.replace(light, dark)
-    return text.encode()
-
-
-def palette(names: Sequence[str]) -> dict[str, Any]:
-    """A colour a name, safe for the colour-blind; beyond ten they repeat, and the markers tell them
-    apart.
-    """
-    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    return panel_per_model(models, shape, "validation accuracy (%)", draw)
 
 
 def _curves(
@@ -256,13 +228,13 @@ def _curves(
         if curve.empty:
             continue
         percent = curve["percent"]
-        errors = _errors(percent, curve["low_percent"], curve["high_percent"])
+        errors = error_bars(percent, curve["low_percent"], curve["high_percent"])
         axes.errorbar(
             curve["epsilon"],
             percent,
             yerr=errors,
             color=colours[attack],
-            marker=_marker(place),
+            marker=marker_of(place),
             label=attack,
             capsize=2,
         )
@@ -277,10 +249,9 @@ def _bars(
     axes: Axes, headline: pd.DataFrame, models: Sequence[str], colours: Mapping[str, Any]
 ) -> None:
     attacks = list(headline["attack"].unique())
-    sns.barplot(
-        headline, x="attack", y="percent", hue="model", order=attacks, hue_order=models,
-        palette=dict(colours), errorbar=None, saturation=1, ax=axes, legend=False,
-    )  # fmt: skip
+    bars = {"x": "attack", "y": "percent", "hue": "model", "order": attacks, "hue_order": models}
+    style = {"palette": dict(colours), "errorbar": None, "saturation": 1, "legend": False}
+    sns.barplot(headline, **bars, **style, ax=axes)
     width = 0.8 / len(models)
     for row in headline.to_dict("records"):
         middle = attacks.index(row["attack"]) - 0.4 + (models.index(row["model"]) + 0.5) * width
@@ -310,69 +281,14 @@ def _scatter(axes: Axes, points: Sequence[Tradeoff], colours: Mapping[str, Any])
         marker = MARKERS[places.index(point.model) % len(MARKERS)]
         (x, left, right), (y, low, high) = point.accuracy, point.success
         axes.errorbar(
-            x, y, xerr=[[x - left], [right - x]], yerr=[[y - low], [high - y]], color=colours[point.model],
-            marker=marker, markersize=8, capsize=2, linestyle="none",
-        )  # fmt: skip
+            *(x, y),
+            xerr=[[x - left], [right - x]],
+            yerr=[[y - low], [high - y]],
+            color=colours[point.model],
+            marker=marker,
+            markersize=8,
+            capsize=2,
+            linestyle="none",
+        )
     if not points:
         axes.text(0.5, 0.5, "accuracy or success not known", transform=axes.transAxes, ha="center")
-
-
-def _marker(place: int) -> str:
-    """Colours repeat after ten: then the markers are others."""
-    return MARKERS[(place + place // 10) % len(MARKERS)]
-
-
-def _errors(percent: pd.Series, low: pd.Series, high: pd.Series) -> list[pd.Series]:
-    return [percent - low, high - percent]
-
-
-def _each(
-    models: Sequence[str], shape: Shape, ylabel: str, draw: Callable[[Axes, str], None]
-) -> Figure:
-    """A panel a model, with one legend."""
-    with _styled():
-        columns = 1 if shape == "narrow" else min(len(models), 3)
-        figure, panels = _panels(len(models), columns)
-        for axes, model in zip(panels, models, strict=True):
-            draw(axes, model)
-        for axes in panels[::columns]:
-            axes.set_ylabel(ylabel)
-        _legend(figure, panels, columns)
-    return figure
-
-
-def _panels(number: int, columns: int, width: float = PANEL_INCHES) -> tuple[Figure, list[Axes]]:
-    rows = -(-number // columns)
-    figure = Figure(figsize=(width * columns, 3.1 * rows + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for surplus in axes[number:]:
-        surplus.remove()
-    return figure, axes[:number]
-
-
-def _legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
-    """One legend of all panels, below them."""
-    entries: dict[str, Any] = {}
-    for axes in panels:
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(name, handle)
-    room = (2 if max(map(len, entries), default=0) < 15 else 1) if columns == 1 else 6
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside lower center",
-        ncols=min(len(entries), room) or 1,
-    )
-
-
-@contextmanager
-def _styled() -> Iterator[None]:
-    colours: dict[Any, Any] = {
-        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": GRID,
-        "grid.color": GRID, "figure.facecolor": PAPER, "axes.facecolor": PAPER, "savefig.facecolor": PAPER,
-        "legend.frameon": False, "axes.titlesize": 11, "axes.labelsize": 10, "axes.titleweight": "bold",
-    }  # fmt: skip
-    context = sns.plotting_context("paper", font_scale=1.05)
-    with context, sns.axes_style("whitegrid"), mpl.rc_context(colours):
-        yield

@@ -1,6 +1,4 @@
-"""What a run has kept of its adversarial images, and the lists of neighbours that they enter. Needs
-no torch.
-"""
+"""Adversarial images that a run has kept, and the lists of neighbours that they enter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +12,20 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from advrec.catalog.pixels import Pixels, decode_png
+from advrec.recommenders.ranks import pair_distances
 from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings, read_outcomes, read_table
 
-SHOWN_NEIGHBOURS = 5
-OUTCOME = ["clean_distance", "adversarial_distance", "clean_rank", "adversarial_rank", "inherited"]
+NEIGHBOURS = 5
+OUTCOME_COLUMNS = [
+    "clean_distance",
+    "adversarial_distance",
+    "clean_rank",
+    "adversarial_rank",
+    "inherited",
+]
 TILES = 300
 """Adversarial images of the gallery at most."""
 LARGEST = 128 * 2**20
@@ -72,13 +77,15 @@ class Injection(NamedTuple):
 
 
 def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
-    """The adversarial images that the run has kept, ordered by tuple, then as the study lists
-    models and attacks, then by budget: all those of the first tuples, of so many tuples that there
-    are at most `limit` images, of LARGEST bytes, but of one at least.
+    """The adversarial images that the run has kept, all those of its first tuples.
+
+    There are so many tuples that the images are at most `limit` and at most LARGEST bytes, but one
+    tuple at least. The order is by tuple, then as the study lists models and attacks, then by
+    budget.
     """
     keys = [field for field in schema.EXAMPLES if field.name != "pixels"]
     rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
-    known = results.outcomes[["model", "attack", "epsilon", "tuple_id", *OUTCOME]]
+    known = results.outcomes[["model", "attack", "epsilon", "tuple_id", *OUTCOME_COLUMNS]]
     rows = rows.merge(known, on=["model", "attack", "epsilon", "tuple_id"])
     if rows.empty:
         return []
@@ -109,77 +116,79 @@ def example_images(
     epsilon: float,
     limit: int = 12,
 ) -> list[Example]:
-    """Those of the strongest attack on each model at one budget: the first tuples, not the best
-    ones.
+    """Examples of the strongest attack on each model at one budget.
+
+    They are of the first tuples, not of the best ones.
 
     Args:
         kept: kept_examples.
-        strongest: tables.strongest.
+        strongest: success.strongest.
         limit: examples in all; each model gets an equal share, of the same tuples where all were
             kept.
     """
     share = max(limit // max(len(strongest), 1), 1)
-    found: list[Example] = []
+    examples: list[Example] = []
     for model, best in strongest.items():
         own = [
             each
             for each in kept
             if (each.model, each.attack, each.epsilon) == (model, best["attack"], epsilon)
         ]
-        found += own[:share]
-    return sorted(found, key=lambda example: example.tuple_id)[:limit]
+        examples += own[:share]
+    return sorted(examples, key=lambda example: example.tuple_id)[:limit]
 
 
 def growing(
     kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, list[Example]]:
-    """By model one article under its strongest attack at every budget, the smallest first: the
-    first tuple.
+    """One article under the strongest attack on a model at every budget, by model.
+
+    It is the article of the first tuple; the smallest budget comes first.
     """
-    made: dict[str, list[Example]] = {}
+    by_model: dict[str, list[Example]] = {}
     for model, best in strongest.items():
         own = [each for each in kept if (each.model, each.attack) == (model, best["attack"])]
         if own:
-            made[model] = [each for each in own if each.tuple_id == own[0].tuple_id]
-    return made
+            by_model[model] = [each for each in own if each.tuple_id == own[0].tuple_id]
+    return by_model
 
 
 def injections(
     results: Results, kept: Sequence[Example], strongest: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Injection]:
-    """By model the list of one target before and after its strongest attack at the headline's
-    budget: of the first kept tuple that reaches the places shown, or else of the first.
+    """The list of one target before and after the strongest attack on a model, by model.
+
+    The budget is the headline's. The tuple is the first kept one that reaches the places shown, or
+    else the first.
 
     Args:
         kept: kept_examples.
-        strongest: tables.strongest.
+        strongest: success.strongest.
     """
-    made: dict[str, Injection] = {}
+    by_model: dict[str, Injection] = {}
     for model, best in strongest.items():
         own = [
             each
             for each in kept
             if (each.model, each.attack, each.epsilon) == (model, best["attack"], results.epsilon)
         ]
-        own.sort(key=lambda example: example.adversarial_rank > SHOWN_NEIGHBOURS)
+        own.sort(key=lambda example: example.adversarial_rank > NEIGHBOURS)
         if own and results.run.embedding_shard(model, 0).exists():
-            made[model] = _injection(results, own[0])
-    return made
+            by_model[model] = _injection(results, own[0])
+    return by_model
 
 
 def _injection(results: Results, example: Example) -> Injection:
-    nearest = _nearest(results.run, example.model, example.target_id, SHOWN_NEIGHBOURS + 1)
-    images, labels = (
-        _images(results, {article for article, _ in nearest}),
-        _labels(results, {article for article, _ in nearest}),
-    )
+    nearest = _nearest(results.run, example.model, example.target_id, NEIGHBOURS + 1)
+    articles = {article for article, _ in nearest}
+    images, labels = _images(results, articles), _labels(results, articles)
     places = [
         (article, Place(images[article], *labels[article], distance))
         for article, distance in nearest
     ]
     # the attacked article replaces its clean copy
     after = [place for article, place in places if article != example.attack_id]
-    if example.adversarial_rank <= SHOWN_NEIGHBOURS:
+    if example.adversarial_rank <= NEIGHBOURS:
         attacked = Place(
             example.adversarial,
             example.attack_name,
@@ -188,37 +197,25 @@ def _injection(results: Results, example: Example) -> Injection:
             attacked=True,
         )
         after.insert(example.adversarial_rank - 1, attacked)
-    return Injection(
-        example, [place for _, place in places][:SHOWN_NEIGHBOURS], after[:SHOWN_NEIGHBOURS]
-    )
+    return Injection(example, [place for _, place in places][:NEIGHBOURS], after[:NEIGHBOURS])
 
 
 def _nearest(run: Run, model: str, target: int, count: int) -> list[tuple[int, float]]:
-    """The articles nearest to one by cosine distance, nearest first, with it; the embeddings are
-    read file by file.
+    """The articles nearest to one by cosine distance, nearest first, with their distances.
+
+    The embeddings are read file by file: a whole catalog may not fit into memory.
     """
     size = dimension(run, model)
-    unit = _units(read_embeddings(run, model, size, np.array([target])))[0]
-    found: list[tuple[float, int]] = []
+    query = read_embeddings(run, model, size, np.array([target]))
+    nearest: list[tuple[float, int]] = []
     for shard in sorted(run.embeddings(model).glob("part-*.parquet")):
         rows = read_table(shard, schema.embeddings(size))
         vectors = np.asarray(rows["embedding"].combine_chunks().flatten()).reshape(-1, size)
-        distances = (1.0 - _units(vectors) @ unit).tolist()
-        found += [
-            each
-            for each in zip(distances, rows["article_id"].to_pylist(), strict=True)
-            if each[1] != target
-        ]
-        found = sorted(found)[:count]
-    return [(article, distance) for distance, article in found]
-
-
-def _units(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    exact = vectors.astype(np.float64)
-    units: npt.NDArray[np.float64] = exact / np.maximum(
-        np.linalg.norm(exact, axis=1, keepdims=True), 1e-12
-    )
-    return units
+        distances = pair_distances(np.broadcast_to(query, vectors.shape), vectors).tolist()
+        pairs = zip(distances, rows["article_id"].to_pylist(), strict=True)
+        others = [(distance, article) for distance, article in pairs if article != target]
+        nearest = sorted([*nearest, *others])[:count]
+    return [(article, distance) for distance, article in nearest]
 
 
 def dimension(run: Run, model: str) -> int:
@@ -235,7 +232,7 @@ def _pixels(
         pa.schema([("model", pa.string()), ("attack", pa.string())]), flavor="hive"
     )
     dataset = ds.dataset(results.run.examples, format="parquet", partitioning=partitioning)
-    made = {}
+    images = {}
     wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
     for batch in dataset.to_batches(
         filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1
@@ -244,8 +241,8 @@ def _pixels(
             image = np.frombuffer(row["pixels"], dtype="<f4").reshape(
                 row["height"], row["width"], 3
             )
-            made[row["model"], row["attack"], row["epsilon"], row["tuple_id"]] = image
-    return made
+            images[row["model"], row["attack"], row["epsilon"], row["tuple_id"]] = image
+    return images
 
 
 def _example(
@@ -254,23 +251,11 @@ def _example(
     labels: dict[int, tuple[str, str]],
     adversarial: Any,
 ) -> Example:
-    (attack_name, attack_category), (target_name, target_category) = (
-        labels[row["attack_id"]],
-        labels[row["target_id"]],
-    )
+    attack_name, attack_category = labels[row["attack_id"]]
+    target_name, target_category = labels[row["target_id"]]
+    keys = ("model", "attack", "epsilon", "tuple_id", "attack_id", "target_id", *OUTCOME_COLUMNS)
     return Example(
-        **{
-            key: row[key]
-            for key in (
-                "model",
-                "attack",
-                "epsilon",
-                "tuple_id",
-                "attack_id",
-                "target_id",
-                *OUTCOME,
-            )
-        },
+        **{key: row[key] for key in keys},
         attack_name=attack_name,
         target_name=target_name,
         attack_category=attack_category,

@@ -1,4 +1,4 @@
-"""Pictures of articles as PNG files: a query and its neighbours, one attack. Needs no torch."""
+"""Pictures of articles as PNG files: a query and its neighbours, one attack."""
 
 import base64
 from collections.abc import Sequence
@@ -27,6 +27,8 @@ PER_ROW = 5
 
 
 class Tile(NamedTuple):
+    """An image with captions below it and a frame."""
+
     image: npt.NDArray[Any]
     """(H, W, 3), uint8 or floats in [0, 1]."""
     captions: Sequence[str]
@@ -111,16 +113,18 @@ def attack_picture(
 def attack_lines(
     distances: tuple[float, float], ranks: tuple[int, int], what: str = ""
 ) -> list[str]:
-    """The captions of an attack: `what` it was, then distance and rank to the target, before and
-    after.
-    """
-    change = f"distance to the target {distances[0]:.4f} → {distances[1]:.4f}, rank {ranks[0]:,} → {ranks[1]:,}"
+    """Captions of an attack: `what` it was, then distance and rank, before and after."""
+    change = (
+        f"distance to the target {distances[0]:.4f} → {distances[1]:.4f}, "
+        f"rank {ranks[0]:,} → {ranks[1]:,}"
+    )
     return [what, change] if what else [change]
 
 
 def perturbation(clean: npt.NDArray[Any], adversarial: npt.NDArray[Any]) -> Pixels:
-    """Adversarial minus clean, scaled so that its largest change is black or white and no change is
-    grey; uint8.
+    """Adversarial minus clean, (H, W, 3) uint8, scaled to the full range.
+
+    The largest change is black or white, no change is grey.
     """
     change = _unit(adversarial) - _unit(clean)
     largest = float(np.abs(change).max())
@@ -128,7 +132,7 @@ def perturbation(clean: npt.NDArray[Any], adversarial: npt.NDArray[Any]) -> Pixe
 
 
 def to_pixels(image: npt.NDArray[Any]) -> Pixels:
-    """An image of floats in [0, 1] rounded to uint8; a uint8 image as it is."""
+    """An image (H, W, 3) of floats in [0, 1] rounded to uint8; a uint8 image as it is."""
     if image.dtype == np.uint8:
         return image
     rounded: Pixels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
@@ -150,8 +154,9 @@ def _tile(canvas: Image.Image, corner: tuple[int, int], tile: Tile) -> None:
 
 
 def scaled(image: npt.NDArray[Any], side: int) -> Image.Image:
-    """An image with its longer side made `side` pixels: by whole pixels' copies where it is
-    smaller.
+    """An image (H, W, 3) with its longer side made `side` pixels.
+
+    A smaller one is enlarged by copies of whole pixels.
     """
     picture = Image.fromarray(to_pixels(image))
     method = Image.Resampling.NEAREST if max(picture.size) <= side else Image.Resampling.LANCZOS
@@ -162,8 +167,9 @@ def scaled(image: npt.NDArray[Any], side: int) -> Image.Image:
 
 
 def fitted(caption: str, width: int = TILE) -> str:
-    """Shortened from the left, where long names of images are alike, until it fits a width, by
-    default a tile's.
+    """Shorten a caption until it fits a width, by default a tile's.
+
+    It loses its left part, for there long names of images are alike.
     """
     if font().getlength(caption) <= width:
         return caption
@@ -182,9 +188,14 @@ def font() -> ImageFont.FreeTypeFont:
 
 def as_svg(png: bytes, size: tuple[int, int]) -> bytes:
     """An SVG that shows one picture and nothing else; `size` is its width and height in pixels."""
-    picture = f'<image width="{size[0]}" height="{size[1]}" href="data:image/png;base64,{base64.b64encode(png).decode()}"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{size[0]}" height="{size[1]}">{picture}</svg>\n'.encode()
+    width, height = size
+    href = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
+        f'<image width="{width}" height="{height}" href="{href}"/></svg>\n'
+    ).encode()
 
 
 def save(path: Path, canvas: Image.Image) -> None:
+    """Write a picture as PNG, whole or not at all."""
     write_atomically(path, lambda temporary: canvas.save(temporary, format="PNG"))

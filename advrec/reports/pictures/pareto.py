@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from advrec.reports.pictures import figures
+from advrec.reports.pictures.canvas import rendered
 from advrec.run.files import write_atomically
 
 Mode = Literal["max", "min"]
@@ -18,11 +18,12 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def front(trials: pd.DataFrame, modes: Mapping[Any, Mode]) -> npt.NDArray[np.bool_]:
-    """Which rows no other row dominates: none is at least as good in every objective and better in
-    one.
+    """Mask (n,) of the rows of `trials` that no other row dominates.
+
+    A row dominates another that is nowhere better and somewhere worse.
 
     Args:
-        modes: by objective, a column of `trials`, whether it is to be large or small.
+        modes: whether an objective, a column of `trials`, is to be large or small.
     """
     losses = _losses(trials, modes)
     no_worse = (losses[:, None] <= losses[None]).all(2)
@@ -31,8 +32,9 @@ def front(trials: pd.DataFrame, modes: Mapping[Any, Mode]) -> npt.NDArray[np.boo
 
 
 def best(front_rows: pd.DataFrame, modes: Mapping[Any, Mode]) -> dict[str, Any]:
-    """The row of the front nearest to the best value of every objective, each scaled to the front's
-    range.
+    """The row of the front nearest to the best value of every objective.
+
+    Each objective is scaled to its range on the front.
     """
     losses = _losses(front_rows, modes)
     span = np.ptp(losses, axis=0)
@@ -48,8 +50,9 @@ def figure(
     modes: Mapping[Any, Mode],
     form: Form,
 ) -> bytes:
-    """Trials by their first two objectives, the front joined, the best one marked; of one
-    objective, all trials in order.
+    """Trials by their first two objectives, with the front joined and the best one marked.
+
+    With one objective: all trials in order.
     """
     drawn = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = drawn.add_subplot()
@@ -68,7 +71,7 @@ def figure(
         axes.set(xlabel=_label(x, modes), ylabel=_label(y, modes))
         axes.legend()
     axes.grid(alpha=0.3)
-    return figures.rendered(drawn, form)
+    return rendered(drawn, form)
 
 
 def save(

@@ -1,4 +1,4 @@
-"""Two runs -> what differs between them, by paired tests: their tuples are the same articles."""
+"""Differences of two runs, by paired tests: their tuples are the same articles."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,10 @@ from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.tables import read_table
 
-COLUMNS = [*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other", "difference_points", "low_points", "high_points",
-           "p_value", "clustered_p_value"]  # fmt: skip
+COLUMNS = [
+    *(*CELL, "rank", "n", "percent", "other_percent", "only_here", "only_other"),
+    *("difference_points", "low_points", "high_points", "p_value", "clustered_p_value"),
+]
 
 
 class Comparison(NamedTuple):
@@ -34,11 +36,15 @@ def compare(results: Results, other: Results) -> Comparison:
 
 
 def against(results: Results, other: Results) -> pd.DataFrame:
-    """One row a (model, attack, epsilon) of both runs, at the headline's rank: success on the n
-    tuples that both have (the same target and attack article, by name), the tuples that succeed in
-    one of them alone, the difference in points with its 95 % interval (rates.paired_difference, by
-    target), McNemar's exact p-value, which takes tuples as independent, and that of sums by target,
-    which does not.
+    """One row a (model, attack, epsilon) of both runs, at the headline's rank.
+
+    A row counts the n tuples that both runs have: the same target and attack article, by name. Its
+    columns are:
+
+    - success here and there, and the tuples that succeed in one run alone;
+    - the difference in points with its 95 % interval (rates.paired_difference, by target);
+    - McNemar's exact p-value, which takes tuples as independent;
+    - the p-value of sums by target, which does not.
 
     Raises:
         ConfigError: the runs have nothing in common.
@@ -48,8 +54,9 @@ def against(results: Results, other: Results) -> pd.DataFrame:
     )
     if both.empty:
         raise ConfigError(
-            f"{other.run.directory}: shares no model, attack, budget and tuple with {results.run.directory}, all by name; "
-            f"runs of one catalog and of one seed share their tuples"
+            f"{other.run.directory}: shares no model, attack, budget and tuple with "
+            f"{results.run.directory}, all by name; "
+            "runs of one catalog and of one seed share their tuples"
         )
     rows = []
     for key, cell in both.groupby(CELL, observed=True, sort=False):
@@ -67,7 +74,7 @@ def against(results: Results, other: Results) -> pd.DataFrame:
 
 
 def differences(results: Results, other: Results) -> list[str]:
-    """What differs between the runs and bears on the comparison, as sentences."""
+    """Sentences on the differences of the runs that bear on the comparison."""
     both = {attack.name for attack in results.study.evaluation.attacks} & {
         attack.name for attack in other.study.evaluation.attacks
     }
@@ -81,11 +88,13 @@ def differences(results: Results, other: Results) -> list[str]:
     sizes = [pq.read_metadata(each.run.catalog).num_rows for each in (results, other)]
     if sizes[0] != sizes[1]:
         said.append(
-            f"The catalogs hold {sizes[0]:,} and {sizes[1]:,} articles: the same rank is harder to reach among more."
+            f"The catalogs hold {sizes[0]:,} and {sizes[1]:,} articles: "
+            "the same rank is harder to reach among more."
         )
     if other.count("missing"):
         said.append(
-            f"The other run is unfinished: {other.count('missing'):,} of its {len(other.blocks):,} blocks are missing."
+            f"The other run is unfinished: {other.count('missing'):,} of its "
+            f"{len(other.blocks):,} blocks are missing."
         )
     return said
 

@@ -1,5 +1,6 @@
-"""Results -> cosine distances before and after an attack, with quantile regressions (Koenker and
-Bassett, Regression quantiles, Econometrica 46, 1978).
+"""Cosine distances before and after an attack, with quantile regressions.
+
+Source: Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import pandas as pd
 from advrec.reports.results import Results
 
 QUANTILES = (0.1, 0.5, 0.9)
-SHOWN = 512
+DOTS = 512
 """Tuples of a model at most, the first."""
 PAIR_COLUMNS = ["model", "attack", "epsilon", "tuple_id", "clean_distance", "adversarial_distance"]
 LINE_COLUMNS = ["model", "attack", "epsilon", "n", "quantile", "intercept", "slope"]
@@ -20,21 +21,23 @@ FEWEST = 10
 
 
 def pairs(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a (model, tuple): distance to the target before and after one attack at the
-    headline's budget, of the first SHOWN tuples. The attack is the one that gets nearest, by the
-    median of the tuples that all have, among those that never stop; where all stop, the strongest.
+    """One row a (model, tuple): distance to the target before and after one attack.
+
+    The budget is the headline's, the tuples are the first DOTS. Among the attacks that never stop
+    the attack is the one that gets nearest, by the median of the tuples that all have. Where all
+    stop it is the strongest.
 
     Args:
-        strongest: tables.strongest.
+        strongest: success.strongest.
     """
     full = {attack.name for attack in results.study.evaluation.attacks if attack.stop == "never"}
-    made = []
+    parts = []
     for model, best in strongest.items():
         rows = results.outcomes
         rows = rows[
             (rows["model"] == model)
             & (rows["epsilon"] == results.epsilon)
-            & (rows["tuple_id"] < SHOWN)
+            & (rows["tuple_id"] < DOTS)
         ]
         by_attack = (
             rows[rows["attack"].isin(full)]
@@ -42,16 +45,15 @@ def pairs(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> pd.Da
             .dropna()
         )
         attack = by_attack.median().idxmin() if len(by_attack) else best["attack"]
-        made.append(rows.loc[rows["attack"] == attack, PAIR_COLUMNS].sort_values("tuple_id"))
-    return pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=PAIR_COLUMNS)
+        parts.append(rows.loc[rows["attack"] == attack, PAIR_COLUMNS].sort_values("tuple_id"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=PAIR_COLUMNS)
 
 
 def quantile_lines(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row a (model, quantile): intercept and slope of the distance after, over the distance
-    before.
+    """One row a (model, quantile): the line of the distance after over the distance before.
 
     Args:
-        pairs: as above.
+        pairs: from the function `pairs`.
     """
     rows = []
     for (model, attack, epsilon), cell in pairs.groupby(
@@ -70,7 +72,12 @@ def quantile_lines(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], quantile: float) -> tuple[float, float]:
-    """Intercept and slope of the line below which so large a share of the points lies."""
+    """Intercept and slope of the line below which a share `quantile` of the points lies.
+
+    Args:
+        x, y: (n,), the coordinates of the points.
+        quantile: in 0..1.
+    """
     from sklearn.linear_model import QuantileRegressor  # seconds to import, for this alone
 
     model = QuantileRegressor(quantile=quantile, alpha=0.0, solver="highs").fit(x[:, None], y)

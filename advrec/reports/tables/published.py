@@ -1,5 +1,6 @@
-"""The published success rates (Normann 2020), to stand beside those of a study with the same
-attack, budget and defense.
+"""The published success rates (Normann 2020).
+
+They stand beside those of a study with the same attack, budget and defense.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ RANKS = (1, 3, 5, 10, 20, 30, 40, 50, 100, 500, 1000)
 
 @cache
 def success() -> pd.DataFrame:
-    """One row a (defense, attack, epsilon, rank): published_percent of published_n tuples of
-    DeepFashion, MobileNetV2.
+    """One row a (defense, attack, epsilon, rank): published_percent of published_n tuples.
+
+    Catalog and model were DeepFashion and MobileNetV2.
     """
     with files("advrec.reports.tables").joinpath("published-success.csv").open("rb") as file:
         rows = pd.read_csv(file)
@@ -24,8 +26,7 @@ def success() -> pd.DataFrame:
 def beside(
     rows: pd.DataFrame, defenses: Mapping[str, str], attacks: Mapping[str, str]
 ) -> pd.DataFrame:
-    """`rows` with the columns published_n and published_percent; empty where nothing of the kind
-    was published.
+    """Add the columns published_n and published_percent; empty where nothing was published.
 
     Args:
         rows: with columns model, attack, epsilon and rank.
@@ -35,5 +36,5 @@ def beside(
         defense=rows["model"].map(dict(defenses)), _means=rows["attack"].map(dict(attacks))
     )
     known = success().rename(columns={"attack": "_means"})
-    made = keyed.merge(known, on=["defense", "_means", "epsilon", "rank"], how="left")
-    return made.drop(columns=["defense", "_means"]).astype({"published_n": "Int64"})
+    table = keyed.merge(known, on=["defense", "_means", "epsilon", "rank"], how="left")
+    return table.drop(columns=["defense", "_means"]).astype({"published_n": "Int64"})

@@ -12,7 +12,8 @@ import pytest
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import clustered
 from advrec.reports import results, terminal
-from advrec.reports.tables import tables, trust
+from advrec.reports.tables import checks, success
+from advrec.reports.tables.rows import DASH
 from advrec.run import schema
 from advrec.run.files import write_json, write_table
 from advrec.run.tables import read_outcomes, read_table
@@ -90,7 +91,7 @@ def test_winners_equal_a_naive_recomputation(make_run):
         "apgd-20 restart 1",
         "apgd-20 restart 2",
     }
-    shown = tables.winners(results.read(run), restarts_as_one=True)
+    shown = success.winners(results.read(run), restarts_as_one=True)
     apart = (
         pd.DataFrame(made)
         .query("attack == 'again' and model == 'cat' and epsilon == 0.05")
@@ -191,7 +192,7 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
 @pytest.mark.usefixtures("quick")
 def test_probes_of_another_study_do_not_count(make_run):
     run = make_run(checks=12)
-    before = trust.checks(results.read(run))
+    before = checks.verdicts(results.read(run))
     foreign = {
         "tuple_id": lambda rows: rows["tuple_id"] + 12,
         "epsilon": lambda rows: rows["epsilon"] + 0.001,
@@ -201,7 +202,7 @@ def test_probes_of_another_study_do_not_count(make_run):
         rows = rows.assign(adversarial_rank=30, linf=np.float32(0.9), **{column: value(rows)})
         path = run.block("at", "apgd-50", 7 + number, "checks")
         write_table(path, schema.table(schema.OUTCOMES, rows.to_dict("list")))
-    pd.testing.assert_frame_equal(trust.checks(results.read(run)), before)
+    pd.testing.assert_frame_equal(checks.verdicts(results.read(run)), before)
 
 
 @pytest.mark.usefixtures("quick")
@@ -301,7 +302,7 @@ def test_a_model_of_ones_own_has_dashes_for_its_quality(make_run):
         for line in terminal.comparison_text(results.read(run)).splitlines()
         if line.startswith("clean accuracy")
     )
-    assert line.rstrip().endswith(tables.DASH)
+    assert line.rstrip().endswith(DASH)
 
 
 def test_a_study_of_own_models_alone_has_a_report_with_figures(make_run):

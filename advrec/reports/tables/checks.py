@@ -1,6 +1,4 @@
-"""What the checks of an evaluation found, for readers: a table, a summary, and what to do about
-each check that failed.
-"""
+"""Checks of an evaluation, for readers: a table, a summary, and the remedy of each that failed."""
 
 import textwrap
 from collections import Counter
@@ -10,21 +8,26 @@ import pandas as pd
 from advrec.evaluation.checks import Check
 from advrec.reports.results import Results
 
-OFF = "The checks are switched off (evaluation.checks is 0): nothing here says whether the attacks of this study were strong enough."
-SHOWN = {
+OFF = (
+    "The checks are switched off (evaluation.checks is 0): nothing here says whether the attacks "
+    "of this study were strong enough."
+)
+VERDICT_WORDS = {
     "passed": "passed",
     "undecided": "undecided",
     "failed": "FAILED",
     "not measured": "not measured",
     "information": "for information",
 }
-"""What each verdict is called."""
-TEXT_WIDTH = 100
+"""Words for each verdict."""
+TERMINAL_WIDTH = 100
 
 
-def checks(results: Results) -> pd.DataFrame:
-    """One row a (model, check): verdict, what was measured (nothing where it was not), and what to
-    do where it failed or is missing.
+def verdicts(results: Results) -> pd.DataFrame:
+    """One row a (model, check): verdict, measurement and remedy, as texts.
+
+    The measurement is empty where there is none; the remedy is for a check that failed or is
+    missing.
     """
     return pd.DataFrame(
         [(model, *check) for model, check in results.checks],
@@ -33,21 +36,21 @@ def checks(results: Results) -> pd.DataFrame:
 
 
 def failed(results: Results) -> list[tuple[str, Check]]:
-    """The model and the check."""
+    """Each model with each check that failed on it."""
     return [(model, check) for model, check in results.checks if check.verdict == "failed"]
 
 
 def undecided(results: Results) -> list[tuple[str, Check]]:
-    """The model and the check."""
+    """Each model with each check that is undecided on it."""
     return [(model, check) for model, check in results.checks if check.verdict == "undecided"]
 
 
 def summary(results: Results) -> str:
-    """How many checks have which verdict, as a sentence."""
+    """A sentence that counts the checks by verdict."""
     counts = Counter(check.verdict for _, check in results.checks)
     shown = [f"{counts['passed']} passed", f"{counts['failed']} failed"]
     shown += [
-        f"{counts[verdict]} {SHOWN[verdict]}"
+        f"{counts[verdict]} {VERDICT_WORDS[verdict]}"
         for verdict in ("undecided", "not measured", "information")
         if counts[verdict]
     ]
@@ -55,7 +58,7 @@ def summary(results: Results) -> str:
 
 
 def alarm(results: Results) -> str:
-    """Which checks failed on which models, as a sentence; empty where none did."""
+    """A sentence that names the failed checks and their models; empty where none failed."""
     models: dict[str, list[str]] = {}
     for model, check in failed(results):
         models.setdefault(check.name, []).append(model)
@@ -65,7 +68,7 @@ def alarm(results: Results) -> str:
 
 
 def warning(model: str, check: Check) -> str:
-    """What was measured and what to do, for a check that failed or is undecided."""
+    """Measurement and remedy of a check that failed or is undecided, as a sentence."""
     return f"{model}: {check.name}: {check.measured}. {_sentence(check.remedy)}"
 
 
@@ -81,7 +84,7 @@ def text(results: Results) -> list[str]:
 
 
 def _wrapped(paragraph: str) -> list[str]:
-    return textwrap.wrap(paragraph, TEXT_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.wrap(paragraph, TERMINAL_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _sentence(words: str) -> str:

@@ -1,0 +1,112 @@
+"""Tables of the page that compare defenses: a row a model, text in cells, intervals below."""
+
+from collections.abc import Sequence
+
+from advrec.reports.page.cells import Table, TextCell, measured
+from advrec.reports.results import Results
+from advrec.reports.tables import quantities
+from advrec.reports.tables.rows import DASH, made_on, records
+from advrec.run.progress import duration
+from advrec.spec import accuracy
+from advrec.spec.models import LABELS
+
+SHORT = {
+    "clean_accuracy": "Clean accuracy",
+    "adversarial_accuracy": f"Accuracy under {accuracy.PUBLISHED}",
+    "strong_adversarial_accuracy": f"Under {accuracy.CONVERGED}",
+    "top5_accuracy": "Top-5 accuracy",
+    "adversarial_top5_accuracy": f"Top-5 under {accuracy.PUBLISHED}",
+    "texture_top1_precision": "Texture precision",
+    "adversarial_texture_top1_precision": f"Texture under {accuracy.PUBLISHED}",
+    "unattacked": "No attack",
+    "same_category": "Same category",
+    "same_texture": "Same texture",
+    "overlap": "Overlap",
+}
+
+
+def quality_table(results: Results) -> Table:
+    """Recommendation quality, a row a model."""
+    caption = (
+        "Quality of each model on the test split, clean and under attack at epsilon "
+        f"{accuracy.EPSILON:g}, and the time that its training took"
+    )
+    table = _comparison(
+        results,
+        [name for name in quantities.QUALITY if _is_known(results, name)],
+        caption,
+        "articles",
+        deltas=True,
+    )
+    seconds = [results.training_seconds.get(model) for model in results.study.models]
+    rows = [
+        [*row, TextCell(DASH if value is None else duration(value))]
+        for row, value in zip(table.rows, seconds, strict=True)
+    ]
+    return table._replace(columns=[*table.columns, "Training"], rows=rows, source="classifiers")
+
+
+def exposure_table(results: Results) -> Table:
+    """Success of every attack, a row a model."""
+    caption = f"Success at rank {results.rank}, budget epsilon {results.epsilon:g}"
+    return _comparison(results, ["unattacked", *results.attacks], caption, "tuples")
+
+
+def recommendations_table(results: Results) -> Table:
+    """Common ground of each article and its ten nearest, a row a model."""
+    caption = (
+        "The ten articles recommended beside each, without an attack: mean share that is of its "
+        f"category, has one of its textures, or {results.baseline} recommends too"
+    )
+    table = _comparison(
+        results,
+        list(quantities.LIST_QUALITY),
+        caption,
+        "articles",
+    )
+    return table._replace(source="recommendations")
+
+
+def _is_known(results: Results, quantity: str) -> bool:
+    return quantity == "clean_accuracy" or any(
+        metrics.get(quantity) is not None for metrics in results.metrics.values()
+    )
+
+
+def _comparison(
+    results: Results, names: Sequence[str], caption: str, unit: str, *, deltas: bool = False
+) -> Table:
+    """`deltas`: also the difference from the model without a defense."""
+    rows = {(row["model"], row["quantity"]): row for row in records(quantities.quantities(results))}
+    alone = {results.baseline, *results.trained_longer} if deltas else set(results.study.models)
+    body = []
+    for model, spec in results.study.models.items():
+        note = "" if spec.trained_here else "; not trained here"
+        cells = [
+            measured(
+                rows.get((model, name)),
+                None if model in alone else rows.get((results.baseline, name)),
+            )
+            for name in names
+        ]
+        body.append([TextCell(model, f"defense: {LABELS[spec.defense]}{note}"), *cells])
+    than = (
+        f", and the difference from {results.baseline}{_but_not_of(results.trained_longer)},"
+        if deltas and len(results.study.models) > 1
+        else ""
+    )
+    return Table(
+        f"{caption}; 95\u00a0% interval and n ({unit}){than} below each number",
+        ["Model", *(SHORT.get(name) or _titled(results, name) for name in names)],
+        body,
+        source="defense_comparison",
+    )
+
+
+def _but_not_of(trained_longer: Sequence[str]) -> str:
+    return f" (not of {', '.join(trained_longer)}, trained longer)" if trained_longer else ""
+
+
+def _titled(results: Results, attack: str) -> str:
+    source = made_on(results, attack)
+    return f"{attack} ({source})" if source else attack

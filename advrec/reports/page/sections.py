@@ -1,0 +1,272 @@
+"""Sections of the page: one frozen value each, with all that the template shows in it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from advrec.reports.page import appendix, comparison, images, success, tiles
+from advrec.reports.page.cells import Table, TextCell
+from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
+from advrec.reports.pictures.catalog import CatalogMap
+from advrec.reports.pictures.gallery import Example
+from advrec.reports.results import Results
+from advrec.reports.tables import checks, quantities
+from advrec.reports.tables.against import Comparison
+from advrec.reports.tables.rows import DASH, as_csv, made_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The study in one line."""
+
+    study: str
+    tuples: int
+    split: str
+    models: int
+    attacks: int
+    epsilons: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defenses:
+    """Defenses compared: success, quality and lists of each model."""
+
+    imported: bool
+    """The rows are those of the published study."""
+    transfers: Sequence[str]
+    exposure: Table
+    quality: Table
+    chance: tuple[float, float] | None
+    recommendations: Table | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """This run beside another one."""
+
+    other: str
+    notes: Sequence[str]
+    table: Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """Checks of the evaluation; the table is absent where they are switched off."""
+
+    summary: str
+    tuples: int
+    table: Table | None
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Success at each budget."""
+
+    worst_case: Table
+    published: bool
+    """Some of these numbers have a published one beside them."""
+    defects: Table | None
+    success: Sequence[Table]
+    last_iterate: Sequence[str]
+    """Attacks of which the last iterate counts."""
+    winners: Table | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categories:
+    """Success by category: of the attacked article, then of the target."""
+
+    tables: Sequence[Table]
+    shown: int
+    """Categories in a table where it does not hold all, or else 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Kept images: some of the strongest attacks, a growing budget, all of them."""
+
+    epsilon: str
+    figures: Sequence[ExampleFigure]
+    growing: Sequence[Strip]
+    gallery: Sequence[GalleryGroup]
+    filters: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Cost of the attacks, and whether they kept their budget."""
+
+    cost: Table
+    nested: Sequence[str]
+    stopping: Sequence[str]
+    budget: Table | None
+    recall: Table | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogPart:
+    """The catalog, its preparation and its map."""
+
+    source: str
+    categories: Sequence[str]
+    textures: Sequence[str]
+    tables: Sequence[Table]
+    notes: Sequence[str]
+    map: str | None
+    map_csv: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The resolved study, and where the run comes from."""
+
+    study: str
+    provenance: Table
+
+
+def head(results: Results) -> Head:
+    """The study in one line."""
+    evaluation = results.study.evaluation
+    return Head(
+        study=results.study.name,
+        tuples=results.tuples,
+        split=evaluation.split,
+        models=len(results.study.models),
+        attacks=len(results.attacks),
+        epsilons=[f"{epsilon:g}" for epsilon in evaluation.epsilons],
+    )
+
+
+def defenses(results: Results) -> Defenses:
+    """Defenses compared."""
+    imported = "imported" in results.provenance
+    origins = {name: made_on(results, name) for name in results.attacks}
+    lists = comparison.recommendations_table(results) if len(results.recommendations) else None
+    return Defenses(
+        imported=imported,
+        transfers=[f"{name} is {origin}" for name, origin in origins.items() if origin],
+        exposure=comparison.exposure_table(results),
+        quality=comparison.quality_table(results),
+        # an import knows the attacked articles alone
+        chance=None if imported else quantities.chance(results),
+        recommendations=lists,
+    )
+
+
+def against(results: Results, compared: Comparison) -> Against:
+    """This run beside another one."""
+    table = success.against_table(results, compared.rows)
+    return Against(other=compared.other, notes=compared.notes, table=table)
+
+
+def examination(results: Results) -> Checks:
+    """Checks of the evaluation."""
+    tuples = results.study.evaluation.checks
+    doubts = (*checks.failed(results), *checks.undecided(results))
+    return Checks(
+        summary=checks.summary(results) if tuples else checks.OFF,
+        tuples=min(tuples, results.tuples),
+        table=appendix.checks_table(results),
+        warnings=[checks.warning(model, check) for model, check in doubts],
+    )
+
+
+def budget(results: Results, tables: Mapping[str, pd.DataFrame]) -> Budget:
+    """Success at each budget; `tables` are those of all_tables."""
+    attacks, defects = results.study.evaluation.attacks, tables["defects"]
+    return Budget(
+        worst_case=success.worst_case_table(results, tables["worst_case"]),
+        published=bool(tables["success"]["published_percent"].notna().any()),
+        defects=success.defects_table(results, defects) if len(defects) else None,
+        success=[success.success_table(results, model) for model in results.study.models],
+        last_iterate=[each.name for each in attacks if re.fullmatch(r"pgd-\d+", each.attack)],
+        winners=success.winners_table(results),
+    )
+
+
+def categories(results: Results, rows: pd.DataFrame) -> Categories | None:
+    """Success by category; None without outcomes. `rows` are those of exposure.categories."""
+    tables = [success.categories_table(results, rows, side) for side in ("attack", "target")]
+    if not tables[0].rows:
+        return None
+    is_cut = rows["category"].nunique() > success.MOST_CATEGORIES
+    return Categories(tables=tables, shown=success.MOST_CATEGORIES if is_cut else 0)
+
+
+def examples(
+    results: Results,
+    chosen: Sequence[Example],
+    growing: Mapping[str, Sequence[Example]],
+    kept: Sequence[Example],
+) -> Examples:
+    """Kept images.
+
+    Args:
+        chosen: those of the strongest attacks.
+        growing: one article at each budget, by model.
+        kept: those of the gallery.
+    """
+    return Examples(
+        epsilon=f"{results.epsilon:g}",
+        figures=[tiles.example_figure(results, example) for example in chosen],
+        growing=[
+            tiles.budget_strip(results, model, each)
+            for model, each in growing.items()
+            if len(each) > 1
+        ],
+        gallery=tiles.gallery(kept),
+        filters=tiles.filters(kept),
+    )
+
+
+def cost(results: Results) -> Cost:
+    """Cost of the attacks, and whether they kept their budget."""
+    attacks, kept = results.study.evaluation.attacks, appendix.budget_table(results)
+    return Cost(
+        cost=appendix.cost_table(results),
+        nested=[attack.name for attack in attacks if attack.nested],
+        stopping=[attack.name for attack in attacks if attack.stop != "never"],
+        budget=kept if kept.rows else None,
+        recall=appendix.recall_table(results) if results.index else None,
+    )
+
+
+def catalog(results: Results, catalog_map: CatalogMap | None) -> CatalogPart:
+    """The catalog, its preparation and its map."""
+    preparation = results.preparation
+    return CatalogPart(
+        source=str(preparation.get("source", results.study.catalog.source)),
+        categories=preparation.get("categories", []),
+        textures=preparation.get("textures", []),
+        tables=appendix.catalog_tables(results),
+        notes=appendix.catalog_notes(results),
+        map=images.jpeg(catalog_map.image) if catalog_map else None,
+        map_csv=images.csv(as_csv(catalog_map.places)) if catalog_map else None,
+    )
+
+
+def settings(results: Results) -> Settings:
+    """The resolved study, and where the run comes from."""
+    rows = [[TextCell(key), TextCell(value)] for key, value in flat(results.provenance)]
+    return Settings(
+        study=results.run.study.read_text(encoding="utf-8"),
+        provenance=Table("Provenance", ["What", "Value"], rows),
+    )
+
+
+def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted key, text) pairs, in its own order."""
+    if isinstance(value, dict):
+        return [
+            pair
+            for key, inner in value.items()
+            for pair in flat(inner, f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(value, str):
+        return [(path, value)]
+    return [(path, DASH if value is None else json.dumps(value))]

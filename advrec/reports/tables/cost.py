@@ -1,0 +1,79 @@
+"""Cost of a study as tables: blocks done, steps and seconds, the budget kept, the index."""
+
+import pandas as pd
+
+from advrec.reports.results import Results
+
+BUDGET_TOLERANCE = 1e-6
+"""float32 pixels: an excess below this is rounding, not a broken budget."""
+
+
+def blocks(results: Results) -> pd.DataFrame:
+    """One row a (model, attack): tuples and blocks asked for, done, set aside and missing."""
+    rows = []
+    for (model, attack), cell in results.blocks.groupby(["model", "attack"], sort=False):
+        states = cell["state"].value_counts()
+        row = {"model": model, "attack": attack, "tuples": results.tuples}
+        row["tuples_done"] = int(cell.loc[cell["state"] == "done", "tuples"].sum())
+        row |= {"blocks": len(cell), "done": int(states.get("done", 0))}
+        row |= {
+            "set_aside": int(states.get("set aside", 0)),
+            "missing": int(states.get("missing", 0)),
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cost(results: Results) -> pd.DataFrame:
+    """One row a (model, attack): settings, n, and means of steps, passes and seconds.
+
+    n counts rows (tuple x epsilon); inherited are those that a smaller budget had solved. The last
+    column is seconds in all.
+    """
+    grouped = results.outcomes.astype({"seconds": "float64"}).groupby(
+        ["model", "attack"], observed=True
+    )
+    table = grouped.agg(
+        n=("tuple_id", "size"),
+        inherited=("inherited", "sum"),
+        gradient_steps_per_row=("gradient_steps", "mean"),
+        forward_passes_per_row=("forward_passes", "mean"),
+        seconds_per_row=("seconds", "mean"),
+        seconds=("seconds", lambda seconds: seconds.sum(min_count=1)),  # nan where none is known
+    ).reset_index()
+    specs = [results.attack(name) for name in table["attack"]]
+    settings = {"stop": "stop", "nested": "nested", "restarts": "restarts", "from": "source"}
+    for place, (column, field) in enumerate(settings.items(), start=2):
+        table.insert(place, column, [getattr(spec, field) for spec in specs])
+    return results.in_study_order(table, [])
+
+
+def budget(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon) whose images were measured: the budget and its excess.
+
+    max_excess is max(linf - epsilon), negative where the budget is not used up; max_raw_overshoot
+    is max(raw_linf - epsilon), never below 0. Both in pixels of [0, 1].
+    """
+    rows = results.outcomes[results.outcomes["linf"].notna()].astype(
+        {"linf": "float64", "raw_linf": "float64"}
+    )
+    rows = rows.assign(
+        excess=rows["linf"] - rows["epsilon"],
+        raw=(rows["raw_linf"] - rows["epsilon"]).clip(lower=0.0),
+    )
+    grouped = rows.groupby(["model", "attack", "epsilon"], observed=True)
+    table = grouped.agg(
+        n=("tuple_id", "size"), max_excess=("excess", "max"), max_raw_overshoot=("raw", "max")
+    ).reset_index()
+    table["within_budget"] = table["max_excess"] <= BUDGET_TOLERANCE
+    return results.in_study_order(table, ["epsilon"])
+
+
+def index_recall(results: Results) -> pd.DataFrame:
+    """One row a model: recall of the ten nearest neighbours (0..1), queries, settings."""
+    columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
+    rows = [
+        {"model": model, **{column: results.index.get(model, {}).get(column) for column in columns}}
+        for model in results.study.models
+    ]
+    return pd.DataFrame(rows, columns=["model", *columns])

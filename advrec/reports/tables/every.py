@@ -1,0 +1,41 @@
+"""All tables of a report."""
+
+import pandas as pd
+
+from advrec.reports.results import Results
+from advrec.reports.tables import (
+    checks,
+    convergence,
+    cost,
+    distances,
+    exposure,
+    preparation,
+    quantities,
+    success,
+)
+
+
+def all_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Every table by the name of its file."""
+    strongest = success.strongest(results)
+    return {
+        "success": results.success,
+        "delivered": success.delivered(results),
+        "winners": success.winners(results),
+        "checks": checks.verdicts(results),
+        "worst_case": exposure.worst_case(results),
+        "categories": exposure.categories(results, strongest),
+        "convergence": convergence.convergence(results),
+        "defects": success.defects(results),
+        "quantile_lines": distances.quantile_lines(distances.pairs(results, strongest)),
+        "classifiers": quantities.classifiers(results),
+        "training": quantities.training(results),
+        "defense_comparison": quantities.defense_comparison(results),
+        "blocks": cost.blocks(results),
+        "cost": cost.cost(results),
+        "budget": cost.budget(results),
+        "recommendations": results.recommendations,
+        "index_recall": cost.index_recall(results),
+        "preparation": preparation.preparation(results),
+        "splits": preparation.splits(results),
+    }

@@ -1,0 +1,35 @@
+"""Rows of tables as mappings, and how a count or an unknown value is written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from advrec.reports.results import Results
+
+DASH = "–"  # noqa: RUF001 - stands for an unknown value
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as mappings by column."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def made_on(results: Results, attack: str) -> str:
+    """The source of a transferred attack as words; empty for any other attack."""
+    source = results.attack(attack).source
+    return f"made on {source}" if source else ""
+
+
+def span(counts: Sequence[int]) -> str:
+    """One number for equal counts, the smallest and the largest for others, a dash for none."""
+    if not counts:
+        return DASH
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """A table as it is written and downloaded."""
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text

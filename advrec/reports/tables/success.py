@@ -1,0 +1,119 @@
+"""Success of attacks as tables: one row a cell, percentages in 0..100 with n and 95 % interval."""
+
+from typing import Any
+
+import pandas as pd
+
+from advrec.evaluation.rates import CELL, SHARE, shares
+from advrec.reports.results import Results
+from advrec.reports.tables.rows import records
+from advrec.run import schema
+from advrec.spec.study import AUTO
+
+DELIVERED_COLUMNS = [*CELL, "rank", "delivery", *SHARE]
+WINNER_COLUMNS = [*CELL, "winner", *SHARE]
+DEFECT_COLUMNS = [
+    *("model", "attack", "epsilon", "tuple_id", "clean_distance", "adversarial_distance"),
+    *("clean_rank", "adversarial_rank", "rank", "n", "percent", "corrected_percent"),
+]
+
+
+def headline(results: Results) -> pd.DataFrame:
+    """Rows of `results.success` at the headline's rank and budget: one a (model, attack)."""
+    rows = results.success
+    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.epsilon)
+    return rows[chosen].reset_index(drop=True)
+
+
+def strongest(results: Results) -> dict[str, dict[str, Any]]:
+    """The row of `headline` with the highest success, by model.
+
+    Of equal ones it is the last that the study lists. A model without outcomes is absent.
+    """
+    best: dict[str, dict[str, Any]] = {}
+    for row in records(headline(results)):
+        if row["model"] not in best or row["percent"] >= best[row["model"]]["percent"]:
+            best[row["model"]] = row
+    return best
+
+
+def delivered(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, delivery): success at the headline's rank.
+
+    float is the image as it was computed; any other delivery is the image as it comes back from
+    it. Empty where the study has no delivery but float.
+    """
+    columns = {"float": "adversarial_rank"} | {
+        delivery: schema.delivered(delivery)[1] for delivery in results.deliveries
+    }
+    if not results.deliveries:
+        return pd.DataFrame(columns=DELIVERED_COLUMNS)
+    parts = []
+    for delivery, column in columns.items():
+        known = results.outcomes[results.outcomes[column].notna()]
+        hits = known[[*CELL, "target_id"]].assign(won=known[column] <= results.rank)
+        parts.append(shares(hits, CELL).assign(delivery=delivery))
+    table = pd.concat(parts).assign(rank=results.rank)
+    return results.in_study_order(table, ["epsilon"])[DELIVERED_COLUMNS]
+
+
+def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, winner) of the attacks that are made of several.
+
+    It holds n images, those that this winner made (successes), and their share. The winner of most
+    images comes first.
+
+    Args:
+        restarts_as_one: count all restarts of an attack as one winner.
+    """
+    several = [
+        spec.name
+        for spec in results.study.evaluation.attacks
+        if spec.attack == AUTO or spec.restarts
+    ]
+    rows = results.outcomes[results.outcomes["attack"].isin(several)]
+    names = (
+        rows["winner"].str.replace(r" restart \d+$", ", restarted", regex=True)
+        if restarts_as_one
+        else rows["winner"]
+    )
+    images = rows[[*CELL, "target_id"]].assign(winner=names)
+    counted = (
+        images.groupby(["attack", "winner"], observed=True)
+        .size()
+        .sort_values(ascending=False, kind="stable")
+        .reset_index()
+    )
+    parts = [
+        shares(
+            images[images["attack"] == row["attack"]].assign(won=images["winner"] == row["winner"]),
+            CELL,
+        ).assign(winner=row["winner"])
+        for row in records(counted)
+    ]
+    return (
+        results.in_study_order(pd.concat(parts), ["epsilon"])[WINNER_COLUMNS]
+        if parts
+        else pd.DataFrame(columns=WINNER_COLUMNS)
+    )
+
+
+def defects(results: Results) -> pd.DataFrame:
+    """One row a success that is known to be none (schema.IMPORTED).
+
+    It holds the outcome, and the success of its cell with and without it.
+    """
+    rows = []
+    for row in results.outcomes[results.outcomes["defect"]].to_dict("records"):
+        same = results.outcomes
+        cell = same[
+            (same["model"] == row["model"])
+            & (same["attack"] == row["attack"])
+            & (same["epsilon"] == row["epsilon"])
+        ]
+        for rank in results.study.evaluation.ranks:
+            won = cell["adversarial_rank"] <= rank
+            shown = {"rank": rank, "n": len(cell), "percent": 100.0 * won.mean()}
+            shown["corrected_percent"] = 100.0 * (won & ~cell["defect"]).mean()
+            rows.append({str(key): value for key, value in row.items()} | shown)
+    return pd.DataFrame(rows, columns=DEFECT_COLUMNS)
