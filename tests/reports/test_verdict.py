@@ -7,10 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from advrec.reports.page.comparison import quality_table
 
 from advrec.evaluation.rates import paired_difference
 from advrec.reports import results
+from advrec.reports.page.comparison import quality_table
 from advrec.reports.page.verdict import verdict
 from advrec.reports.report import write_report
 from advrec.reports.tables import exposure, quantities, success
