@@ -58,9 +58,16 @@ PROBE_STRENGTH = {
     "noise": -6.0,
 }
 HEALTH = {
-    "n": 64, "repeat_difference": 0.0, "alone_difference": 1e-13, "zero_gradients": 0, "zero_values": 0.002,
-    "embeddings": 30, "dimension": 1280, "mean_cosine": 0.51, "effective_rank": 27.5,
-}  # fmt: skip
+    "n": 64,
+    "repeat_difference": 0.0,
+    "alone_difference": 1e-13,
+    "zero_gradients": 0,
+    "zero_values": 0.002,
+    "embeddings": 30,
+    "dimension": 1280,
+    "mean_cosine": 0.51,
+    "effective_rank": 27.5,
+}
 
 
 class Maker:

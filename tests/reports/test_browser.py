@@ -51,7 +51,8 @@ def page(request, chromium, finished):
 
 def test_it_loads_whole_and_alone(page):
     broken = page.evaluate(
-        "Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt))).then(r => r.filter(x => x))"
+        "Promise.all([...document.images].map(i => i.decode().then(() => 0, () => i.alt)))"
+        ".then(r => r.filter(x => x))"
     )
     assert (page.noise, broken) == ([], [])
     assert page.evaluate("document.images.length") > 50
@@ -62,11 +63,14 @@ def test_text_stands_out_from_its_paper(page):
     """WCAG's contrast of 4.5 of every colour that text has, on the background it lies on."""
     worst = page.evaluate("""() => {
       const rgb = text => text.match(/[\\d.]+/g).map(Number);
-      const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+      const light = ([r, g, b]) => [r, g, b]
+        .map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
         .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-      const paper = node => { for (; node; node = node.parentElement) { const c = rgb(getComputedStyle(node).backgroundColor);
+      const paper = node => { for (; node; node = node.parentElement) {
+        const c = rgb(getComputedStyle(node).backgroundColor);
         if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
-      const nodes = [...document.querySelectorAll("body *")].filter(n => [...n.childNodes].some(c => c.nodeType === 3 && c.data.trim()));
+      const nodes = [...document.querySelectorAll("body *")]
+        .filter(n => [...n.childNodes].some(c => c.nodeType === 3 && c.data.trim()));
       return Math.min(...nodes.filter(n => !["SCRIPT", "STYLE"].includes(n.tagName)).map(n => {
         const [a, b] = [light(rgb(getComputedStyle(n).color)), light(paper(n))];
         return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); })); }""")

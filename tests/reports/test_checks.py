@@ -170,10 +170,14 @@ def test_a_failed_check_is_in_banner_page_text_and_table(make_run):
         )
     raw = page_of(run)
     banner = html.unescape(Page(raw[raw.index('class="banner"') : raw.index("<main>")]).text)
-    named = "3 of 39 checks failed: no budget, no change (unsecured, at); embeddings are spread out (at)."
+    named = (
+        "3 of 39 checks failed: no budget, no change (unsecured, at); "
+        "embeddings are spread out (at)."
+    )
     assert named in banner
     warning = (
-        "at: embeddings are spread out: mean cosine of two articles 0.991, effective rank 1.4 of 1280, n = 30. "
+        "at: embeddings are spread out: mean cosine of two articles 0.991, "
+        "effective rank 1.4 of 1280, n = 30. "
         "Embeddings have collapsed: ranks turn on tiny differences of distance"
     )
     assert warning in banner

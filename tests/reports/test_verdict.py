@@ -114,14 +114,21 @@ def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     chance = " Differences smaller than their intervals may be chance."
     pair = said(run, "Which models to choose from")[1]
     assert pair.startswith("In success, <b>at</b> against <b>cat</b>, the two hardest to attack: ")
-    none = f": by the measured values none of these is both more accurate and harder to attack than another.{chance}"
+    none = (
+        ": by the measured values none of these is both more accurate and harder to attack "
+        f"than another.{chance}"
+    )
     assert choice(run) == [f"<b>unsecured</b>, <b>at</b>, <b>cat</b>{none}", pair]
     set_accuracy(run, "at", 0.65)
-    rest = f": by the measured values each other model is neither more accurate nor harder to attack than one of these.{chance}"
+    rest = (
+        ": by the measured values each other model is neither more accurate nor harder to attack "
+        f"than one of these.{chance}"
+    )
     assert choice(run) == [f"<b>unsecured</b>, <b>at</b>{rest}", pair]
     set_accuracy(run, "at", 0.7)
     assert choice(run) == [
-        f"<b>at</b>: by the measured values no other model is as accurate and as hard to attack.{chance}",
+        "<b>at</b>: by the measured values no other model is as accurate and as hard to attack."
+        + chance,
         pair,
     ]
     # Numbers that a check does not bear out recommend nothing.
