@@ -43,15 +43,15 @@ class APGD:
     """Auto-PGD (Croce & Hein 2020, algorithm 1) for the l-infinity ball: from a random start, first
     step 2 epsilon, best iterate.
 
-    At each checkpoint some images halve their step and go back to their best iterate. These are
-    images whose loss fell in less than 75 % of the steps since the last checkpoint, and images whose
-    best loss and step length have not changed since then. At the first checkpoint only the share of
-    falls decides. Two things differ from the paper. The best iterate takes the place of the one just
+    At each checkpoint some images halve their step and go back to their best iterate. The loss of
+    such an image fell in less than 75 % of the steps since the last checkpoint. Or its best loss
+    and step length have not changed since then. At the first checkpoint only the share of falls
+    decides. Two things differ from the paper. The best iterate takes the place of the one just
     evaluated, before a step is made of it. The next step has no momentum, which pointed elsewhere.
 
     Args:
-        squared: take gradients of the objective's surrogate; for a cosine distance it is the squared
-            distance of the raw embeddings.
+        squared: take gradients of the objective's surrogate; for a cosine distance it is the
+            squared distance of the raw embeddings.
     """
 
     steps: int

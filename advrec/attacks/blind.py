@@ -1,4 +1,4 @@
-"""Attacks without gradients: Square, which asks for scores only, and noise, which asks for nothing."""
+"""Attacks without gradients: Square asks for scores only, noise for nothing."""
 
 import dataclasses
 import math
@@ -68,7 +68,7 @@ class Square:
         return torch.where(signs > 0, problem.ball.upper, problem.ball.lower)
 
     def _side(self, query: int, shape: torch.Size) -> int:
-        """Of the squares, in pixels: the share halves at these queries out of 10,000, in
+        """Side of the squares in pixels. Their share halves at these queries out of 10,000, in
         proportion.
         """
         halved = sum(
@@ -98,6 +98,7 @@ class _Drawn:
         device = problem.images.device
 
         def stacked(arrays: list[np.ndarray]) -> Tensor:
+            """Arrays (a, b) each as one tensor (N, a, b) on the device of the images."""
             return torch.from_numpy(np.stack(arrays)).to(device)
 
         streams = problem.streams()
@@ -111,6 +112,7 @@ class _Drawn:
         return cls(stripes * 2 - 1, places, signs * 2 - 1)
 
     def select(self, rows: Tensor) -> "_Drawn":
+        """The choices of some of the images: those at `rows` (n,), int64."""
         return _Drawn(self.stripes[rows], self.places[rows], self.signs[rows])
 
     def window(self, query: int, side: int, shape: torch.Size) -> Tensor:

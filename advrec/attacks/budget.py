@@ -21,7 +21,7 @@ class Ball(NamedTuple):
         return torch.clamp(images, self.lower, self.upper)
 
     def select(self, rows: Tensor | slice) -> "Ball":
-        """The bounds of some of the images."""
+        """The bounds of some of the images: those at `rows` (n,)."""
         return Ball(self.lower[rows], self.upper[rows])
 
 

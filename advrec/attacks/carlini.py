@@ -29,11 +29,11 @@ class PublishedCW:
     """`steps` steps on confidence * loss + sum(max(|x - clean| - epsilon, 0)) over w with x =
     (tanh(w) + 1) / 2.
 
-    After Carlini & Wagner (2017, l-infinity attack), as the study's code ran it: Adam is made anew
-    for each step, so a step is learning_rate * g / (|g| + 1e-8), the sign of the gradient but for
-    its tiniest values; the weight is fixed; and the last computed iterate is returned, the one
-    before the final update. The images can leave the ball by about one step: the caller projects.
-    Saturated pixels (0 or 1) hardly move, since the derivative of tanh vanishes there.
+    After Carlini & Wagner (2017, l-infinity attack), as the study's code ran it. Adam is made anew
+    for each step: a step is learning_rate * g / (|g| + 1e-8), the gradient's sign but for its
+    tiniest values. The weight is fixed. The last computed iterate is returned, the one before the
+    final update. The images can leave the ball by about one step: the caller projects. Saturated
+    pixels (0 or 1) hardly move, since the derivative of tanh vanishes there.
     """
 
     steps: int
@@ -78,9 +78,9 @@ class ExactCW:
     width * tanh(w), where centre and half width are those of the allowed interval of each pixel. No
     step leaves the budget, so no penalty and no weight c is needed.
 
-    Adam (Kingma & Ba 2015) keeps its moments between steps; its second one forgets as fast as the
-    first, for tanh flattens the gradient by orders of magnitude on the way, and steps scaled by
-    what it was at the start would stall. From a random start, best iterate. A pixel at the edge of
+    Adam (Kingma & Ba 2015) keeps its moments between steps. Its second one forgets as fast as the
+    first: tanh flattens the gradient by orders of magnitude on the way, and steps scaled by the
+    gradient at the start would stall. From a random start, best iterate. A pixel at the edge of
     the box starts at the middle of its interval and moves like any other.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from advrec.attacks.objective import score
 from advrec.attacks.problem import Problem
@@ -20,54 +21,79 @@ class Member(NamedTuple):
     attack: Callable[[Problem], Attacked]
 
 
+class Kept(NamedTuple):
+    """The best image so far of each of N, changed in place."""
+
+    images: Tensor
+    """(N, C, H, W)"""
+    scores: Tensor
+    """(N,)"""
+    solved: Tensor
+    """(N,) bool, whether the image that is kept is solved."""
+    winners: list[str]
+    """The member that made each image."""
+
+    @classmethod
+    def nothing(cls, images: Tensor) -> "Kept":
+        """The clean images (N, C, H, W), which every result is better than."""
+        scores = torch.full((len(images),), torch.inf, device=images.device)
+        solved = torch.zeros_like(scores, dtype=torch.bool)
+        return cls(images.clone(), scores, solved, [START] * len(images))
+
+    def take(
+        self, rows: Tensor, label: str, images: Tensor, scores: Tensor, solved: Tensor
+    ) -> None:
+        """Keep those of a member's results (n, C, H, W), (n,), (n,) for rows (n,) that are better:
+        a solved image before one that is not, among equals the lower score.
+        """
+        lower = scores < self.scores[rows]
+        better = torch.where(solved == self.solved[rows], lower, solved)
+        self.images[rows[better]] = images[better]
+        self.scores[rows[better]] = scores[better]
+        self.solved[rows] |= solved
+        for row in rows[better].tolist():
+            self.winners[row] = label
+
+
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """`members` in order, cheapest first. Each meets the images that are not solved yet, with a
-    random stream of its own, and the image of the lowest score is kept: where two are solved, the
+    """`members` in order, cheapest first. Each meets the images that no member has solved yet, with
+    a random stream of its own. The image of the lowest score is kept: where two are solved, the
     first.
 
-    Where the problem has a start (the result at a smaller budget), the first member goes on from it
-    and the others begin afresh, for a nested start can end in a worse optimum; a lone member does
-    both. The start competes too: a larger budget is never worse.
+    A problem may have a start, the result at a smaller budget. Then the first member goes on from
+    it and the others begin afresh, for a nested start can end in a worse optimum. A lone member
+    does both. The start competes too: a larger budget is never worse.
     """
 
     members: tuple[Member, ...]
 
     def __call__(self, problem: Problem) -> Attacked:
-        size, device = len(problem.images), problem.images.device
-        images = problem.images.clone()
-        best = torch.full((size,), torch.inf, device=device)
-        # by a member, which ends its part
-        solved = torch.zeros(size, dtype=torch.bool, device=device)
-        kept_solved = solved.clone()  # whether the image that is kept is
-        winners = [START] * size
-        steps, passes = torch.zeros(size, dtype=torch.int32), torch.zeros(size, dtype=torch.int32)
-        members = self.members
+        """The images (N, C, H, W) that are kept, and what all members spent on each."""
+        kept, members = Kept.nothing(problem.images), self.members
+        unsolved = ~kept.solved  # by a member: a start that is solved is attacked all the same
+        steps, passes = torch.zeros(2, len(problem.images), dtype=torch.int32)
         if problem.start is not None:
             images = problem.ball.project(problem.start)
-            best = score(problem.objective, images)
-            kept_solved, tests = problem.solved(images, best)
+            scores = score(problem.objective, images)
+            solved, tests = problem.solved(images, scores)
+            kept = Kept(images, scores, solved, kept.winners)
             passes += 1 + tests
-            members = members if len(members) > 1 else members * 2
+            members = members if len(members) > 1 else members * 2  # once from the start, once not
         for place, member in enumerate(members):
-            rows = (~solved).nonzero()[:, 0]
+            rows = unsolved.nonzero()[:, 0]
             if not len(rows):
                 break
             mine = problem.select(rows)
             mine = mine.but(draw=place, start=None if place else mine.start)
             attacked = member.attack(mine)
             scores = score(mine.objective, mine.ball.project(attacked.images))
-            now_solved, tests = mine.solved(attacked.images, scores)
-            # A solved image before one that is not; among equals the lower score.
-            better = torch.where(now_solved == kept_solved[rows], scores < best[rows], now_solved)
-            images[rows[better]] = attacked.images[better]
-            best[rows[better]] = scores[better]
-            solved[rows] |= now_solved
+            solved, tests = mine.solved(attacked.images, scores)
+            kept.take(rows, member.label, attacked.images, scores, solved)
+            unsolved[rows] &= ~solved
             steps[rows.cpu()] += attacked.gradient_steps
             passes[rows.cpu()] += attacked.forward_passes + tests + 1
-            for row in rows[better].tolist():
-                winners[row] = member.label
-        return Attacked(images, steps, passes, tuple(winners))
+        return Attacked(kept.images, steps, passes, tuple(kept.winners))
 
 
 def with_restarts(label: str, attack: Callable[[Problem], Attacked], restarts: int) -> Ensemble:

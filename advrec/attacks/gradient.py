@@ -100,8 +100,8 @@ class MomentumFGSM:
 
 
 def mixed_pgd(problem: Problem, steps: Sequence[int], step_scale: float = 1.0) -> Tensor:
-    """What `PGD(steps=k, step_scale=step_scale)` gives for each image's own k, in one batch that
-    shrinks as images finish; k = 0 leaves an image clean.
+    """The images that `PGD(steps=k, step_scale=step_scale)` gives for each image's own k, in one
+    batch that shrinks as images finish; k = 0 leaves an image clean.
 
     Args:
         steps: k of each image, falling.

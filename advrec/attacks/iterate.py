@@ -27,14 +27,15 @@ class State(Protocol):
     """A NamedTuple of tensors, a row for each image."""
 
     @property
-    def current(self) -> Tensor: ...
+    def current(self) -> Tensor:
+        """The iterate (N, C, H, W)."""
 
 
 S = TypeVar("S", bound=State)
 
 
 class Rule(Protocol[S]):
-    """How an attack moves."""
+    """The way an attack moves."""
 
     def begin(self, problem: Problem) -> S: ...
 
@@ -74,14 +75,14 @@ def minimise(problem: Problem, rule: Rule[S], *, steps: int, keep: Keep) -> Atta
 
 
 class Ledger:
-    """What each image has cost so far, the best of it, and who may leave."""
+    """The cost of each image so far, the best of it, and who may leave."""
 
     def __init__(self, problem: Problem, *, keep_best: bool) -> None:
         self._problem = problem
         self._keep_best = keep_best
         device, size = problem.images.device, len(problem.images)
         self._rows = torch.arange(size, device=device)
-        """Of the images still in the batch, among all."""
+        """Places of the images still in the batch, among all."""
         self._rows_here = torch.arange(size)
         """The same on the host, where costs are counted: no step waits for the device."""
         self._result = problem.images.clone()
@@ -94,7 +95,7 @@ class Ledger:
         self._passes = torch.zeros(size, dtype=torch.int32)
 
     def record(self, current: Tensor, scores: Tensor, *, gradient: bool) -> Tensor | None:
-        """Note an evaluation of the images in the batch.
+        """Note an evaluation of the images (n, C, H, W) in the batch, with their scores (n,).
 
         Returns:
             Rows, among those of the batch, of the images that stay in it; None: all do.
@@ -130,7 +131,9 @@ class Ledger:
         return staying
 
     def close(self, current: Tensor | None) -> Attacked:
-        """The result; images still in the batch are returned as the best of them, or as `current`."""
+        """The result. Images still in the batch are returned as the best of them, or as `current`
+        (n, C, H, W).
+        """
         if len(self._rows):
             self._result[self._rows] = self._best if self._keep_best or current is None else current
         return Attacked(self._result.detach(), self._steps, self._passes)

@@ -1,5 +1,5 @@
-"""What an attack is given: images, their budgets, an objective, a random stream for each image, and
-when an image is solved.
+"""The problem that an attack is given: images, their budgets, an objective, a random stream each,
+and when an image is solved.
 """
 
 import dataclasses
@@ -47,6 +47,8 @@ class Problem:
             None: zeros.
         draw: number of the random stream: a restart takes the next.
         goal: None: nothing is ever solved.
+        bounds: the ball, where it is known already: it is made in float64 and costs a tenth of a
+            gradient step.
     """
 
     objective: Objective
@@ -56,10 +58,12 @@ class Problem:
     seeds: Tensor | None = None
     draw: int = 0
     goal: Goal | None = None
+    bounds: Ball | None = None
 
     @cached_property
     def ball(self) -> Ball:
-        return budget.ball(self.images, self.epsilon)
+        """The images within each budget and the box."""
+        return budget.ball(self.images, self.epsilon) if self.bounds is None else self.bounds
 
     @property
     def stop(self) -> Stop:
@@ -68,7 +72,7 @@ class Problem:
     def select(self, rows: Tensor) -> Self:
         """The problem of some of the images: those at `rows` (n,), int64."""
         goal = self.goal and dataclasses.replace(self.goal, below=self.goal.below[rows])
-        selected = dataclasses.replace(
+        return dataclasses.replace(
             self,
             objective=self.objective.select(rows),
             images=self.images[rows],
@@ -76,19 +80,12 @@ class Problem:
             start=None if self.start is None else self.start[rows],
             seeds=None if self.seeds is None else self.seeds[rows.cpu()],
             goal=goal,
+            bounds=self.ball.select(rows),
         )
-        return selected._keeping(self.ball.select(rows))
 
     def but(self, **changes: Any) -> Self:
         """The same images and budgets with another objective, start or draw."""
-        return dataclasses.replace(self, **changes)._keeping(self.ball)
-
-    def _keeping(self, ball: Ball) -> Self:
-        """With the ball that is known already: it is made in float64 and costs a tenth of a
-        gradient step.
-        """
-        self.__dict__["ball"] = ball  # where cached_property looks
-        return self
+        return dataclasses.replace(self, bounds=self.ball, **changes)
 
     def streams(self) -> list[np.random.Generator]:
         """A random generator for each image."""
@@ -102,7 +99,7 @@ class Problem:
         return torch.from_numpy(noise).to(self.images.device).mul_(2.0).sub_(1.0)
 
     def random_start(self) -> Tensor:
-        """Images drawn uniformly from the ball."""
+        """Images (N, C, H, W) drawn uniformly from the ball."""
         radius = self.epsilon.to(self.images).view(-1, 1, 1, 1)
         return self.ball.project(torch.addcmul(self.images, self.uniform(), radius))
 

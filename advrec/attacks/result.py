@@ -1,4 +1,4 @@
-"""What an attack returns: images, and what each cost."""
+"""The result of an attack: images, and what each cost."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Attacked(NamedTuple):
 
 
 def spent(images: Tensor, *, gradient_steps: int, forward_passes: int | None = None) -> Attacked:
-    """A result in which every image cost the same."""
+    """A result in which every image (N, C, H, W) cost the same."""
     forward = gradient_steps if forward_passes is None else forward_passes
     size = (len(images),)
     return Attacked(

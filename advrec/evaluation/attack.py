@@ -3,6 +3,7 @@ directory is needed.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from advrec.attacks import names
 from advrec.errors import ConfigError
-from advrec.evaluation.block import Block, method_of
+from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
@@ -52,18 +53,15 @@ def attack(
 ) -> AttackResult:
     """Change the images of articles so that each enters the list of its target article.
 
-    Ten lines attack a module and an image array of one's own:
+    These lines attack a torch module and an array of images of one's own:
 
-        import advrec
+    ```python
+    import advrec
 
-        # encoder: a torch module, images (n, 3, H, W) in [0, 1] to embeddings (n, D)
-        # images: (N, H, W, 3) uint8, or a floating tensor (N, 3, H, W) in [0, 1]
-        recommender = advrec.Recommender.of(encoder, images)
-        result = advrec.attack(
-            recommender, target=3, article=7, attack="auto", epsilon=0.03
-        )
-        print(result.clean_ranks, "->", result.ranks)
-        result.images  # (1, 3, H, W) in [0, 1]
+    recommender = advrec.Recommender.of(encoder, images)
+    result = advrec.attack(recommender, target=3, article=7, attack="auto", epsilon=0.03)
+    print(result.clean_ranks, result.ranks, result.images.shape)
+    ```
 
     Args:
         recommender: one with images, as `Recommender.of` gives it.
@@ -81,17 +79,8 @@ def attack(
         ConfigError: no attack has this name, or a value is not as it should be.
     """
     names.check(attack)
-    if not 0.0 <= epsilon <= 1.0:
-        raise ConfigError(f"epsilon is {epsilon}: a budget lies between 0 and 1")
-    if recommender.images is None:
-        raise ConfigError("the recommender has no images to attack; Recommender.of keeps them")
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}: at least one image is attacked at once")
-    if source is not None and len(source) != len(recommender):
-        raise ConfigError(
-            f"source knows {len(source)} articles, the recommender {len(recommender)}; "
-            f"both need the same catalog"
-        )
+    _check(recommender, source, epsilon, batch, delivery)
+    assert recommender.images is not None
     targets, articles = _pairs(target, article, len(recommender))
     entry = AttackSpec.named(attack)
     block = Block(
@@ -108,8 +97,36 @@ def attack(
         nested=entry.nested,
         deliveries=delivery,
     )
-    outcomes = evaluate_block(recommender, method_of(entry), block, source)
-    height, width = block.pixels.shape[1:3]
+    return _result(evaluate_block(recommender, method_of(entry), block, source))
+
+
+def _check(
+    recommender: Recommender,
+    source: Recommender | None,
+    epsilon: float,
+    batch: int,
+    delivery: tuple[str, ...],
+) -> None:
+    for stored in delivery:
+        if not re.fullmatch(r"png|jpeg-([1-9][0-9]?|100)", stored):
+            raise ConfigError(
+                f"delivery {stored!r} is not known; it is png or jpeg-Q, Q from 1 to 100"
+            )
+    if not 0.0 <= epsilon <= 1.0:
+        raise ConfigError(f"epsilon is {epsilon}: a budget lies between 0 and 1")
+    if recommender.images is None:
+        raise ConfigError("the recommender has no images to attack; Recommender.of keeps them")
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}: at least one image is attacked at once")
+    if source is not None and len(source) != len(recommender):
+        raise ConfigError(
+            f"source knows {len(source)} articles, the recommender {len(recommender)}; "
+            f"both need the same catalog"
+        )
+
+
+def _result(outcomes: Outcomes) -> AttackResult:
+    height, width = (outcomes.examples[side][0].as_py() for side in ("height", "width"))
     pixels = np.frombuffer(b"".join(outcomes.examples["pixels"].to_pylist()), dtype="<f4")
     images = torch.from_numpy(pixels.reshape(-1, height, width, 3).copy())
     rows = {name: outcomes.rows[name].to_numpy() for name in schema.OUTCOMES.names}

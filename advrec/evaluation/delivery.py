@@ -1,4 +1,4 @@
-"""What a shop does to an image before its model sees it: it stores 8 bits a value, usually as JPEG."""
+"""Deliveries: a shop stores an image with 8 bits a value, usually as JPEG, before it embeds it."""
 
 import io
 from collections.abc import Callable
@@ -14,9 +14,10 @@ RoundTrip = Callable[[Tensor], Tensor]
 
 
 def round_trip(delivery: str) -> RoundTrip:
-    """Images (N, 3, H, W) in [0, 1] as they come back from `png` (lossless, 8 bits) or `jpeg-Q`
-    (Pillow's encoder at quality Q, with its chroma subsampling). Rounding to 8 bits can leave a
-    budget by up to 1/510; JPEG by more.
+    """The function that gives images (N, 3, H, W) in [0, 1] back as a shop stores them.
+
+    `png` is lossless with 8 bits; `jpeg-Q` is Pillow's encoder at quality Q, with its chroma
+    subsampling. Rounding to 8 bits can leave a budget by up to 1/510; JPEG by more.
     """
     if delivery == "png":
         return lambda images: (images * 255.0).round_().div_(255.0)

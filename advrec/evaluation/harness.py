@@ -106,7 +106,7 @@ def _go_on(
 
 class _Attempt(NamedTuple):
     attacked: Attacked
-    """What the attack claims."""
+    """Images as the attack claims them."""
     seconds: float
     """Wall time of the batch."""
 

@@ -1,4 +1,4 @@
-"""What can make an attack's gradients worthless, looked for in the model itself: a step of an
+"""Reasons for worthless gradients, looked for in the model itself: a step of an
 evaluation's examination of itself.
 """
 

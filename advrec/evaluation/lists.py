@@ -1,5 +1,5 @@
-"""What recommends itself without an attack: the ten nearest articles of many, and what a defense
-changes about them. Torch-free.
+"""Lists without an attack: the ten nearest articles of many, and what a defense changes about them.
+Torch-free.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ def nearest(index: ExactIndex, article_ids: Ids) -> pa.Table:
 
 
 def agreement(lists: pd.DataFrame, labels: Sequence[frozenset[str]]) -> npt.NDArray[np.float64]:
-    """Of each article with a label the share (0..1) of its list that has one of its labels, in the
-    order of `lists`.
+    """The share (n,), 0..1, of each list that has one of its article's labels, in the order of
+    `lists`; articles without a label are left out.
 
     Args:
         lists: schema.LISTS.
@@ -45,7 +45,7 @@ def agreement(lists: pd.DataFrame, labels: Sequence[frozenset[str]]) -> npt.NDAr
 
 
 def overlap(lists: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Of each article in both the share (0..1) of its list that stands in the other list too."""
+    """The share (n,), 0..1, of each article's list that stands in its other list too."""
     both = lists.merge(others, on="article_id", suffixes=("", "_other"))
     pairs = zip(both["neighbours"], both["neighbours_other"], strict=True)
     return np.array(
@@ -56,8 +56,8 @@ def overlap(lists: pd.DataFrame, others: pd.DataFrame) -> npt.NDArray[np.float64
 def mean_interval(
     shares: npt.NDArray[np.float64], confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean of shares 0..1, one an article, and Wilson's interval of it for the effective number of
-    trials: as many as would give a binomial proportion the variance of this mean (L. Kish, Survey
+    """Mean of shares (n,), 0..1, one an article, and Wilson's interval for the effective number of
+    trials. A binomial proportion of so many trials has the variance of this mean (L. Kish, Survey
     sampling, 1965). The places of one list are not independent.
     """
     mean, n = float(shares.mean()), len(shares)

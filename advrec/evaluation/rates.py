@@ -92,11 +92,12 @@ def clustered(hits: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 
 
 
 def effective_trials(values: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
-    """How many independent trials say as much of a mean as these do: n / max(1, d), with d the
-    variance of the mean between clusters over that of independent trials (Rao and Scott, A simple
-    method for the analysis of clustered binary data, Biometrics 48, 1992). Where all trials agree,
-    or there is one cluster, nothing says how much those of a cluster do: then each cluster counts
-    once.
+    """The number of independent trials that say as much of a mean as these do: n / max(1, d).
+
+    d is the variance of the mean between clusters over that of independent trials.
+    Source: Rao and Scott, A simple method for the analysis of clustered binary data, Biometrics 48,
+    1992. Where all trials agree, or there is one cluster, each cluster counts once: nothing says
+    how much trials of one cluster agree.
 
     Args:
         values: (n,), 0 or 1, or differences of two such.
@@ -113,7 +114,7 @@ def effective_trials(values: npt.ArrayLike, clusters: npt.ArrayLike) -> float:
 
 
 def shares(hits: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Of each group of trials the share that succeeded, with its 95 % interval, `clustered` by
+    """The share of each group of trials that succeeded, with its 95 % interval, `clustered` by
     target.
 
     Args:
@@ -157,10 +158,11 @@ def success_table(outcomes: pd.DataFrame, ranks: Sequence[int]) -> pd.DataFrame:
 def paired_difference(
     differences: npt.ArrayLike, clusters: npt.ArrayLike, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Interval of the difference of two success rates on the same tuples: Wald's, after one is
-    added to both discordant counts (D. G. Bonett and R. M. Price, Adjusted Wald confidence interval
-    for a difference of binomial proportions based on paired data, Journal of Educational and
-    Behavioral Statistics 37, 2012), of `effective_trials` tuples.
+    """Interval of the difference of two success rates on the same tuples, `effective_trials` many.
+
+    It is Wald's, after one is added to both discordant counts.
+    Source: Bonett and Price, Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data, Journal of Educational and Behavioral Statistics 37, 2012.
 
     Args:
         differences: (n,), second minus first outcome of each tuple: -1, 0 or 1; n at least 1.
@@ -180,9 +182,11 @@ def paired_difference(
 def difference(
     second: tuple[float, float, float], first: tuple[float, float, float]
 ) -> tuple[float, float]:
-    """Interval of the difference of two shares that are taken as independent, which is too wide
-    where their trials are the same (method 10 of R. G. Newcombe, Interval estimation for the
-    difference between independent proportions, Statistics in Medicine 17, 1998).
+    """Interval of the difference of two shares that are taken as independent. It is too wide where
+    their trials are the same.
+
+    Source: method 10 of Newcombe, Interval estimation for the difference between independent
+    proportions, Statistics in Medicine 17, 1998.
 
     Args:
         second, first: a share, and the bounds of its interval by Wilson.

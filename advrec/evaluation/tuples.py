@@ -25,12 +25,14 @@ def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
     possible = len(ids) ** 2 - int((sizes.astype(np.int64) ** 2).sum())
     if not possible:
         raise ConfigError(
-            f"evaluation.split is {split}, which holds {len(ids)} articles of {len(sizes)} categories, so no tuples are possible: target "
-            f"and attack article are of different categories; add images of a second category"
+            f"evaluation.split is {split}, which holds {len(ids)} articles of {len(sizes)} "
+            f"categories, so no tuples are possible: target and attack article are of different "
+            f"categories; add images of a second category"
         )
     if count > possible:
         raise ConfigError(
-            f"evaluation.tuples is {count}, but the {split} split holds {possible} pairs of different categories; lower it"
+            f"evaluation.tuples is {count}, but the {split} split holds {possible} pairs of "
+            f"different categories; lower it"
         )
     random = np.random.default_rng([seed, 0x7091E5])
     pairs: dict[tuple[int, int], None] = {}
@@ -61,19 +63,22 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
                 for name in (target, attack):
                     if name not in place:
                         raise ConfigError(
-                            f"{path} line {reader.line_num}: {name} is not an article of the {split} split"
+                            f"{path} line {reader.line_num}: {name} is not an article of the "
+                            f"{split} split"
                         )
                 pair = place[target], place[attack]
                 if catalog.category_names[pair[0]] == catalog.category_names[pair[1]]:
                     raise ConfigError(
-                        f"{path} line {reader.line_num}: both articles are of category {catalog.category_names[pair[0]]}"
+                        f"{path} line {reader.line_num}: both articles are of category "
+                        f"{catalog.category_names[pair[0]]}"
                     )
                 pairs.append(pair)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to an existing CSV"
+            f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to "
+            f"an existing CSV"
         ) from None
     if not pairs:
         raise ConfigError(f"{path}: holds no tuples")

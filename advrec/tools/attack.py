@@ -115,7 +115,7 @@ def _entry(study: Study, name: str) -> AttackSpec:
 
 
 def _tuple(run: Run, study: Study, target: int, article: int) -> pa.Table:
-    """The pair as a row of schema.TUPLES: the run's own where it is one of the run, else number 0."""
+    """The pair as a row of schema.TUPLES: the run's own where there is one, else number 0."""
     if run.tuples.exists():
         tuples = read_table(run.tuples, schema.TUPLES)
         for place in range(len(tuples)):

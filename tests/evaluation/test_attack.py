@@ -113,6 +113,7 @@ def test_the_users_module_stays_as_it_is(pixels):
         ({"target": 0.5}, "number"),
         ({"target": [1, 2], "article": [3, 4, 5]}, "2 targets do not fit 3 articles"),
         ({"batch": 0}, "batch is 0"),
+        ({"delivery": ("gif",)}, "png or jpeg-Q"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_sentence(pixels, changes, said):
