@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 
 from advrec.spec import study as study_file
 from advrec.catalog.sources import deepfashion, synthetic
-from advrec.catalog import files, prepare
+from advrec.catalog import files, shards
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.decide import Decision, decide
 from advrec.catalog.write import write
@@ -86,12 +86,12 @@ def draw_catalog(run: Run) -> None:
 def prepare_alone(run: Run, spec: CatalogSpec, listing: Listing) -> Decision:
     """Prepare a catalog in this process, without Ray."""
     root = files.at(listing.root, listing.base)
-    for shard, (start, articles) in enumerate(prepare.shards(listing, spec.image_size)):
+    for shard, (start, articles) in enumerate(shards.cut(listing, spec.image_size)):
         write_table(
             run.shard(shard),
-            prepare.prepare_shard(root, start, articles, spec.image_size, spec.square),
+            shards.prepare_shard(root, start, articles, spec.image_size, spec.square),
         )
-    decision = decide(spec, listing, prepare.read_shards(run))
+    decision = decide(spec, listing, shards.read_shards(run))
     write(run, decision)
     return decision
 

@@ -58,7 +58,7 @@ class Catalog:
         return labels
 
     def ids_of(self, split: Split) -> npt.NDArray[np.int32]:
-        """Articles of a split, ascending."""
+        """Articles (n,) of a split, ascending."""
         return np.flatnonzero(self._splits == split).astype(np.int32)
 
     def find(self, article: str) -> int:
@@ -72,7 +72,8 @@ class Catalog:
         if article.isdecimal() and int(article) < len(self):
             return int(article)
         raise ConfigError(
-            f"{article} is not an article; the catalog holds IDs 0..{len(self) - 1} and the names in catalog.parquet"
+            f"{article} is not an article; "
+            f"the catalog holds IDs 0..{len(self) - 1} and the names in catalog.parquet"
         )
 
     def pixels(self, article_ids: Ids) -> Pixels:
@@ -80,7 +81,7 @@ class Catalog:
         return np.stack([decode_png(png) for png in self.pngs(article_ids)])
 
     def pngs(self, article_ids: Ids) -> list[bytes]:
-        """The same as lossless bytes."""
+        """Prepared images of articles (n,), in their order, as lossless bytes."""
         return self._images.pngs(article_ids)
 
     @cached_property
@@ -113,16 +114,17 @@ class _Images:
         self._cached_bytes = 0
 
     def pngs(self, article_ids: Ids) -> list[bytes]:
+        """Images of articles (n,), in their order."""
         ids = np.asarray(article_ids)
         groups = np.searchsorted(self._starts, ids, side="right") - 1
-        found: dict[int, bytes] = {}
-        # each once, although several articles may lie in it
+        pngs: dict[int, bytes] = {}
+        # Each group once, although several articles may lie in it.
         for group in np.unique(groups).tolist():
             images = self._group(group)
-            found |= {
+            pngs |= {
                 int(i): images[int(i) - int(self._starts[group])] for i in ids[groups == group]
             }
-        return [found[int(i)] for i in ids]
+        return [pngs[int(i)] for i in ids]
 
     def _group(self, group: int) -> list[bytes]:
         if group in self._cache:

@@ -1,5 +1,5 @@
-"""Where a source's files lie: a local directory, or any filesystem that fsspec or pyarrow reaches
-by URL.
+"""Files of a source: in a local directory, or on any filesystem that fsspec or pyarrow
+reaches by URL.
 
 Names are relative to the root, with forward slashes. What a seller or a partner put into the
 directory is not trusted: links, paths that lead out of it, special files and huge files are
@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 class Root(Protocol):
     def entries(self, directory: str = "") -> list[Entry]:
-        """What lies directly in a directory, sorted, without hidden entries. Raises OSError."""
+        """Entries directly in a directory, sorted, without hidden ones. Raises OSError."""
         ...
 
     def open(self, name: str) -> BinaryIO:
@@ -87,8 +87,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     try:
         found, path = fsspec.core.url_to_fs(url)
-    # pyarrow reads some of the filesystems that fsspec asks a package for
     except ImportError as error:
+        # Pyarrow reads some of the filesystems that fsspec asks a package for.
         try:
             wrapped, path = pyarrow.fs.FileSystem.from_uri(url)
         except (pa.ArrowException, OSError):
@@ -189,13 +189,9 @@ class RemoteRoot:
 def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "other"]:
     if file.is_symlink():
         return "link"
-    return (
-        "directory"
-        if file.is_dir(follow_symlinks=False)
-        else "file"
-        if file.is_file(follow_symlinks=False)
-        else "other"
-    )
+    if file.is_dir(follow_symlinks=False):
+        return "directory"
+    return "file" if file.is_file(follow_symlinks=False) else "other"
 
 
 def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
@@ -211,7 +207,7 @@ def as_os_error(function: Any, *arguments: Any, **options: Any) -> Any:
 
 
 def _of_the_file(error: Exception) -> bool:
-    """Whether an error says something of the file that was asked for, and not of its filesystem."""
+    """True if an error tells of the file that was asked for, not of its filesystem."""
     if isinstance(
         error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError
     ):

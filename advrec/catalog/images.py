@@ -27,16 +27,14 @@ TRIM_TOLERANCE = 0.05 * 255  # Euclidean distance in RGB, as the study trimmed
 # Pillow warns above this number and refuses above twice of it; here the header is looked at first,
 # so that a reason can be given.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-
-# a table: an image of 16 bits may have 50 million values
+# A table: an image of 16 bits may have 50 million values.
 _EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
 class Prepared(NamedTuple):
     png: bytes
     sha256: str
-    """Of the prepared pixels."""
+    """Hash of the prepared pixels."""
     phash: int
     """Perceptual hash of the decoded image before it was made square, 64 bits."""
 
@@ -69,8 +67,8 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
         return Unreadable(f"has far more than {MAX_PIXELS // 10**6} million pixels")
     except UnidentifiedImageError:
         return Unreadable("is not an image of a known format")
-    # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog
     except Exception as error:
+        # Pillow's decoders raise nearly anything on a broken file; none may stop the catalog.
         return Unreadable(f"cannot be decoded ({type(error).__name__}: {first_line(error)})")
 
 
@@ -89,7 +87,8 @@ def decode(encoded: bytes) -> Image.Image:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise RefusedError(
-                    f"has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million"
+                    f"has {image.width} x {image.height} pixels, "
+                    f"more than {MAX_PIXELS // 10**6} million"
                 )
             image.load()
             return _rgb(_upright(image))
@@ -167,7 +166,7 @@ def trimmed(image: Image.Image) -> Image.Image:
 
 
 def _border(lines: Pixels) -> int:
-    """How many of the first lines (lines, positions, 3) have the colour of the first pixel."""
+    """Number of the first lines (lines, positions, 3) that have the colour of the first pixel."""
     for count, line in enumerate(lines):
         if (
             np.square(line.astype(np.int32) - lines[0, 0].astype(np.int32)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What a source says it holds, before any image is opened."""
+"""A source's list of its images, before any is opened."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ from advrec.spec.base import SPLITS, Split
 
 
 class Box(NamedTuple):
-    """A part of an image: left and top are its first pixels, right and bottom the first beyond it."""
+    """A part of an image: left and top are its first pixels, right and bottom the first beyond."""
 
     left: int
     top: int
@@ -38,11 +38,11 @@ class Listing:
     """The directory below root that the names are relative to."""
     articles: tuple[Listed, ...]
     has_textures: bool
-    """Whether the source knows textures at all; if so, an image without one is dropped in
+    """True if the source knows textures at all: then an image without one is dropped in
     preparation.
     """
     ignored: tuple[str, ...] = ()
-    """What lies beside the images and is not listed, with the reason."""
+    """Files beside the images that are not listed, with the reason."""
 
     def checked(self, where: str) -> "Listing":
         """Itself, if tuples are possible in principle; `where` is what an error names.
@@ -58,23 +58,25 @@ class Listing:
             )
         if len(categories) == 1:
             raise ConfigError(
-                f"{where}: all images are of one category ({categories[0]}), so no tuples are possible: target and attack article "
-                f"are of different categories; add a second category"
+                f"{where}: all images are of one category ({categories[0]}), "
+                "so no tuples are possible: target and attack article are of different categories; "
+                "add a second category"
             )
         return self
 
     def sha256(self) -> str:
-        """Of what determines the prepared images: names and boxes, in order."""
+        """Hash of everything that determines the prepared images: names and boxes, in order."""
         digest = hashlib.sha256()
         for article in self.articles:
             digest.update(repr((article.name, article.box)).encode())
         return digest.hexdigest()
 
     def summary(self) -> list[str]:
-        """What is listed, as lines of text."""
+        """Counts of the listed images, as lines of text."""
         splits = Counter(article.split for article in self.articles)
         lines = [
-            f"{len(self.articles):,} images listed of {len({a.category for a in self.articles})} categories: "
+            f"{len(self.articles):,} images listed "
+            f"of {len({article.category for article in self.articles})} categories: "
             + ", ".join(f"{splits[split]:,} {split}" for split in SPLITS)
         ]
         if self.has_textures:
@@ -84,7 +86,6 @@ class Listing:
                 f"{textured:,} images with textures, of {len(names)} kinds; the others are dropped"
             )
         if self.ignored:
-            lines.append(
-                f"{len(self.ignored):,} ignored: {', '.join(self.ignored[:3])}{', ...' if len(self.ignored) > 3 else ''}"
-            )
+            shown = [*self.ignored[:3], *(["..."] if len(self.ignored) > 3 else [])]
+            lines.append(f"{len(self.ignored):,} ignored: {', '.join(shown)}")
         return lines

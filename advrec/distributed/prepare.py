@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from advrec.catalog import files, prepare
+from advrec.catalog import files
 from advrec.catalog.images import Unreadable
 from advrec.catalog.listing import Listed, Listing
+from advrec.catalog.shards import cut, prepare_shard, shard_table
 from advrec.catalog.sources import synthetic
 from advrec.distributed.placement import Placement
 from advrec.distributed.pool import Pool, Unit, open_pool
@@ -42,9 +43,7 @@ class Preparer:
         """The shard; or why the source cannot be reached, which is no fault of an image."""
         try:
             return _encoded(
-                prepare.prepare_shard(
-                    files.at(*root), start, articles, spec.image_size, spec.square
-                )
+                prepare_shard(files.at(*root), start, articles, spec.image_size, spec.square)
             )
         except AdvrecError as error:
             return str(error)
@@ -86,10 +85,8 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
     Raises:
         UnreachableError: the source's filesystem does not answer; what was prepared stays.
     """
-    root, shards = (
-        (listing.root, listing.base),
-        list(enumerate(prepare.shards(listing, spec.image_size))),
-    )
+    root = (listing.root, listing.base)
+    shards = list(enumerate(cut(listing, spec.image_size)))
     work = {
         f"shard {shard}": (shard, start, articles)
         for shard, (start, articles) in shards
@@ -142,8 +139,7 @@ def _one_by_one(
 
     hopeless = pool.run(units, keep)
     rows |= {
-        place: prepare.shard_table(int(place), [Unreadable(reason)])
-        for place, reason in hopeless.items()
+        place: shard_table(int(place), [Unreadable(reason)]) for place, reason in hopeless.items()
     }
     return pa.concat_tables(rows[unit.key] for unit in units)
 

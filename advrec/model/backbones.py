@@ -86,14 +86,13 @@ def _load(name: str, imagenet: bool) -> Any:
         return network
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
-        # get_model would do so too, but here without running a pickle that somebody put into the cache.
+        # Unlike get_model, this runs no pickle that somebody put into the cache.
         network.load_state_dict(
             weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
         )
         return network
-    # URLError is an OSError: torch.hub could not download; RuntimeError and the rest: what it
-    # downloaded, or found, is not the file.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # An OSError (URLError is one): torch.hub could not download; the rest: it is not the file.
         file = weights.url.rpartition("/")[2]
         raise AdvrecError(
             f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); "

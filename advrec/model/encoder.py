@@ -103,7 +103,7 @@ def embed_all(
     device: torch.device | str = "cpu",
     batch: int = EMBED_BATCH,
 ) -> npt.NDArray[np.float32]:
-    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, `batch` on the device at once."""
+    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, `batch` at once on `device`."""
     batches = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
     # Copied, for what comes from the object store is read-only.
     return np.concatenate(
@@ -122,6 +122,7 @@ def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     """
 
     def padded(images: Tensor) -> Tensor:
+        """Embeddings (N, D) of images (N, 3, H, W)."""
         count = len(images)
         step = max(1, 2 ** (count.bit_length() - 3))
         surplus = -count % step
@@ -134,7 +135,9 @@ def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
 
 
 def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """Pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], channels last in memory."""
+    """Images (N, 3, H, W) float32 in [0, 1], channels last in memory, of pixels (N, H, W, 3)
+    uint8.
+    """
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255.0)
 
 

@@ -57,13 +57,12 @@ class FashionNet(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
         features: Tensor = self.backbone((images - self.mean) / self.std)
-        return (
-            features
-            if features.ndim == 2
-            else nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
-        )
+        if features.ndim == 2:
+            return features
+        return nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
 
     def forward(self, images: Tensor) -> Logits:
+        """Logits of images (N, 3, H, W) in [0, 1]."""
         return self.classify(self.embed(images))
 
     def classify(self, embeddings: Tensor) -> Logits:

@@ -1,6 +1,8 @@
-"""Keep freed memory in the process. A gradient step frees and allocates the same activations again
-and again; glibc gives large blocks back to the kernel each time, and clearing them anew took 38 %
-of the processor's time at 64 pixels, batch 96, on 2 cores.
+"""Keep freed memory in the process.
+
+A gradient step frees and allocates the same activations again and again, and glibc gives large
+blocks back to the kernel each time. Clearing them anew took 38 % of the processor's time at 64
+pixels, batch 96, on 2 cores.
 """
 
 import ctypes
@@ -14,8 +16,8 @@ def keep_freed() -> None:
     """Tell glibc's allocator to keep what is freed, for the rest of this process; elsewhere nothing
     happens.
 
-    Call it in processes that attack or train, before the first step: their memory stays at its peak
-        until `give_back`; the batch sets it.
+    Call it in processes that attack or train, before the first step: their memory stays at its
+    peak, which the batch sets, until `give_back`.
     """
     if platform.libc_ver()[0] != "glibc":
         return

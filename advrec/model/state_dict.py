@@ -19,7 +19,8 @@ class MisfitError(Exception):
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, of safetensors or saved by torch, by name of the parameter.
+    """The state dict of a file, of safetensors or saved by torch: weights by name, such as
+    (D, C, h, w) of a convolution.
 
     Raises:
         ConfigError: the file holds none.
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict, whole.
+    """Load a state dict, whole: weights by name, such as (D, C, h, w) of a convolution.
 
     Raises:
         MisfitError: it is of another network.

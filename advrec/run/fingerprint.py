@@ -68,9 +68,12 @@ def import_from_here() -> None:
 
 
 def _find(module: str) -> ModuleSpec:
-    """The spec of a module, without importing the packages that it lies in; raises ModuleNotFoundError.
+    """The spec of a module, without importing the packages that it lies in.
 
     Why: importlib.util.find_spec would run them, and a package of models imports torch.
+
+    Raises:
+        ModuleNotFoundError: there is none.
     """
     top, *below = module.split(".")
     found, name = importlib.util.find_spec(top), top

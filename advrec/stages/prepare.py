@@ -1,6 +1,4 @@
-"""Stage 1 of a study: what its source lists, prepared in parallel, becomes catalog.parquet and
-images/.
-"""
+"""Stage 1 of a study: the images that its source lists become catalog.parquet and images/."""
 
 import os
 import shutil
@@ -8,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from advrec.catalog import prepare
+from advrec.catalog import shards
 from advrec.catalog.decide import check, decide
 from advrec.catalog.listing import Listing
 from advrec.catalog.sources import registry, synthetic
@@ -39,13 +37,12 @@ def run_stage(
         UnreachableError: its filesystem does not answer.
     """
     if run.catalog.exists():
-        # of a preparation that was killed at its very end
+        # A preparation that was killed at its very end left them.
         shutil.rmtree(run.prepared, ignore_errors=True)
         if not _begin_again(run, study, connect, say):
             aside = len(run.images_set_aside())
-            say(
-                f"prepare: done before{f'; {aside:,} images are set aside, see `advrec status {run.directory}`' if aside else ''}"
-            )
+            see = f"; {aside:,} images are set aside, see `advrec status {run.directory}`"
+            say(f"prepare: done before{see if aside else ''}")
             return
     spec = study.catalog
     if spec.drawn:
@@ -54,16 +51,17 @@ def run_stage(
     listing = registry.read(spec, study.seed)
     for line in listing.summary():
         say(f"prepare: {line}")
-    # Of a preparation that was stopped the shards are used if the same images would be prepared in
-    # the same way.
-    if run.identities().get("prepared") != _shards(study, listing):
+    # Shards of a preparation that was stopped are used if the same images would be prepared in the
+    # same way.
+    shards_identity = _shards_identity(study, listing)
+    if run.identities().get("prepared") != shards_identity:
         shutil.rmtree(run.prepared, ignore_errors=True)
-    run.claim("prepared", _shards(study, listing), made=False)
+    run.claim("prepared", shards_identity, made=False)
     processes = _processes(study, connect)
     from advrec.distributed.prepare import prepare_shards
 
     prepare_shards(run, spec, listing, processes)
-    decision = decide(spec, listing, prepare.read_shards(run))
+    decision = decide(spec, listing, shards.read_shards(run))
     check(decision, spec)
     run.claim("catalog", identity.catalog(study), made=False)
     run.write_set_aside(decision.set_aside)
@@ -79,12 +77,12 @@ def run_stage(
         )
 
 
-def _shards(study: Study, listing: Listing) -> dict[str, Any]:
-    return identity.prepared(study, listing_sha256=listing.sha256(), shard=prepare.SHARD)
+def _shards_identity(study: Study, listing: Listing) -> dict[str, Any]:
+    return identity.prepared(study, listing_sha256=listing.sha256(), shard=shards.SHARD)
 
 
 def preview(run: Run, study: Study) -> list[str]:
-    """What preparation would do, from the source's listing and a sample of its images; nothing is
+    """Forecast of a preparation, from the source's listing and a sample of its images; nothing is
     written.
 
     Raises:
@@ -103,12 +101,15 @@ def preview(run: Run, study: Study) -> list[str]:
     ]
     rule = "all are kept"
     if spec.duplicates != "keep":
-        rule = f"of images whose perceptual hashes are within {spec.duplicates} of 64 bits the first is kept"
+        rule = (
+            f"of images whose perceptual hashes are within {spec.duplicates} of 64 bits "
+            "the first is kept"
+        )
     total = len(listing.articles)
-    if run.identities().get("prepared") == _shards(study, listing):
+    if run.identities().get("prepared") == _shards_identity(study, listing):
         left = [
             articles
-            for shard, (_, articles) in enumerate(prepare.shards(listing, spec.image_size))
+            for shard, (_, articles) in enumerate(shards.cut(listing, spec.image_size))
             if not run.shard(shard).exists()
         ]
         total = sum(map(len, left))
@@ -136,15 +137,17 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
         for article, image in zip(sample, prepared, strict=True)
         if isinstance(image, images.Unreadable)
     ]
-    unreadable = (
-        f"; of {len(sample)} images tried {len(broken)} cannot be read: {broken[0][0]} {broken[0][1]}"
-        if broken
-        else ""
-    )
+    unreadable = ""
+    if broken:
+        name, reason = broken[0]
+        unreadable = (
+            f"; of {len(sample)} images tried {len(broken)} cannot be read: {name} {reason}"
+        )
     gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
     return (
-        f"about {duration(left * seconds / cores)} and 10 s to start on the {cores} cores of this machine; {gigabytes:.2f} GB while it "
-        f"works and as much again for what stays{unreadable}"
+        f"about {duration(left * seconds / cores)} and 10 s to start "
+        f"on the {cores} cores of this machine; "
+        f"{gigabytes:.2f} GB while it works and as much again for what stays{unreadable}"
     )
 
 
@@ -164,7 +167,7 @@ def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
 
 
 def _processes(study: Study, connect: Callable[[], bool]) -> int:
-    """How many processes prepare; 0: this one, without Ray."""
+    """Number of processes that prepare; 0: this one, without Ray."""
     if study.resources.actors == 0:
         return 0
     grows = connect()
@@ -176,9 +179,11 @@ def _processes(study: Study, connect: Callable[[], bool]) -> int:
 def _begin_again(
     run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]
 ) -> bool:
-    """Try the images that were set aside. Whether the catalog has to be made again because some of
-    them can be read now, or are no longer listed. Once a model or a tuple was made of the catalog,
-    or where the study accepts what was set aside, there is nothing to gain.
+    """Try the images that were set aside. True if the catalog has to be made again, because some of
+    them can be read now or are no longer listed.
+
+    Once a model or a tuple was made of the catalog, or where the study accepts what was set aside,
+    nothing is tried.
     """
     names = run.images_set_aside()
     used = run.tuples.exists() or any((run.directory / "models").glob("*/model.safetensors"))
@@ -199,7 +204,8 @@ def _begin_again(
     if not readable and not gone:
         return False
     say(
-        f"prepare: of {len(names)} images that were set aside {readable} can be read now, {gone} are gone: the catalog is made again"
+        f"prepare: of {len(names)} images that were set aside {readable} can be read now, "
+        f"{gone} are gone: the catalog is made again"
     )
     run.catalog.unlink()
     return True

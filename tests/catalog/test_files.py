@@ -202,7 +202,7 @@ def test_a_listing_that_is_refused_is_one_sentence(flaky, status):
 
 
 def test_filesystems_that_only_pyarrow_reads_are_read_through_it(tree, monkeypatch):
-    """Where fsspec asks for a package: s3fs, gcsfs. Here the local filesystem stands in for one of
+    """Fsspec asks for a package: s3fs, gcsfs. Here the local filesystem stands in for one of
     those.
     """
 

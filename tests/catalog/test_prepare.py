@@ -7,7 +7,7 @@ import pytest
 from imagededup.methods import PHash
 from PIL import Image
 
-from advrec.catalog import dataset, decide, prepare, write
+from advrec.catalog import dataset, decide, shards, write
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
 from advrec.errors import ConfigError
@@ -76,7 +76,7 @@ def test_duplicates_go_first_then_images_without_textures(mixed, tmp_path):
 
 
 def test_the_hash_is_that_of_the_whole_image_as_imagededup_takes_it(tmp_path):
-    """The study's counts come from hashes of the files as they are, not of what was made of them."""
+    """The study's counts come from hashes of the files as they are, not of prepared images."""
     scene(5, (300, 120)).save(tmp_path / "x.jpg")
     spec = SPEC.model_copy(update={"square": "crop"})
     made = prepare_alone(
@@ -100,7 +100,7 @@ def test_an_image_that_is_listed_twice_is_one_article_even_where_duplicates_are_
 @pytest.mark.parametrize(("size", "images"), [(32, 256), (128, 256), (224, 83), (512, 16)])
 def test_a_shard_of_large_images_has_fewer_of_them(tmp_path, size, images):
     many = listing(tmp_path, *[(f"{n}.jpg", "Tee", ()) for n in range(600)])
-    made = prepare.shards(many, size)
+    made = shards.cut(many, size)
     assert [start for start, _ in made] == list(range(0, 600, images))
     assert [article for _, articles in made for article in articles] == list(many.articles)
 
@@ -150,7 +150,7 @@ def test_a_split_without_a_usable_image_is_refused_with_the_reason(mixed, tmp_pa
     made = prepare_alone(Run(tmp_path / "run"), SPEC, mixed)
     with pytest.raises(
         ConfigError,
-        match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: cannot be",
+        match=r"validation split holds no usable image \(2 were set aside; images/broken\.jpg: ",
     ):
         decide.check(made, SPEC)
 
@@ -160,7 +160,7 @@ def many(tmp_path, monkeypatch):
     """A catalog of 90 images in several shards and parts, of which every third is a duplicate; and
     its pixels.
     """
-    monkeypatch.setattr(prepare, "SHARD", 14)
+    monkeypatch.setattr(shards, "SHARD", 14)
     monkeypatch.setattr(write, "PART", 2)
     names, pixels = [], []
     for n in range(90):

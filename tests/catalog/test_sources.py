@@ -86,7 +86,7 @@ def test_a_source_without_a_split_is_refused_before_any_image_is_opened(tmp_path
 
 
 def test_a_category_of_many_files_is_listed_in_a_moment(tmp_path):
-    """Of 40,000 files each compared with each would be 800 million comparisons."""
+    """All pairs of 40,000 files would be 800 million comparisons."""
     for category in ("hat", "shoe"):
         (tmp_path / category).mkdir()
     for n in range(40_000):
@@ -161,7 +161,11 @@ def test_what_is_not_listed_is_said_and_links_are_listed_to_be_refused(tmp_path)
     )
 
 
-CSV = 'path,category,textures,split\na/1.jpg,Tee,striped|dotted,train\n"b, c/2.jpg",Hat,,val\n3.jpg,Hat, plain ,test\n'
+CSV = """path,category,textures,split
+a/1.jpg,Tee,striped|dotted,train
+"b, c/2.jpg",Hat,,val
+3.jpg,Hat, plain ,test
+"""
 
 
 def test_a_manifest_is_read_as_csv_and_as_parquet(tmp_path):

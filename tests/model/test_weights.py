@@ -27,7 +27,7 @@ def fashionnet(name, width=1.0):
 
 
 def penultimate(network, images):
-    """What torchvision's classifier hands to its last linear layer."""
+    """Features that torchvision's classifier hands to its last linear layer."""
     seen = []
     last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
     handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))

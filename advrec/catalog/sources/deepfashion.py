@@ -175,7 +175,7 @@ class _Source:
         return categories[int(label) - 1]
 
     def _texture_columns(self, directory: str) -> tuple[list[tuple[int, str]], int]:
-        """Column and name of each texture among the attributes, and how many attributes there are."""
+        """Column and name of each texture, and the number of all attributes."""
         attributes = [
             (name, kind) for _, name, kind in self._named(f"{directory}/list_attr_cloth.txt")
         ]

@@ -22,12 +22,14 @@ def soft_field(rng: Rng, cells: int) -> Floats:
 
 
 def slope(angle: float) -> Floats:
-    """Distance in pixels (SIZE, SIZE) from a line through the centre whose normal has that angle."""
+    """Distance in pixels (SIZE, SIZE) from a line through the centre, by its normal's angle."""
     return np.float32(np.cos(angle)) * _CENTRES + np.float32(np.sin(angle)) * _CENTRES[:, None]
 
 
 def edge(inside: Floats, px: float) -> Floats:
-    """0..1, a ramp about inside == 0, a pixel wide; px is the pixels in a unit."""
+    """Coverage (SIZE, SIZE) in 0..1: a ramp about inside == 0, a pixel wide; px is the pixels in a
+    unit.
+    """
     return (inside * px + 0.5).clip(0, 1)
 
 
@@ -57,8 +59,8 @@ def _colour(rng: Rng, luma: float, chroma: tuple[float, float]) -> Floats:
 
 
 def palette(rng: Rng, ground: float) -> list[Floats]:
-    """Three cloth colours, all darker than a background of luma `ground`; the second stands out
-    from the first.
+    """Three cloth colours (3, 1, 1), all darker than a background of luma `ground`; the second
+    stands out from the first.
     """
     lumas = rng.uniform(0.08, ground - 0.45), rng.uniform(ground - 0.3, ground - 0.17)
     first, second = lumas if rng.random() < 0.6 else lumas[::-1]

@@ -156,7 +156,7 @@ def _dress(rng: Rng) -> Shape:
 def _legs(
     top: float, waist: float, hip: float, crotch: float, long: float, outer: float, inner: float
 ) -> Floats:
-    """Two legs (10, 2) from the waistline at height `top` to the hems; outer and inner bound a hem."""
+    """Two legs (10, 2) from the waistline at height `top` to the hems, each from inner to outer."""
     return _mirrored(
         (waist, top), (hip, top + 0.35), (outer, long), (inner, long + 0.03), (0.01, crotch)
     )
@@ -240,6 +240,7 @@ def pose(rng: Rng, shape: Shape) -> tuple[Shape, float]:
     shift = SIZE + 2 * SIZE * rng.uniform(-0.05, 0.05, 2)
 
     def place(polygons: Sequence[Floats]) -> list[Floats]:
+        """Polygons (n, 2) in pixels of the canvas."""
         return [
             (((p - (low + high) / 2) * stretch) @ spin + shift).astype(np.float32) for p in polygons
         ]

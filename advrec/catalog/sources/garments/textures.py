@@ -117,8 +117,8 @@ def _print(rng: Rng, texture: str, colours: list[Floats]) -> Floats:
 
 
 def weave(rng: Rng, textures: Sequence[str], colours: list[Floats], turn: float) -> Floats:
-    """Cloth over the whole picture; two textures meet at a line across or along the garment; none
-    is plain.
+    """Cloth (3, SIZE, SIZE); two textures meet at a line across or along the garment; none is
+    plain.
     """
     if not textures:
         return colours[0] * np.ones((SIZE, SIZE), np.float32)

@@ -49,7 +49,7 @@ def shard_table(start: int, prepared: Sequence[Prepared | Unreadable]) -> pa.Tab
     )
 
 
-def shards(listing: Listing, size: int) -> list[tuple[int, tuple[Listed, ...]]]:
+def cut(listing: Listing, size: int) -> list[tuple[int, tuple[Listed, ...]]]:
     """First place and images of every shard, where images are prepared to `size` pixels."""
     images = max(1, min(SHARD, SHARD_PIXELS // size**2))
     return [
