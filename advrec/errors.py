@@ -22,7 +22,7 @@ class ConfigError(AdvrecError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """Reduce an error to its first line; to its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -19,8 +19,8 @@ ROOT = Path(advrec.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 MODULE_LINES, FUNCTION_LINES, SENTENCE_WORDS = 350, 60, 25
 TO_BE_MENDED = {
-    *("advrec", "attacks", "catalog", "garments", "distributed", "evaluation", "model", "reports"),
-    *("page", "pictures", "tables", "run", "spec", "stages", "tools", "training", "defenses"),
+    *("attacks", "catalog", "garments", "distributed", "evaluation", "model", "reports"),
+    *("page", "pictures", "tables", "stages", "tools", "training", "defenses"),
 }
 """Rooms whose text does not keep the rules yet."""
 ARRAYS = re.compile(r"\b(Tensor|NDArray|ndarray|Floats|Doubles|Ids|Rows|Pixels)\b")

@@ -48,11 +48,11 @@ class Run:
         return self.model(model) / "model.safetensors"
 
     def training(self, model: str) -> Path:
-        """Where unfinished trainings keep what they need to go on, each in a directory of its own."""
+        """Directory of unfinished trainings, each in one of its own with all it needs to go on."""
         return self.model(model) / ".training"
 
     def history(self, model: str) -> Path:
-        """Of its training."""
+        """Table of the epochs of its training."""
         return self.model(model) / "history.parquet"
 
     def health(self, model: str) -> Path:
@@ -65,7 +65,7 @@ class Run:
         return self.model(model) / "lists.parquet"
 
     def forget_measurements(self, model: str) -> None:
-        """Drop what was measured of earlier weights of a model; call it before new ones are saved."""
+        """Drop the measurements of a model's earlier weights, before new ones are saved."""
         for measured in (self.index(model), self.health(model), self.lists(model)):
             measured.unlink(missing_ok=True)
 
@@ -167,13 +167,15 @@ class Run:
             and not (self.study.exists() or (self.directory / ".lock").exists())
         ):
             raise ConfigError(
-                f"{self.directory} holds files that are no run of advrec; name a new or empty directory in --out"
+                f"{self.directory} holds files that are no run of advrec; "
+                "name a new or empty directory in --out"
             )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run directory for one driver. The kernel frees the lock when its holder dies,
-        however it dies.
+        """Hold the run directory for one driver.
+
+        The kernel frees the lock when its holder dies, however it dies.
 
         Raises:
             AdvrecError: another driver holds it, or the directory cannot be written.
@@ -186,7 +188,8 @@ class Run:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise AdvrecError(
-                    f"{self.directory} is in use by another advrec ({_holder(handle)}); wait for it, or name another --out"
+                    f"{self.directory} is in use by another advrec ({_holder(handle)}); "
+                    "wait for it, or name another --out"
                 ) from None
             handle.truncate(0)
             with contextlib.suppress(OSError):  # a full disk: whoever writes results says so

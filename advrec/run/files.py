@@ -32,7 +32,8 @@ def writing(path: Path) -> Iterator[None]:
             errno.EEXIST,
         ):
             raise AdvrecError(
-                f"{path}: cannot be written ({os.strerror(error.errno)}); what was finished before is kept"
+                f"{path}: cannot be written ({os.strerror(error.errno)}); "
+                "what was finished before is kept"
             ) from None
         raise
 

@@ -1,6 +1,4 @@
-"""What happens to a run, line by line: all of it in the run directory's log file, warnings on the
-screen too.
-"""
+"""The log of a run, line by line, in its directory; warnings are shown on the screen too."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""What made a run: versions, hardware, commit, hashes. Enough to say why two runs differ."""
+"""Origin of a run: versions, hardware, commit, hashes. Enough to say why two runs differ."""
 
 import datetime
 import hashlib

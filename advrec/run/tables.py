@@ -26,7 +26,7 @@ def embedding_shards(articles: int) -> list[range]:
 
 
 def is_embedded(run: Run, model: str, articles: int) -> bool:
-    """Whether the embeddings of the whole catalog are there."""
+    """Say whether the embeddings of the whole catalog are there."""
     return all(
         run.embedding_shard(model, shard).exists()
         for shard in range(len(embedding_shards(articles)))

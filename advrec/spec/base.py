@@ -1,4 +1,4 @@
-"""What the sections of a study file are made of."""
+"""Parts that the sections of a study file are made of."""
 
 from typing import Annotated, Literal, get_args
 

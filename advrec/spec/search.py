@@ -84,7 +84,7 @@ class TuneSpec(Strict):
     space: Annotated[dict[Key, Domain], Field(min_length=1)]
     """Domains by key of the study, models.<model>.<key>."""
     trials: Annotated[int, Field(ge=1)] = 16
-    """Number of trials; not used where the space has grids, of which every combination is tried once."""
+    """Number of trials; not used where the space has grids: then each combination is tried once."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     """Seed of the searcher."""
     searcher: Literal["random", "optuna"] = "optuna"

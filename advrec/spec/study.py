@@ -52,7 +52,8 @@ def _attack_entry(value: Any) -> Any:
         ]
         if changed:
             raise ValueError(
-                f"{changed[0]} differs from what {value['attack']} means; give this attack a name of its own"
+                f"{changed[0]} differs from what {value['attack']} means; "
+                "give this attack a name of its own"
             )
         defaults["name"] = value["attack"]
     return defaults | value
@@ -68,9 +69,9 @@ class AttackSpec(Strict):
     neighbour stops; converged: so does one that gains no more.
     """
     nested: bool
-    """Whether a larger budget goes on from a smaller one's result and skips what is solved."""
+    """A larger budget goes on from a smaller one's result and skips what is solved."""
     restarts: Annotated[int, Field(ge=0, le=100)]
-    """How often the attack begins again, at random, on the tuples that it has left unsolved."""
+    """Number of times that the attack begins again, at random, on the tuples it left unsolved."""
     source: Name | None = Field(alias="from")
     """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
 
@@ -81,9 +82,9 @@ class AttackSpec(Strict):
 
 
 def _listed(value: Any) -> Any:
-    return (
-        (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-    )
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class EvaluationSpec(Strict):
@@ -104,12 +105,12 @@ class EvaluationSpec(Strict):
     ]
     """Attacks, each by its name or as a mapping."""
     examples: Annotated[int, Field(ge=0)] = 4
-    """Of how many tuples the adversarial images are kept, in every cell."""
+    """Number of tuples whose adversarial images are kept, in every cell."""
     delivery: Annotated[tuple[Delivery, ...], BeforeValidator(_listed), Field(min_length=1)] = (
         "float",
     )
-    """As what the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q (quality
-    Q); one or several.
+    """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q
+    (quality Q); one or several.
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples the evaluation examines itself; 0: not at all."""
@@ -136,8 +137,9 @@ class EvaluationSpec(Strict):
 
 
 class ResourcesSpec(Strict):
-    """What may change from machine to machine without changing a row of results, but for
-    cpus_per_actor and whether GPUs are used.
+    """Keys that may differ from machine to machine without changing a row of results.
+
+    Only cpus_per_actor, and whether GPUs are used, may change the last bits of one.
     """
 
     actors: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
@@ -170,7 +172,7 @@ class Study(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     """Seed of splits, drawings, trainings, tuples and attacks."""
     catalog: CatalogSpec
-    """Where the articles come from."""
+    """Source of the articles."""
     models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     """Models by name; each is trained here or is one that exists."""
     evaluation: EvaluationSpec
@@ -198,8 +200,8 @@ class Study(Strict):
         for name, spec in self.models.items():
             if spec.init != "none" and spec.init not in done:
                 raise ValueError(
-                    f"models.{name}.init is {spec.init}, which is not a model trained above it; models trained above: "
-                    f"{', '.join(done) or 'none'}{suggest(spec.init, done)}"
+                    f"models.{name}.init is {spec.init}, which is not a model trained above it; "
+                    f"models trained above: {', '.join(done) or 'none'}{suggest(spec.init, done)}"
                 )
             if spec.trained_here:
                 done.append(name)
@@ -210,8 +212,9 @@ class Study(Strict):
         for place, attack in enumerate(self.evaluation.attacks):
             if attack.source is not None and attack.source not in self.models:
                 raise ValueError(
-                    f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of the study; models: "
-                    f"{', '.join(self.models)}{suggest(attack.source, list(self.models))}"
+                    f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of "
+                    f"the study; models: {', '.join(self.models)}"
+                    f"{suggest(attack.source, list(self.models))}"
                 )
         return self
 

@@ -1,6 +1,4 @@
-"""How long an evaluation takes and what memory its processes need, from a gradient step that is
-timed here.
-"""
+"""Forecast of the time and memory of an evaluation, from a gradient step that is timed here."""
 
 import time
 from collections.abc import Iterator
@@ -29,7 +27,7 @@ from advrec.stages.plan import Plan
 
 LONG_S = 600.0  # a block that takes longer is much to lose with a process
 PROCESS_BYTES = 450e6
-"""Memory of an attacker at most, beside embeddings, model and activations (benchmarks/engine.py)."""
+"""Memory of an attacker at most, beside embeddings, model and activations (benchmarks.engine)."""
 STEPS = 3  # gradient steps that are timed
 
 
@@ -70,7 +68,7 @@ class Forecast(NamedTuple):
     study: Study
     placement: Placement
     grows: bool
-    """Whether nodes may come later: a cluster, not this machine."""
+    """A cluster, whose nodes may come later; not this machine."""
     articles: int | None
     """Articles of the catalog; None: it is not prepared."""
     models: list[ModelForecast]
@@ -177,12 +175,12 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
     recommender = load.from_embeddings(copied, embed_all(copied.embed, pixels, device), device)
     objective, kept = recommender.objective(np.roll(np.arange(batch), 1)), 0
 
-    def keep(tensor: Tensor) -> Tensor:
+    def _keep(tensor: Tensor) -> Tensor:
         nonlocal kept
         kept += tensor.nbytes
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
         evaluate(objective, images)
     seconds = []
     for _ in range(STEPS):

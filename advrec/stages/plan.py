@@ -27,7 +27,7 @@ from advrec.spec.study import Study
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     catalog: bool
-    """Whether the catalog is there."""
+    """The catalog is there."""
     shards: int
     """Shards of images that an unfinished preparation has left."""
     untrained: tuple[str, ...]
@@ -35,7 +35,7 @@ class Plan:
     tuples: int | None
     """Number of tuples; None: those of a CSV that is not there."""
     drawn: bool
-    """Whether the tuples are there."""
+    """The tuples are there."""
     blocks: Mapping[Cell, tuple[int, ...]]
     """Missing blocks of every cell, [] where all are there; no cell where `tuples` is None."""
     unexamined: tuple[str, ...]
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def still_set_aside(self) -> dict[str, str]:
-        """What was set aside and is still missing, and still part of the study; images stay."""
+        """Work that was set aside and is still missing, and part of the study; images stay."""
         missing = self.missing
         return {
             key: reason

@@ -41,21 +41,23 @@ def push(run: Run, url: str) -> int:
         }
         if alien := sorted(there - set(names)):
             raise ConfigError(
-                f"{url} holds files that are not of {run.directory}, as {alien[0]}; name an empty place"
+                f"{url} holds files that are not of {run.directory}, as {alien[0]}; "
+                "name an empty place"
             )
-        # of an earlier push: until this one is over, the place holds no whole run
+        # Until this push is over, the place holds no whole run.
         if run.study.name in there:
             files.as_os_error(filesystem.rm_file, f"{base}/{run.study.name}")
         with Progress(f"push to {url}", len(names), "files") as progress:
             for name in names:
-                # elsewhere there are no directories, or they are made
+                # Other filesystems have no directories, or make them.
                 if isinstance(filesystem, LocalFileSystem):
                     filesystem.makedirs(f"{base}/{name}".rpartition("/")[0], exist_ok=True)
                 files.as_os_error(filesystem.put_file, str(run.directory / name), f"{base}/{name}")
                 progress.advance(1)
     except OSError as error:
         raise AdvrecError(
-            f"{url}: cannot be written ({first_line(error)}); run the same command again when it can"
+            f"{url}: cannot be written ({first_line(error)}); "
+            "run the same command again when it can"
         ) from None
     return len(names)
 
