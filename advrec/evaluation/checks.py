@@ -1,5 +1,4 @@
-"""How an evaluation examines itself: what it measures beside what the study asks for, and what it
-concludes. Free of torch.
+"""The examination of an evaluation by itself: what it concludes from its probes. Free of torch.
 
 After Carlini et al. 2019 (On evaluating adversarial robustness) and the flags of AutoAttack (Croce
 & Hein 2020): an attack that is too weak, or that a model only hides its gradients from, makes a
@@ -8,22 +7,26 @@ model look safe.
 
 import itertools
 from collections.abc import Mapping
-from statistics import median_low
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from advrec.evaluation.probes import (
+    BLACK_BOX,
+    EVERYTHING,
+    LONGER,
+    RESTARTED,
+    UNLIMITED,
+    WHITE_BOX,
+    budgets,
+    other_model,
+    transfer_name,
+)
 from advrec.evaluation.rates import clustered, paired_difference, wilson
-from advrec.run.cells import Cell
-from advrec.spec.study import AUTO, AttackSpec, Stop, Study
+from advrec.spec.study import AUTO, Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
 
-WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
-# At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds;
-# small steps from the clean image do not: on the demo's models it solved 28 of 64 tuples where
-# momentum solved all.
-UNLIMITED, EVERYTHING = "mifgsm-100", 1.0
 NEARLY_ALL = 97.0  # percent, of the interval's upper bound: 60 of 64, or 15 of 16, still pass
 FEW = 0.01  # of the images may have no gradient, by the lower bound of the interval: 2 of 64
 GAIN = 1.0  # points: what doubled steps or one more restart may still gain
@@ -37,38 +40,7 @@ class Check(NamedTuple):
     measured: str
     """With n and interval."""
     remedy: str
-    """What to do where it failed."""
-
-
-def cells(study: Study) -> list[Cell]:
-    """What is measured for the checks, on the first tuples of the study: a cell an attack and
-    model.
-    """
-    if not study.evaluation.checks:
-        return []
-    middle, largest = _budgets(study)
-    budgets = tuple(epsilon for epsilon in study.evaluation.epsilons if epsilon > 0) or (middle,)
-    made = []
-    for model in study.compared.models:
-        other = _other(study, model)
-        probes = [
-            (_probe(WHITE_BOX), budgets),
-            (_probe(LONGER), (middle,)),
-            (_probe(WHITE_BOX, RESTARTED, restarts=1), (middle,)),
-            (_probe(BLACK_BOX), (largest,)),
-            (_probe(UNLIMITED), (EVERYTHING,)),
-            (_probe("fgsm"), tuple(sorted({0.0, largest}))),
-            (_probe("noise"), (largest,)),
-        ]
-        if other is not None:
-            probes.append(
-                (_probe(WHITE_BOX, _transfer(other), source=other, stop="never"), (largest,))
-            )
-        made += [
-            Cell("checks", model, attack, epsilons, first=study.evaluation.checks)
-            for attack, epsilons in probes
-        ]
-    return made
+    """Advice for a check that failed."""
 
 
 def judge(
@@ -89,56 +61,47 @@ def judge(
     """
     own = outcomes[outcomes["model"] == model]
     known = _Probes(probes[probes["model"] == model], rank)
-    middle, largest = _budgets(study)
-    masked = "gradients masked? Trust no white-box number of this model; look for rounding, saturation or randomness in it"
+    middle, largest = budgets(study)
     or_auto = (
         "" if any(attack.attack == AUTO for attack in study.evaluation.attacks) else ", or use auto"
     )
     weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
-    other = _transfer(_other(study, model) or "")
+    other = transfer_name(other_model(study, model) or "")
     return [
         _budget_kept(own, known.rows),
         _no_budget(known),
         _monotone(study, known, or_auto),
         _strong_enough(study, known, own, middle, weak),
-        known.gain(
-            "more steps are never worse",
-            (WHITE_BOX, middle),
-            (LONGER, middle),
-            at_least=0.0,
-            remedy=weak,
-        ),
-        known.gain(
-            "twice the steps gain nothing to speak of",
-            (WHITE_BOX, middle),
-            (LONGER, middle),
-            at_most=GAIN,
-            remedy=weak,
-        ),
-        known.gain(
-            "a restart gains nothing to speak of",
-            (WHITE_BOX, middle),
-            (RESTARTED, middle),
-            at_most=GAIN,
-            remedy=weak,
-        ),
+        *_converged(known, middle, weak),
         _everything(known),
-        known.gain(
-            "gradients beat no gradients",
-            (BLACK_BOX, largest),
-            (WHITE_BOX, largest),
-            at_least=0.0,
-            remedy=masked,
-        ),
-        known.gain(
-            "gradients beat another model's",
-            (other, largest),
-            (WHITE_BOX, largest),
-            at_least=0.0,
-            remedy=masked,
-        ),
+        *_unmasked(known, largest, other),
         known.gain("one gradient step against noise", ("noise", largest), ("fgsm", largest)),
         *_health(health),
+    ]
+
+
+def _converged(known: "_Probes", epsilon: float, remedy: str) -> list[Check]:
+    """Twice the steps and one more restart against the probe."""
+    probe, longer = (WHITE_BOX, epsilon), (LONGER, epsilon)
+    few, restart = "twice the steps gain nothing to speak of", "a restart gains nothing to speak of"
+    return [
+        known.gain("more steps are never worse", probe, longer, at_least=0.0, remedy=remedy),
+        known.gain(few, probe, longer, at_most=GAIN, remedy=remedy),
+        known.gain(restart, probe, (RESTARTED, epsilon), at_most=GAIN, remedy=remedy),
+    ]
+
+
+def _unmasked(known: "_Probes", epsilon: float, other: str) -> list[Check]:
+    """Gradients against no gradients, and against those of another model."""
+    masked = (
+        "gradients masked? Trust no white-box number of this model; look for rounding, "
+        "saturation or randomness in it"
+    )
+    probe = (WHITE_BOX, epsilon)
+    blind, foreign = "gradients beat no gradients", "gradients beat another model's"
+    return [
+        known.gain(blind, (BLACK_BOX, epsilon), probe, at_least=0.0, remedy=masked),
+        known.gain(foreign, (other, epsilon), probe, at_least=0.0, remedy=masked),
     ]
 
 
@@ -147,13 +110,13 @@ class _Probes:
         self.rows, self.rank = rows, rank
 
     def ranks(self, attack: str, epsilon: float) -> "pd.Series[int]":
-        """By tuple."""
+        """Ranks or targets (n,), indexed by tuple."""
         rows = self.rows[(self.rows["attack"] == attack) & (self.rows["epsilon"] == epsilon)]
         return rows.set_index("tuple_id")["adversarial_rank"].sort_index()
 
     @property
     def targets(self) -> "pd.Series[int]":
-        """By tuple."""
+        """Ranks or targets (n,), indexed by tuple."""
         return self.rows.drop_duplicates("tuple_id").set_index("tuple_id")["target_id"]
 
     def gain(
@@ -167,7 +130,8 @@ class _Probes:
         remedy: str = "",
     ) -> Check:
         """Success of `after` minus that of `before`, in points; see `_compare`."""
-        first, second = ((_side(side), self.ranks(*side) <= self.rank) for side in (before, after))
+        first = _side(before), self.ranks(*before) <= self.rank
+        second = _side(after), self.ranks(*after) <= self.rank
         return _compare(
             name, first, second, self.targets, at_least=at_least, at_most=at_most, remedy=remedy
         )
@@ -245,7 +209,10 @@ def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
     rows = pd.concat([outcomes, probes])
     excess = rows["linf"].astype("float64") - rows["epsilon"].astype("float32").astype("float64")
     broken = int((excess > 0).sum())
-    text = f"{broken} of {len(rows)} images beyond their budget; one outside [0, 1] would have stopped the evaluation"
+    text = (
+        f"{broken} of {len(rows)} images beyond their budget; one outside [0, 1] would have "
+        "stopped the evaluation"
+    )
     remedy = "a fault of advrec: please report it; no number of this run counts"
     return _check("budget and box are kept", broken == 0, len(rows), text, remedy)
 
@@ -259,8 +226,14 @@ def _no_budget(known: _Probes) -> Check:
         if len(rows)
         else 0.0
     )
-    text = f"distances at budget 0 differ from the clean ones by at most {difference:.1e}, n = {len(rows)}"
-    remedy = "the model embeds the same image in different ways: put it into evaluation mode, remove its randomness"
+    text = (
+        f"distances at budget 0 differ from the clean ones by at most {difference:.1e}, n = "
+        f"{len(rows)}"
+    )
+    remedy = (
+        "the model embeds the same image in different ways: put it into evaluation mode, remove "
+        "its randomness"
+    )
     return _check("no budget, no change", difference < SAME, len(rows), text, remedy)
 
 
@@ -279,7 +252,10 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
         for e in epsilons
         if len(known.ranks(WHITE_BOX, e))
     )
-    remedy = f"a larger budget contains the smaller one: the attack gets lost on this model; use nested: true{or_auto}"
+    remedy = (
+        "a larger budget contains the smaller one: the attack gets lost on this model; use "
+        f"nested: true{or_auto}"
+    )
     n = min((len(known.ranks(WHITE_BOX, epsilon)) for epsilon in epsilons), default=0)
     if not measured:
         return Check(
@@ -295,7 +271,10 @@ def _everything(known: _Probes) -> Check:
         100.0 * bound for bound in clustered(solved, known.targets.reindex(solved.index))
     )
     text = f"{_percent(solved)} at budget {EVERYTHING:g} ({low:.1f} to {high:.1f}), n = {n}"
-    remedy = "with every pixel free an attack should succeed: gradients masked? Look for rounding, saturation or randomness in the model"
+    remedy = (
+        "with every pixel free an attack should succeed: gradients masked? Look for rounding, "
+        "saturation or randomness in the model"
+    )
     return _check("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)
 
 
@@ -313,24 +292,30 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
             names[0],
             float(wilson(zeros, n)[0]) <= FEW and health["zero_values"] < 0.5,
             n,
-            f"{zeros} of {n} images without any gradient; {100 * health['zero_values']:.1f} % of all gradient values are zero",
-            "gradients masked: something in the model is flat or saturated, and attacks by gradients cannot see through it",
+            f"{zeros} of {n} images without any gradient; {100 * health['zero_values']:.1f} % of "
+            "all gradient values are zero",
+            "gradients masked: something in the model is flat or saturated, and attacks by "
+            "gradients cannot see through it",
         ),
         _check(
             names[1],
             difference < SAME,
             n,
-            f"cosine distance of one image's embeddings at most {max(0.0, health['repeat_difference']):.1e} in the same batch twice, "
+            "cosine distance of one image's embeddings at most "
+            f"{max(0.0, health['repeat_difference']):.1e} in the same batch twice, "
             f"{max(0.0, health['alone_difference']):.1e} alone, n = {n}",
-            "the model draws random numbers, or an image's embedding depends on the batch: put BatchNorm and dropout into evaluation mode",
+            "the model draws random numbers, or an image's embedding depends on the batch: put "
+            "BatchNorm and dropout into evaluation mode",
         ),
         _check(
             names[2],
             spread,
             health["embeddings"],
-            f"mean cosine of two articles {health['mean_cosine']:.3f}, effective rank {health['effective_rank']:.1f} of "
+            f"mean cosine of two articles {health['mean_cosine']:.3f}, effective rank "
+            f"{health['effective_rank']:.1f} of "
             f"{health['dimension']}, n = {health['embeddings']}",
-            "embeddings have collapsed: ranks turn on tiny differences of distance, in recommendations as in attacks; train differently",
+            "embeddings have collapsed: ranks turn on tiny differences of distance, in "
+            "recommendations as in attacks; train differently",
         ),
     ]
 
@@ -346,43 +331,6 @@ def _unknown(name: str) -> Check:
         "",
         "run `advrec evaluate`; what compares models needs a second one in the study",
     )
-
-
-def _transfer(other: str) -> str:
-    """Named by its source, so that a further model in the study leaves the others' rows what they
-    are.
-    """
-    return f"from-{other}"[:64]
-
-
-def _probe(
-    attack: str,
-    name: str | None = None,
-    *,
-    restarts: int = 0,
-    source: str | None = None,
-    stop: Stop = "rank-1",
-) -> AttackSpec:
-    keys = {
-        "name": name or attack,
-        "attack": attack,
-        "stop": stop,
-        "nested": False,
-        "restarts": restarts,
-        "from": source,
-    }
-    return AttackSpec.model_validate(keys)
-
-
-def _budgets(study: Study) -> tuple[float, float]:
-    """The middle and the largest budget of the study that are not 0."""
-    budgets = [epsilon for epsilon in study.evaluation.epsilons if epsilon > 0] or [0.03]
-    return median_low(budgets), max(budgets)
-
-
-def _other(study: Study, model: str) -> str | None:
-    """The model that the transferred perturbations are made on: the first other one."""
-    return next((name for name in study.compared.models if name != model), None)
 
 
 def _percent(solved: "pd.Series[bool]") -> str:

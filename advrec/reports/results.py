@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec.errors import ConfigError
-from advrec.evaluation import checks, effort, lists
+from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import success_table
 from advrec.reports.tables import published
@@ -212,7 +212,7 @@ class Results:
         """Blocks that the checks need and that have no file, for whatever reason."""
         return sum(
             1
-            for cell in checks.cells(self.study)
+            for cell in probes.cells(self.study)
             for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples)
         )
 
@@ -307,7 +307,7 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     rows: pd.DataFrame = read_outcomes(run.checks).to_pandas()
     wanted = {
         (cell.model, cell.attack.name, epsilon)
-        for cell in checks.cells(study)
+        for cell in probes.cells(study)
         for epsilon in cell.epsilons
     }
     keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from advrec.attacks import names
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import AdvrecError, ConfigError
-from advrec.evaluation import checks
+from advrec.evaluation import probes
 from advrec.run import cells, identity
 from advrec.run.cells import Cell
 from advrec.run.directory import IMAGES, Run
@@ -78,7 +78,7 @@ class Plan:
 
 def every_cell(study: Study) -> list[Cell]:
     """List what the study asks for, and what the evaluation measures about itself."""
-    return [*cells.cells(study), *checks.cells(study)]
+    return [*cells.cells(study), *probes.cells(study)]
 
 
 def make(run: Run, study: Study, parts: Identities | None = None) -> Plan:

@@ -13,6 +13,7 @@ from advrec.attacks import registry
 from advrec.evaluation import checks, health, tuples
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
+from advrec.evaluation.probes import cells as probe_cells
 from advrec.model.encoder import frozen, to_images
 from advrec.recommenders.ranks import similar_articles
 from advrec.recommenders.recommender import Recommender
@@ -57,7 +58,7 @@ def examine(catalog, embed, other=None):
         {"other": recommender(catalog, other)} if other else {}
     )
     made = []
-    for cell in checks.cells(asked):
+    for cell in probe_cells(asked):
         if cell.model == "model":
             attack = cell.attack
             block = Block(
@@ -147,7 +148,7 @@ def fabricated(solved, of_each_target=1):
         evaluation=EVALUATION | {"checks": 64},
     )
     rows = []
-    for cell in checks.cells(asked):
+    for cell in probe_cells(asked):
         if cell.model == "model":
             for epsilon in cell.epsilons:
                 first, last = solved.get(

@@ -1,6 +1,6 @@
 """A model that is left out of the comparison is trained, and that is all."""
 
-from advrec.evaluation import checks
+from advrec.evaluation import probes
 from advrec.run import cells
 from tests.conftest import study
 
@@ -22,7 +22,7 @@ def test_only_compared_models_are_attacked_and_examined():
         (model, attack) for model in ("unsecured", "at") for attack in ("fgsm", "transfer")
     ]
     assert cells.cells(asked)[1].attack.source == "start"
-    examined = checks.cells(asked)
+    examined = probes.cells(asked)
     assert {cell.model for cell in examined} == {"unsecured", "at"}
     sources = {(cell.model, cell.attack.source) for cell in examined if cell.attack.source}
     assert sources == {("unsecured", "at"), ("at", "unsecured")}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advrec.catalog.pixels import encode_png
-from advrec.evaluation import checks as examination
+from advrec.evaluation import probes as examination
 from advrec.reports import results
 from advrec.reports.report import write_report
 from advrec.run import schema
