@@ -246,7 +246,7 @@ def bounds(content: Mapping[str, Any]) -> str:
     """Limits of a number, in words."""
     words = {"minimum": "at least", "exclusiveMinimum": "above"}
     words |= {"maximum": "at most", "exclusiveMaximum": "below"}
-    texts = [f"{word} {content[key]:g}" for key, word in words.items() if key in content]
+    texts = [f"{word} {content[key]:.10g}" for key, word in words.items() if key in content]
     return f", {' and '.join(texts)}" if texts else ""
 
 
