@@ -12,10 +12,10 @@ from benchmarks.chaos import Chaos
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def test_an_evaluation_on_two_nodes_loses_and_doubles_nothing_when_driver_actor_and_node_are_killed(
+def test_an_evaluation_disturbed_on_two_nodes_loses_and_doubles_nothing(
     tmp_path,
 ):
-    """And gives the rows of an undisturbed one on one node."""
+    """Driver, actor and node are killed; the rows are those of an undisturbed one on one node."""
     chaos = Chaos(tmp_path, seed=1)
     try:
         chaos.round(0, ["actor", "driver", "node"])

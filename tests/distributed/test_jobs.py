@@ -187,9 +187,7 @@ def test_without_the_token_nothing_is_answered(nodes):
     assert nodes.status(nodes.token) == 200
 
 
-def test_a_job_refuses_results_that_would_vanish_with_its_copy_of_the_working_directory(
-    nodes, checkout
-):
+def test_a_job_refuses_results_that_would_vanish_with_its_directory(nodes, checkout):
     for out in (["--out", "results/x"], []):
         refused = nodes.submit(
             sys.executable, "jobs/evaluate.py", "study.yaml", *out, working_dir=checkout[0]

@@ -185,9 +185,7 @@ def test_the_searches_that_ship_with_advrec_are_valid(name):
 
 
 @pytest.mark.ray
-def test_every_combination_of_grids_is_tried_once_and_asha_stops_the_bad_ones_early(
-    tmp_path, ray_address
-):
+def test_every_combination_is_tried_once_and_asha_stops_the_bad_ones(tmp_path, ray_address):
     # The first keep what the model has learnt, the last destroy it.
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
     changes = {

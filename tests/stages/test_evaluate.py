@@ -66,7 +66,7 @@ def test_tuples_of_a_csv_are_what_it_holds(ready, tmp_path):
     assert advrec("report", run, cwd=tmp_path).returncode == 0
 
 
-def test_a_model_that_cannot_recommend_is_set_aside_and_the_others_are_evaluated(ready, tmp_path):
+def test_a_model_that_cannot_recommend_is_set_aside_alone(ready, tmp_path):
     run = copy(ready, tmp_path)
     network = checkpoint.load(Run(run).weights("unsecured"))
     with torch.no_grad():

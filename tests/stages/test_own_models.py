@@ -50,7 +50,7 @@ def shop(tmp_path_factory, prepared):
     return directory
 
 
-def test_a_shops_own_model_is_evaluated_on_its_own_photographs_without_training(shop):
+def test_a_shops_own_model_is_evaluated_on_its_own_photographs(shop):
     assert advrec("prepare", "study.yaml", cwd=shop).returncode == 0
     done = advrec("evaluate", "study.yaml", cwd=shop)
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,7 @@ def odd(tmp_path_factory):
     return directory, advrec("prepare", "odd.yaml", cwd=directory)
 
 
-def test_odd_images_are_converted_and_unreadable_ones_are_set_aside_by_name(odd):
+def test_odd_images_are_converted_and_unreadable_ones_set_aside(odd):
     directory, done = odd
     run = Run(directory / "results" / "odd")
     assert done.returncode == 3, done.stderr
@@ -154,7 +154,8 @@ def test_odd_images_are_converted_and_unreadable_ones_are_set_aside_by_name(odd)
     assert "set aside images/train/hat/pipe.jpg: is not a regular file" in status.stdout
 
 
-def test_images_that_can_be_read_later_are_taken_in_while_nothing_was_made_without_them(odd):
+def test_images_that_can_be_read_later_are_taken_in(odd):
+    """Only while nothing was made of the catalog without them."""
     directory, _ = odd
     place = directory / "photos" / "train" / "hat"
     again = advrec("prepare", "odd.yaml", cwd=directory)
@@ -344,7 +345,7 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     assert "is not a directory" in refused.stderr
 
 
-def test_a_server_that_goes_down_stops_the_preparation_and_keeps_what_is_done(tmp_path):
+def test_a_server_that_goes_down_stops_the_preparation(tmp_path):
     """It says nothing of the images: none is set aside, and with the server back the same command
     goes on.
     """
