@@ -200,7 +200,7 @@ def test_a_larger_budget_is_never_worse_than_the_smaller_one_that_it_starts_from
 
 
 @pytest.mark.parametrize("name", NESTABLE)
-def test_a_larger_budget_is_never_worse_than_a_smaller_one_that_was_solved_where_all_steps_are_taken(
+def test_with_all_steps_a_larger_budget_is_never_worse_than_a_solved_one(
     name,
 ):
     """The harness asks this with nested and stop: never."""

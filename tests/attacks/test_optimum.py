@@ -71,7 +71,7 @@ def test_both_losses_reach_the_optimum_where_it_is_the_same(name):
     assert (share >= 1.0 - 1e-4).all()
 
 
-def test_descending_the_squared_distance_does_not_reach_the_optimum_of_the_cosine_where_they_differ():
+def test_the_squared_distance_does_not_lead_to_the_optimum_of_the_cosine():
     assert (share_of_optimum("apgd-l2-100", (1.0, 0.0))[4:] > 1.5).all()
 
 

@@ -159,7 +159,7 @@ def test_an_image_that_is_below_only_before_the_round_trip_does_not_stop(name):
     assert torch.equal(png(problem.ball.project(through.images)), problem.images)
 
 
-def test_a_solved_image_is_returned_even_where_one_before_scored_lower_but_did_not_survive_the_round_trip():
+def test_a_solved_image_is_returned_before_a_lower_score_that_was_lost():
     def coarse(images):
         return (images * 4).round() / 4
 

@@ -46,7 +46,7 @@ def squared_loss(embedding, target):
 
 
 def by_hand(problem, loss=cosine_loss):
-    """Loss and gradient of the problem's single image, and the projection, as the papers use them."""
+    """Loss and gradient of the problem's one image, and the projection, as the papers use them."""
     clean, epsilon = problem.images, float(problem.epsilon)
 
     def value(x):

@@ -52,7 +52,8 @@ def launcher_faults(config: dict[str, Any]) -> list[str]:
 def _launcher_rules(config: dict[str, Any]) -> Iterator[str]:
     provider = config["provider"]
     if set(provider) != PROVIDER_KEYS[provider["type"]]:
-        yield f"provider: has the keys {sorted(provider)}, should have {sorted(PROVIDER_KEYS[provider['type']])}"
+        keys = sorted(PROVIDER_KEYS[provider["type"]])
+        yield f"provider: has the keys {sorted(provider)}, should have {keys}"
     if provider.get("security_group", {}).keys() - {"GroupName"}:
         yield "provider.security_group: opens more than ssh"
     if config.get("file_mounts", {}).get(TOKEN) != TOKEN:
@@ -188,11 +189,12 @@ def _cluster_rules(
 def _pod_rules(place: str, pod: dict[str, Any], claim: str, ray_version: str) -> Iterator[str]:
     (container,) = pod["containers"]
     if not container["image"].endswith(f"-ray{ray_version}"):
-        yield f"{place}.containers[0].image: {container['image']} has not Ray {ray_version}, which rayVersion names"
+        image = container["image"]
+        yield f"{place}.containers[0].image: {image} has not Ray {ray_version} of rayVersion"
     if container["resources"]["requests"] != {
         k: v for k, v in container["resources"]["limits"].items() if k in ("cpu", "memory")
     }:
-        yield f"{place}.containers[0].resources: Ray counts on the limits, so requests must be equal"
+        yield f"{place}.containers[0].resources: Ray counts on limits, so requests are equal"
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     store = volumes.get(mounted.get("/dev/shm", ""), {}).get("emptyDir")
@@ -203,7 +205,11 @@ def _pod_rules(place: str, pod: dict[str, Any], claim: str, ray_version: str) ->
         <= gibibytes(store["sizeLimit"])
         <= gibibytes(container["resources"]["limits"]["memory"]) / 2
     ):
-        yield f"{place}.volumes: /dev/shm of {store['sizeLimit']} is less than two matrices or more than half of the memory"
+        size = store["sizeLimit"]
+        yield (
+            f"{place}.volumes: /dev/shm of {size} is less than two matrices "
+            "or more than half of the memory"
+        )
     shared = volumes.get(mounted.get(SHARED, ""), {}).get("persistentVolumeClaim", {})
     if shared.get("claimName") != claim:
         yield f"{place}: the claim {claim} is not mounted at {SHARED}"

@@ -404,7 +404,8 @@ def test_no_file_holds_a_secret(name):
     text = (CLUSTER / name).read_text()
     assert (
         re.findall(
-            r"PRIVATE KEY-|(?i:passw(?:or)?d)\b|RAY_AUTH_TOKEN=\w|\b[0-9a-f]{32,}\b|\bAKIA[0-9A-Z]{16}",
+            r"PRIVATE KEY-|(?i:passw(?:or)?d)\b|RAY_AUTH_TOKEN=\w|"
+            r"\b[0-9a-f]{32,}\b|\bAKIA[0-9A-Z]{16}",
             text,
         )
         == []

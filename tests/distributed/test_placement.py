@@ -51,7 +51,7 @@ def test_auto_where_nothing_is_there_yet_says_what_to_set():
     for where in (place, place_preparation, place_training):
         with pytest.raises(
             AdvrecError,
-            match=r"no room for one process .* set resources.actors and training_workers to numbers",
+            match=r"no room for one process .* set resources.actors and training_workers to num",
         ):
             where(ResourcesSpec(), [DRIVER_ONLY], grows=True)
 

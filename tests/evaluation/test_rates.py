@@ -253,7 +253,7 @@ def test_a_paired_difference_turns_its_sign_and_narrows_with_n():
 
 
 def test_a_paired_difference_of_tuples_that_repeat_each_other_is_that_of_their_targets():
-    """The same eight times: of the targets alone, but for the m / (m - 1) of an estimated variance."""
+    """Eight times the same: of the targets alone, but for m / (m - 1) of an estimated variance."""
     each = np.array([1] * 7 + [-1] * 2 + [0] * 41)
     f = 49 / 50
     up, down, n = (7 * f + 1) / (50 * f + 2), (2 * f + 1) / (50 * f + 2), 50 * f

@@ -34,6 +34,9 @@ def test_recall_falls_when_lists_are_wrong(monkeypatch):
 
 
 def test_importing_nmslib_prints_nothing():
-    code = "import numpy as np; from advrec.recommenders.hnsw import HnswIndex; HnswIndex(np.eye(4, dtype=np.float32))"
+    code = (
+        "import numpy as np; from advrec.recommenders.hnsw import HnswIndex\n"
+        "HnswIndex(np.eye(4, dtype=np.float32))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -1,4 +1,4 @@
-"""Bad studies get one sentence with the key's path, the allowed values and the nearest right word."""
+"""A bad study gets one sentence: the key's path, the allowed values and the nearest right word."""
 
 import copy
 from pathlib import Path
@@ -83,7 +83,8 @@ def test_a_bad_study_is_refused_in_one_sentence(override):
 def test_defaults_are_resolved_and_paths_absolute(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(
-        "name: s\ncatalog: {source: folder, root: pics, image_size: 128}\nmodels: {a: {defense: none, weights: w.safetensors}}\n"
+        "name: s\ncatalog: {source: folder, root: pics, image_size: 128}\n"
+        "models: {a: {defense: none, weights: w.safetensors}}\n"
         "evaluation: {attacks: [fgsm], epsilons: [0.05, 1e-2], tuples: pairs.csv}\n"
     )
     study = study_file.load(path, ["models.a.epochs=3"])
@@ -146,7 +147,8 @@ def test_the_hash_does_not_depend_on_the_order_of_keys():
 def test_roots_and_manifests_are_paths_or_urls(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(
-        "name: s\ncatalog: {source: folder}\nmodels: {a: {defense: none}}\nevaluation: {attacks: [fgsm]}\n"
+        "name: s\ncatalog: {source: folder}\nmodels: {a: {defense: none}}\n"
+        "evaluation: {attacks: [fgsm]}\n"
     )
     for given, root, manifest in (
         ("root: pics", f"{tmp_path}/pics", None),

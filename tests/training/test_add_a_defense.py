@@ -54,7 +54,8 @@ try:
     study.load(Path(sys.argv[1]), ["models.m.defense=brigth"])
 except ConfigError as error:
     refused = str(error)
-own = study.load(Path(sys.argv[1]), ["models.own={model: resnet18, weights: imagenet, defense: bright}"])
+entry = "{model: resnet18, weights: imagenet, defense: bright}"
+own = study.load(Path(sys.argv[1]), [f"models.own={entry}"])
 print(json.dumps([code, refused, models.LABELS[own.models["own"].defense]]))
 """
 

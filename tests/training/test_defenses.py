@@ -1,4 +1,4 @@
-"""Each defense against what its paper says, on networks small enough to compute it again by hand."""
+"""Each defense against what its paper says, on networks small enough to compute it by hand."""
 
 import copy
 import dataclasses
