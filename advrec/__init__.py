@@ -27,7 +27,7 @@ __all__ = ["Recommender", "__version__", "attack", "load_study", "read_results",
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = importlib.import_module("importlib.metadata").version(__name__)
+        value: Any = _version()
     elif name in _PLACES:
         module, _, attribute = _PLACES[name].partition(":")
         value = getattr(importlib.import_module(module), attribute)
@@ -35,6 +35,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """The version of the package as installed; unknown where it runs from bare files."""
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        return str(metadata.version(__name__))
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def __dir__() -> list[str]:

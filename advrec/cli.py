@@ -4,7 +4,6 @@
 """
 
 import argparse
-import importlib.metadata
 import importlib.resources
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import advrec
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (contract 1: 0, 1, 2, 3 or 130)."""
+    """Run one command and return its exit code (docs/reference/exit-codes.md)."""
     parsed = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = parsed.function
     # SIGTERM, as a job manager or `kill` sends it, ends a run as orderly as Ctrl-C.
@@ -70,8 +70,7 @@ def _parser() -> argparse.ArgumentParser:
             "How easily can a seller push an article into your shop's similar-articles lists?"
         ),
     )
-    version = f"advrec {importlib.metadata.version('advrec')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"advrec {advrec.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (
         _add_stages,

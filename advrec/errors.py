@@ -1,4 +1,4 @@
-"""The errors that a user may see, each with the exit code of contract 1."""
+"""The errors that a user may see, each with its exit code (docs/reference/exit-codes.md)."""
 
 MOST_CHARACTERS = 500  # of an error's last line
 

@@ -110,10 +110,9 @@ def _commands() -> Any:
 
 def meaning(action: argparse.Action) -> str:
     """Help of an argument, and whether it must be given."""
-    text = action.help or {"study": "the study file", "model": "a model of the study"}.get(
-        action.dest, action.dest
-    )
-    return sentence(f"{text}{'; required' if action.required and action.option_strings else ''}")
+    assert action.help, f"{action.dest} has no help"
+    required = "; required" if action.required and action.option_strings else ""
+    return sentence(f"{action.help}{required}")
 
 
 # Keys of a study and of a search

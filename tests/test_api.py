@@ -38,6 +38,23 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"advrec {advrec.__version__}\n"
 
 
+def test_without_the_package_s_metadata_commands_run_and_the_version_is_unknown(
+    tmp_path, monkeypatch, capsys
+):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    run = Maker(tmp_path)()
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    monkeypatch.delitem(vars(advrec), "__version__", raising=False)
+    assert advrec.__version__ == "unknown"
+    assert cli.main(["status", str(run.directory)]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.endswith("advrec unknown\n")
+    del advrec.__version__  # another test asks anew
+
+
 def test_results_are_the_rows_of_the_study(tmp_path):
     run = Maker(tmp_path)()
     rows = advrec.read_results(str(run.directory))

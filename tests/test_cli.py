@@ -44,6 +44,15 @@ def test_what_is_not_there_yet_is_said_in_one_sentence(study, tmp_path):
     assert advrec("frobnicate", cwd=tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_cluster_that_no_stage_would_use_is_refused(study, tmp_path, dry):
+    there = ("--address", "10.0.0.1:6379", *dry)
+    refused = advrec("study", study, *there, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--address is 10.0.0.1:6379, but resources.actors is 0" in refused.stderr
+    assert not (tmp_path / "results").exists()
+
+
 def test_results_in_rays_copy_of_a_jobs_directory_are_refused(study, tmp_path):
     """They would vanish with it: Ray names the directory in the environment of a job."""
     job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"working_dir": "gcs://x"}})}

@@ -122,7 +122,7 @@ class InProcess:
             try:
                 self._worker = self._worker or self._start()
                 result = getattr(self._worker, unit.method)(*arguments)
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # sys.exit() of a user's module
                 reason = describe(error)
             else:
                 on_result(unit, result)

@@ -184,7 +184,7 @@ def _blamed_on(model: str) -> Iterator[None]:
         yield
     except AdvrecError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = (
             f"; run advrec where {model.partition('.')[0]} can be imported"
             if isinstance(error, ImportError)

@@ -137,16 +137,18 @@ class EvaluationSpec(Strict):
 
 
 class ResourcesSpec(Strict):
-    """Keys that may differ from machine to machine without changing a row of results.
+    """Processes and processors. The same weights give the same rows, on any number of processes.
 
-    Only cpus_per_actor, and whether GPUs are used, may change the last bits of one.
+    Only cpus_per_actor, and whether GPUs are used, may change the last bits of a row.
+    training_workers enters the weights of models that are still to be trained.
     """
 
     actors: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Processes that attack. auto: as many as there is room for: one a GPU, else one a core.
 
-    0: this process does all the work, without Ray. A debugger works then, and what is small is
-    sooner done. A crash of the process ends the command; the same command goes on from there.
+    0: this process prepares and attacks, and trains too unless training_workers is a number above
+    0. A debugger works then, and what is small is sooner done. A crash of the process ends the
+    command; the same command goes on from there.
     """
     gpus_per_actor: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
     """Share of a GPU; auto: one where there are any. Where there are none, cores do the work."""
@@ -156,7 +158,7 @@ class ResourcesSpec(Strict):
     """
     training_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Ray Train workers. auto: one a GPU, else one a core; with `actors: 0` as 0. 0: this process
-    trains, on one core.
+    trains, on one core. Their number enters the weights; models that are trained stay as they are.
     """
 
     @property

@@ -17,6 +17,7 @@ def dry_run(
         AdvrecError: as `run_study`.
     """
     run.check_directory()
+    plan.check_address(study, address)
     found = plan.make(run, study, plan.check(run, study))
     found.refuse()
     if "train" in stages or "evaluate" in stages:

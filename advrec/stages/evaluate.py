@@ -38,7 +38,8 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     catalog = Catalog(run)
     if not run.tuples.exists():
         tuples = _draw_tuples(study, catalog)
-        run.claim("tuples", parts.tuples or {}, made=False)
+        assert parts.tuples is not None, "their CSV was there a moment ago"
+        run.claim("tuples", parts.tuples, made=False)
         write_table(run.tuples, tuples)
     todo = plan.make(run, study)
     if todo.missing:

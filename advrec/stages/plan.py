@@ -191,6 +191,15 @@ def check_room(study: Study, address: str | None) -> None:
     place_training(resources, nodes, grows=False)
 
 
+def check_address(study: Study, address: str | None) -> None:
+    """Refuse a cluster that is named and that no stage would use: raises ConfigError."""
+    if address is not None and study.resources.actors == 0 and study.resources.trains_here:
+        raise ConfigError(
+            f"--address is {address}, but resources.actors is 0, so this process does all the "
+            "work; leave one of them out"
+        )
+
+
 def require(path: Path, what: str, command: str) -> None:
     """Refuse to begin a stage before the one that makes `path`: raises AdvrecError."""
     if not path.exists():

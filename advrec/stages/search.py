@@ -31,7 +31,7 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
     """Run a search, or go on with one.
 
     Returns:
-        Exit code of contract 1: 0, or 3 if trials failed.
+        Exit code: 0, or 3 if trials failed.
 
     Raises:
         ConfigError: the search is impossible, or `out` holds another.

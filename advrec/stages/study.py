@@ -41,7 +41,7 @@ def run_study(
         other: a run that the report compares this one with.
 
     Returns:
-        Exit code of contract 1: 0, or 3 if work was set aside and the study does not accept that.
+        Exit code: 0, or 3 if work was set aside and the study does not accept that.
 
     Raises:
         ConfigError: the study is impossible, or `out` holds something that another configuration
@@ -51,6 +51,7 @@ def run_study(
     run = Run(out)
     run.check_directory()
     with_code = "train" in stages or "evaluate" in stages
+    plan.check_address(study, address)
     parts = plan.check(run, study, with_code=with_code)
     plan.make(run, study, parts).refuse()
     if with_code:

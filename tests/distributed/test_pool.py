@@ -1,5 +1,7 @@
 """The contract of a pool: the same cases on actors of Ray and in this process."""
 
+import sys
+
 import pytest
 
 from advrec.distributed.placement import Placement
@@ -113,6 +115,24 @@ def test_what_the_driver_raises_passes_through(pool, error):
 
     with pytest.raises(error):
         pool.run([unit("a", "add", 1)], on_result)
+
+
+def test_a_unit_that_exits_is_set_aside_as_one_that_fails():
+    """As on an actor, whose process ends: `sys.exit()` in a user's module ends no command."""
+
+    class Exits:
+        def work(self):
+            sys.exit("enough")
+
+        def fine(self):
+            return 1
+
+    results = []
+    with open_pool(Exits, placement=Placement(0, 0.0, 1)) as pool:
+        units = [unit("bad", "work"), unit("good", "fine")]
+        set_aside = pool.run(units, lambda unit, result: results.append(result))
+    assert set_aside == {"bad": "SystemExit: enough (3 attempts)"}
+    assert results == [1]
 
 
 def test_ctrl_c_in_a_unit_of_this_process_passes_through():

@@ -76,6 +76,7 @@ def test_a_network_of_torchvision_gives_what_its_last_layer_reads(tmp_path, file
         ("tests.shop.resnet:nobody", "has no function nobody"),
         ("tests.shop.resnet:no_module", r"returns a str; it must return a torch\.nn\.Module"),
         ("tests.shop.resnet:broken", "raised RuntimeError: the weights are on another machine"),
+        ("tests.shop.resnet:exits", "raised SystemExit: no licence"),
         ("tests.shop.resnet:maps", r"gives \(2, 4, 62, 62\) for 2 images of 64 pixels"),
         ("tests.shop.resnet:detached", "without a gradient"),
     ],

@@ -2,6 +2,7 @@
 nothing of advrec.
 """
 
+import sys
 from functools import partial
 from itertools import pairwise
 
@@ -74,6 +75,10 @@ def activated_first():
 
 def no_module():
     return "weights.pt"
+
+
+def exits():
+    sys.exit("no licence")
 
 
 def broken():

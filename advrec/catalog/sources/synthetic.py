@@ -58,19 +58,6 @@ class Plan:
 
     entries: tuple[Entry, ...]
 
-    @property
-    def exact_duplicates(self) -> int:
-        return sum(entry.copy == "exact" for entry in self.entries)
-
-    @property
-    def near_duplicates(self) -> int:
-        return sum(entry.copy == "near" for entry in self.entries)
-
-    @property
-    def without_texture(self) -> int:
-        """Images without a texture label, copies not counted."""
-        return sum(not entry.textures and entry.copy is None for entry in self.entries)
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Garment:
