@@ -3,22 +3,34 @@ directory is needed.
 """
 
 import dataclasses
-import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from pydantic import ValidationError, model_validator
 from torch import Tensor
 
 from advrec.attacks import names
-from advrec.errors import ConfigError
+from advrec.errors import ConfigError, first_line
 from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.recommenders.bank import Ids
-from advrec.recommenders.recommender import Recommender
+from advrec.recommenders.recommender import Images, Recommender, tensor_of
 from advrec.run import schema
-from advrec.spec.study import AttackSpec
+from advrec.spec.base import (
+    Batch,
+    Deliveries,
+    Epsilon,
+    Seed,
+    Strict,
+    refuse_repeats,
+    round_trips,
+)
+from advrec.spec.messages import sentence
+from advrec.spec.study import AUTO, AttackSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +59,7 @@ def attack(
     attack: str = "auto",
     epsilon: float = 0.03,
     source: Recommender | None = None,
-    delivery: tuple[str, ...] = (),
+    delivery: str | Sequence[str] = "float",
     seed: int = 0,
     batch: int = 64,
 ) -> AttackResult:
@@ -70,8 +82,8 @@ def attack(
         attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
         epsilon: budget, the largest change of a pixel, 0..1.
         source: the recommender that the perturbation is made on, where that is another (transfer).
-        delivery: as what the shop stores the image: png, jpeg-Q; a solved image stays solved after
-            each.
+        delivery: forms in which the shop stores an image: float, png, jpeg-Q; one or several. A
+            solved image stays solved after each.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.
         batch: images on the device at once.
 
@@ -79,49 +91,100 @@ def attack(
         ConfigError: no attack has this name, or a value is not as it should be.
     """
     names.check(attack)
-    _check(recommender, source, epsilon, batch, delivery)
-    assert recommender.images is not None
+    values = _values(epsilon=epsilon, delivery=delivery, seed=seed, batch=batch)
     targets, articles = _pairs(target, article, len(recommender))
+    pixels = _pixels(recommender, articles)
+    _check_made_on(recommender, source, attack, targets[:1], pixels[:1])
     entry = AttackSpec.named(attack)
     block = Block(
         tuple_ids=np.arange(len(targets), dtype=np.int32),
         target_ids=targets,
         attack_ids=articles,
-        pixels=recommender.images(articles),
-        epsilons=(float(epsilon),),
-        batch=batch,
+        pixels=pixels,
+        epsilons=(values.epsilon,),
+        batch=values.batch,
         examples=len(targets),
         label=attack,
-        seed=seed,
+        seed=values.seed,
         stop=entry.stop,
         nested=entry.nested,
-        deliveries=delivery,
+        deliveries=round_trips(values.delivery),
     )
     return _result(evaluate_block(recommender, method_of(entry), block, source))
 
 
-def _check(
-    recommender: Recommender,
-    source: Recommender | None,
-    epsilon: float,
-    batch: int,
-    delivery: tuple[str, ...],
-) -> None:
-    for stored in delivery:
-        if not re.fullmatch(r"png|jpeg-([1-9][0-9]?|100)", stored):
-            raise ConfigError(
-                f"delivery {stored!r} is not known; it is png or jpeg-Q, Q from 1 to 100"
-            )
-    if not 0.0 <= epsilon <= 1.0:
-        raise ConfigError(f"epsilon is {epsilon}: a budget lies between 0 and 1")
+class _Values(Strict):
+    """Values of a call that a study has too, each by the rule of the study's key."""
+
+    epsilon: Epsilon
+    delivery: Deliveries
+    seed: Seed
+    batch: Batch
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "_Values":
+        refuse_repeats("delivery", self.delivery)
+        return self
+
+
+def _values(**values: Any) -> _Values:
+    """The values of a call, numbers of NumPy as Python's own.
+
+    Raises:
+        ConfigError: one is not as it should be.
+    """
+    plain = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in values.items()
+    }
+    try:
+        return _Values(**plain)
+    except ValidationError as error:
+        raise ConfigError(sentence(error.errors(), plain, lambda place: ())) from None
+
+
+def _pixels(recommender: Recommender, articles: Ids) -> Images:
+    """Images (P, H, W, 3) of articles (P,)."""
     if recommender.images is None:
         raise ConfigError("the recommender has no images to attack; Recommender.of keeps them")
-    if batch < 1:
-        raise ConfigError(f"batch is {batch}: at least one image is attacked at once")
+    return recommender.images(articles)
+
+
+def _check_made_on(
+    recommender: Recommender, source: Recommender | None, attack: str, target: Ids, pixels: Images
+) -> None:
+    """Refuse what the attack cannot be made on, by a trial on one image.
+
+    Args:
+        target: the image's target article, (1,).
+        pixels: the image, (1, H, W, 3).
+
+    Raises:
+        ConfigError: the source has another catalog, an encoder does not embed the image, or it
+            gives no gradient to an attack that needs one.
+    """
     if source is not None and len(source) != len(recommender):
         raise ConfigError(
             f"source knows {len(source)} articles, the recommender {len(recommender)}; "
             f"both need the same catalog"
+        )
+    name, victim = ("the recommender", recommender) if source is None else ("source", source)
+    images = tensor_of(pixels, victim.device).requires_grad_()
+    try:
+        with torch.enable_grad():
+            score = victim.objective(target)(images).sum()
+    except Exception as error:
+        height, width = pixels.shape[1:3]
+        raise ConfigError(
+            f"{name} does not embed the recommender's images of {width} x {height} pixels: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    if attack != AUTO and names.parse(attack).family in names.GRADIENT_FREE:
+        return
+    if not score.requires_grad or torch.autograd.grad(score, images, allow_unused=True)[0] is None:
+        raise ConfigError(
+            f"{name} gives embeddings without a gradient with respect to the image; remove no_grad "
+            "and detach from its encoder, or take square-K, which needs no gradient"
         )
 
 

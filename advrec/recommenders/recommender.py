@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from advrec.errors import ConfigError
 from advrec.model.encoder import EMBED_BATCH, in_few_sizes, to_images
 from advrec.recommenders.bank import Bank, Floats, Ids
 from advrec.recommenders.losses import CosineDistance
@@ -55,15 +56,21 @@ class Recommender:
             batch: images on the device at once.
 
         Raises:
-            ValueError: the images or the embeddings are not as they should be.
+            ConfigError: the images or the embeddings are not as they should be.
         """
         catalog = _checked(images)
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}: at least one image is embedded at once")
         if isinstance(encoder, nn.Module):
             encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
         embeddings = embed_in_batches(encoder, catalog, device, batch)
+        try:
+            index = similar_articles(embeddings)
+        except ValueError as error:
+            raise ConfigError(f"the encoder cannot recommend: {error}") from None
         return cls(
             embed=in_few_sizes(encoder),
-            index=similar_articles(embeddings),
+            index=index,
             images=lambda ids: catalog[ids],
             device=device,
         )
@@ -99,7 +106,7 @@ def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) 
     """Raw embeddings (N, D) of images (N, H, W, 3), `batch` on the device at once.
 
     Raises:
-        ValueError: the encoder does not give one vector an image.
+        ConfigError: the encoder does not give one vector an image.
     """
     parts = []
     for start in range(0, len(images), batch):
@@ -108,7 +115,7 @@ def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) 
         embeddings = encoder(part)
         if not isinstance(embeddings, Tensor) or embeddings.shape[:-1] != part.shape[:1]:
             shape = tuple(getattr(embeddings, "shape", ()))
-            raise ValueError(
+            raise ConfigError(
                 f"the encoder gives {type(embeddings).__name__} {shape} for {len(part)} images; "
                 f"it must give a tensor ({len(part)}, D)"
             )
@@ -118,6 +125,9 @@ def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) 
 
 def _checked(images: npt.NDArray[np.uint8] | Tensor) -> Images:
     """Images of a user as (N, H, W, 3), N at least 2."""
+    forms = "give uint8 (N, H, W, 3) or a floating tensor (N, 3, H, W)"
+    if not isinstance(images, np.ndarray | Tensor):
+        raise ConfigError(f"images are a {type(images).__name__}; {forms}")
     shape = tuple(images.shape)
     if isinstance(images, Tensor) and images.is_floating_point():
         channels, form = 1, "a floating tensor needs (N, 3, H, W)"
@@ -128,13 +138,11 @@ def _checked(images: npt.NDArray[np.uint8] | Tensor) -> Images:
         channels, form = 3, "uint8 needs (N, H, W, 3)"
         array = np.asarray(images)
     else:
-        raise ValueError(
-            f"images are {images.dtype}; give uint8 (N, H, W, 3) or a floating tensor (N, 3, H, W)"
-        )
+        raise ConfigError(f"images are {images.dtype}; {forms}")
     if array is None or array.ndim != 4 or shape[channels] != 3:
-        raise ValueError(f"images have the shape {shape}; {form}")
+        raise ConfigError(f"images have the shape {shape}; {form}")
     if len(array) < 2:
-        raise ValueError(f"a catalog of {len(array)} images recommends nothing; give at least 2")
+        raise ConfigError(f"a catalog of {len(array)} images recommends nothing; give at least 2")
     if array.dtype != np.uint8 and not ((array >= 0) & (array <= 1)).all():
-        raise ValueError("images hold values outside [0, 1]")
+        raise ConfigError("images hold values outside [0, 1]")
     return array

@@ -1,15 +1,45 @@
 """Parts that the sections of a study file are made of."""
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 # A name becomes a directory (model=<name>), so it can never hold a separator, a leading dot or
 # "..".
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Epsilon = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Batch = Annotated[int, Field(ge=1)]
+Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
+"""One delivery or several."""
+
+
+def round_trips(deliveries: Sequence[str]) -> tuple[str, ...]:
+    """The deliveries other than float, which is always there."""
+    return tuple(delivery for delivery in deliveries if delivery != "float")
+
+
+def refuse_repeats(key: str, values: Sequence[Any]) -> None:
+    """Refuse a key's values where one stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    repeated = sorted({value for value in values if values.count(value) > 1}, key=str)
+    if repeated:
+        raise ValueError(f"{key} lists {repeated[0]} twice; remove one or give it another name")
 
 
 class Strict(BaseModel):

@@ -8,24 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.base import Epsilon, Name, Strict
+from advrec.spec.base import (
+    Batch,
+    Deliveries,
+    Epsilon,
+    Name,
+    Seed,
+    Strict,
+    refuse_repeats,
+    round_trips,
+)
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, AnyModel
 
 Stop = Literal["never", "rank-1", "converged"]
-Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
-
 
 AUTO = "auto"
 """The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
@@ -81,12 +82,6 @@ class AttackSpec(Strict):
         return cls(name=attack, attack=attack, **attack_defaults(attack))
 
 
-def _listed(value: Any) -> Any:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
-
-
 class EvaluationSpec(Strict):
     split: Literal["test", "validation"] = "test"
     """Split that targets and attacked articles come from."""
@@ -94,7 +89,7 @@ class EvaluationSpec(Strict):
     """A number, or a CSV with columns target_name and attack_name; relative to the study file."""
     block: Annotated[int, Field(ge=1)] = 32
     """Tuples a unit of work: of retry, of resume and of a result file."""
-    batch: Annotated[int, Field(ge=1)] = 96
+    batch: Batch = 96
     """Images on the device at once."""
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
     """Budgets: the largest change of any value, pixels in [0, 1]."""
@@ -106,9 +101,7 @@ class EvaluationSpec(Strict):
     """Attacks, each by its name or as a mapping."""
     examples: Annotated[int, Field(ge=0)] = 4
     """Number of tuples whose adversarial images are kept, in every cell."""
-    delivery: Annotated[tuple[Delivery, ...], BeforeValidator(_listed), Field(min_length=1)] = (
-        "float",
-    )
+    delivery: Annotated[Deliveries, Field(min_length=1)] = ("float",)
     """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q
     (quality Q); one or several.
     """
@@ -118,7 +111,7 @@ class EvaluationSpec(Strict):
     @property
     def round_trips(self) -> tuple[str, ...]:
         """The deliveries other than float, which is always there."""
-        return tuple(delivery for delivery in self.delivery if delivery != "float")
+        return round_trips(self.delivery)
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "EvaluationSpec":
@@ -128,11 +121,7 @@ class EvaluationSpec(Strict):
             ("delivery", self.delivery),
             ("attacks", [a.name for a in self.attacks]),
         ):
-            repeated = sorted({v for v in values if list(values).count(v) > 1}, key=str)
-            if repeated:
-                raise ValueError(
-                    f"{key} lists {repeated[0]} twice; remove one or give it another name"
-                )
+            refuse_repeats(key, values)
         return self
 
 
@@ -171,7 +160,7 @@ class ResourcesSpec(Strict):
 class Study(Strict):
     name: Name
     """Name of the study; its run lies in results/<name> unless --out says otherwise."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    seed: Seed = 42
     """Seed of splits, drawings, trainings, tuples and attacks."""
     catalog: CatalogSpec
     """Source of the articles."""

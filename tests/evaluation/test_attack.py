@@ -11,15 +11,23 @@ from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
 
 
-def tiny(seed=0):
+def tiny(seed=0, inputs=3 * 6 * 5):
     torch.manual_seed(seed)
-    layers = torch.nn.Linear(3 * 6 * 5, 12), torch.nn.Tanh(), torch.nn.Linear(12, 4)
+    layers = torch.nn.Linear(inputs, 12), torch.nn.Tanh(), torch.nn.Linear(12, 4)
     return torch.nn.Sequential(torch.nn.Flatten(), *layers)
 
 
 @pytest.fixture(scope="module")
 def pixels():
     return np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+
+
+def of_catalog(articles, width, *, detached=False):
+    """The recommender of a catalog of its own, whose images have another width."""
+    images = np.random.default_rng(1).integers(0, 256, (articles, 6, width, 3), dtype=np.uint8)
+    network = tiny(inputs=3 * 6 * width)
+    encoder = (lambda images: network(images).detach()) if detached else network
+    return advrec.Recommender.of(encoder, images)
 
 
 def cosine_rank(encoder, images, target, article, image):
@@ -107,19 +115,67 @@ def test_the_users_module_stays_as_it_is(pixels):
     ("changes", "said"),
     [
         ({"attack": "pdg-8"}, "did you mean pgd-8"),
-        ({"epsilon": 1.5}, "between 0 and 1"),
+        ({"epsilon": 1.5}, "epsilon is 1.5: input should be less than or equal to 1"),
+        ({"epsilon": float("nan")}, "epsilon is 'nan'"),
+        ({"epsilon": "0.1"}, "epsilon is '0.1'"),
+        ({"seed": 2**40}, f"seed is {2**40}: input should be less than {2**31}"),
+        ({"seed": -1}, "seed is -1"),
         ({"target": 30}, "0..29"),
         ({"target": 7}, "itself"),
         ({"target": 0.5}, "number"),
         ({"target": [1, 2], "article": [3, 4, 5]}, "2 targets do not fit 3 articles"),
         ({"batch": 0}, "batch is 0"),
-        ({"delivery": ("gif",)}, "png or jpeg-Q"),
+        ({"delivery": ("gif",)}, "delivery is 'gif' .*float, png, jpeg-1 to jpeg-100"),
+        ({"delivery": "jpeg-101"}, "delivery is 'jpeg-101'"),
+        ({"delivery": 5}, "delivery is 5"),
+        ({"delivery": ("png", "png")}, "delivery lists png twice"),
+        (
+            {"source": of_catalog(30, 8)},
+            "source does not embed .* images of 5 x 6 pixels: RuntimeError",
+        ),
+        ({"source": of_catalog(29, 5)}, "source knows 29 articles, the recommender 30"),
+        ({"source": of_catalog(30, 5, detached=True)}, "source gives .* without a gradient"),
     ],
 )
 def test_what_cannot_be_attacked_is_refused_in_one_sentence(pixels, changes, said):
     recommender = advrec.Recommender.of(tiny(), pixels)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as error:
         advrec.attack(recommender, **{"target": 3, "article": 7} | changes)
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_without_a_gradient_is_attacked_by_queries_alone(pixels):
+    network = tiny()
+
+    def encoder(images):
+        with torch.no_grad():
+            return network(images)
+
+    blind = advrec.Recommender.of(encoder, pixels)
+    with pytest.raises(ConfigError, match="the recommender gives embeddings without a gradient"):
+        advrec.attack(blind, target=3, article=7, attack="auto")
+    seen = advrec.Recommender.of(network, pixels)
+    both = [
+        advrec.attack(victim, target=3, article=7, attack="square-20") for victim in (blind, seen)
+    ]
+    assert torch.equal(both[0].images, both[1].images)
+
+
+def test_a_delivery_and_numbers_of_numpy_mean_what_they_mean_in_a_study(pixels):
+    recommender = advrec.Recommender.of(tiny(), pixels)
+    pair = {"target": 3, "article": 7, "attack": "apgd-3"}
+    one = advrec.attack(recommender, **pair, delivery="png", epsilon=0.5, seed=5)
+    listed = advrec.attack(
+        recommender,
+        **pair,
+        delivery=["float", "png"],
+        epsilon=np.float32(0.5),
+        seed=np.int64(5),
+    )
+    assert "adversarial_rank_png" in one.rows.column_names
+    assert one.rows.drop(["seconds"]).equals(listed.rows.drop(["seconds"]))
+    plain = advrec.attack(recommender, **pair, delivery="float", epsilon=0.5, seed=5)
+    assert plain.rows.column_names == advrec.attack(recommender, **pair).rows.column_names
 
 
 @pytest.mark.parametrize(
@@ -130,13 +186,27 @@ def test_what_cannot_be_attacked_is_refused_in_one_sentence(pixels, changes, sai
         (torch.full((4, 3, 6, 5), 255.0), r"outside \[0, 1\]"),
         (np.zeros((1, 6, 5, 3), dtype=np.uint8), "at least 2"),
         (np.zeros((4, 6, 5, 3)), "float64"),
+        ([[0]], "images are a list"),
     ],
 )
 def test_images_of_another_form_are_refused(images, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ConfigError, match=said):
         advrec.Recommender.of(tiny(), images)
 
 
-def test_an_encoder_without_a_vector_an_image_is_refused(pixels):
-    with pytest.raises(ValueError, match=r"must give a tensor \(30, D\)"):
-        advrec.Recommender.of(lambda images: images.mean(), pixels)
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (lambda images: images.mean(), r"must give a tensor \(30, D\)"),
+        (lambda images: images.flatten(1).numpy(), "gives ndarray"),
+        (lambda images: 0.0 * images.flatten(1), "article 0 is zero or not finite"),
+    ],
+)
+def test_an_encoder_that_cannot_recommend_is_refused(pixels, encoder, said):
+    with pytest.raises(ConfigError, match=said):
+        advrec.Recommender.of(encoder, pixels)
+
+
+def test_a_batch_of_no_image_is_refused(pixels):
+    with pytest.raises(ConfigError, match="batch is 0"):
+        advrec.Recommender.of(tiny(), pixels, batch=0)
