@@ -5,12 +5,12 @@ import pytest
 import yaml
 from PIL import Image
 
+import advrec
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.run.directory import Run
 from advrec.spec import study as study_file
 from advrec.spec.catalog import SOURCES, Source
-from advrec.stages.study import run_study
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_study_prepares_the_catalog_of_a_new_source(toy, tmp_path):
         colours[name] = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(colours[name]).save(tmp_path / "pictures" / name)
     study = study_file.load(write(tmp_path))
-    assert run_study(study, tmp_path / "run", stages=("prepare",)) == 0
+    assert advrec.run_study(study, tmp_path / "run", stages=("prepare",)) == 0
     catalog = Catalog(Run(tmp_path / "run"))
     assert sorted(catalog.names) == sorted(colours)
     assert catalog.categories == ("bear", "car")

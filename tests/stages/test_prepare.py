@@ -400,3 +400,6 @@ def test_an_image_that_kills_its_process_is_set_aside_alone(tmp_path):
     assert list(run.set_aside()) == ["images/train/hat/deadly.jpg"]
     assert "its process died" in run.set_aside()["images/train/hat/deadly.jpg"]
     assert len(Catalog(run)) == 12
+    again = advrec_process(*prepare, cwd=tmp_path, env=with_filesystems(tmp_path))
+    assert again.returncode == 3, again.stderr
+    assert "prepare: done before; 1 images are set aside" in again.stdout

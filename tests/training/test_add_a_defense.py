@@ -48,15 +48,20 @@ import json, sys
 from pathlib import Path
 from advrec import cli
 from advrec.errors import ConfigError
+from advrec.reports import results
+from advrec.reports.page.comparison import quality_table
+from advrec.run.directory import Run
 from advrec.spec import models, study
-code = cli.main(["train", sys.argv[1], "--out", sys.argv[2]])
+codes = [cli.main([stage, sys.argv[1], "--out", sys.argv[2]]) for stage in ("train", "evaluate")]
 try:
     study.load(Path(sys.argv[1]), ["models.m.defense=brigth"])
 except ConfigError as error:
     refused = str(error)
 entry = "{model: resnet18, weights: imagenet, defense: bright}"
 own = study.load(Path(sys.argv[1]), [f"models.own={entry}"])
-print(json.dumps([code, refused, models.LABELS[own.models["own"].defense]]))
+label = models.LABELS[own.models["own"].defense]
+page = quality_table(results.read(Run(Path(sys.argv[2])))).rows[0][0].below
+print(json.dumps([codes, refused, label, page]))
 """
 
 
@@ -73,7 +78,7 @@ def test_a_defense_is_added_by_its_keys_its_class_and_one_registration(prepared,
     file = write_study(
         tmp_path / "s.yaml",
         run,
-        evaluation={},
+        evaluation={"tuples": 4, "attacks": ["fgsm"], "examples": 0},
         models={"m": {"defense": "bright", "amount": 0.25, **entry}},
         resources={"actors": 0},
     )
@@ -85,8 +90,8 @@ def test_a_defense_is_added_by_its_keys_its_class_and_one_registration(prepared,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    code, refused, label = json.loads(done.stdout.splitlines()[-1])
-    assert code == 0
+    codes, refused, label, page = json.loads(done.stdout.splitlines()[-1])
+    assert codes == [0, 0]
     assert run.weights("m").exists()
     assert read_json(run.model("m") / "metrics.json")["n"] > 0
     plain = study_file.load(file, [f"models.m={json.dumps({'defense': 'none', **entry})}"])
@@ -95,3 +100,4 @@ def test_a_defense_is_added_by_its_keys_its_class_and_one_registration(prepared,
     assert "did you mean bright?" in refused
     assert "allowed: bright, none, at" in refused
     assert label == "brighter images (bright)"
+    assert page == f"defense: {label}"
