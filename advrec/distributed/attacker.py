@@ -3,15 +3,13 @@
 It works in an actor of Ray or in this process, and knows neither.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.distributed.pool import Pool, Reference
@@ -19,6 +17,7 @@ from advrec.evaluation import health
 from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import give_back, keep_freed
@@ -119,26 +118,6 @@ class Attacker:
             network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
             _keep_last(self._networks, model.sha256, frozen(network).to(self._device))
         return self._networks[model.sha256]
-
-
-@contextlib.contextmanager
-def exact_arithmetic(threads: int) -> Iterator[None]:
-    """Compute with so many threads and without shortcuts in this process; afterwards as before."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = torch.get_num_threads(), cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic
-    with threadpool_limits(threads):  # NumPy's
-        torch.set_num_threads(threads)
-        # TF32 rounds convolutions to 10 bits: distances would be off by 1e-3, and a stop at a
-        # margin of 1e-6 would mean nothing.
-        cudnn.allow_tf32 = False
-        matmul.allow_tf32 = False
-        # A sign step turns the last bit of a gradient into another image.
-        cudnn.deterministic = True
-        try:
-            yield
-        finally:
-            threads, cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic = before
-            torch.set_num_threads(threads)
 
 
 def fitting(work: Callable[[int], T], batch: int) -> T:

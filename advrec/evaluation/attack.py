@@ -17,6 +17,7 @@ from advrec.attacks import names
 from advrec.errors import ConfigError, first_line
 from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Images, Recommender, tensor_of
 from advrec.run import schema
@@ -110,7 +111,8 @@ def attack(
         nested=entry.nested,
         deliveries=round_trips(values.delivery),
     )
-    return _result(evaluate_block(recommender, method_of(entry), block, source))
+    with exact_arithmetic():
+        return _result(evaluate_block(recommender, method_of(entry), block, source))
 
 
 class _Values(Strict):

@@ -4,7 +4,6 @@ weights.
 
 import contextlib
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones, state_dict
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
-from advrec.run.fingerprint import import_from_here
+from advrec.run import fingerprint
 from advrec.spec.models import OwnModel
 
 
@@ -162,9 +161,8 @@ def _module(model: str, *, imagenet: bool) -> nn.Module:
 
 def _function(model: str) -> Callable[[], Any]:
     module_name, _, name = model.partition(":")
-    import_from_here()
     with _blamed_on(model):
-        named = getattr(importlib.import_module(module_name), name, None)
+        named = getattr(fingerprint.import_module(model), name, None)
     if not callable(named):
         raise ConfigError(f"{model}: {module_name} has no function {name}")
     try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advrec.errors import ConfigError
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import EMBED_BATCH, in_few_sizes, to_images
 from advrec.recommenders.bank import Bank, Floats, Ids
 from advrec.recommenders.losses import CosineDistance
@@ -63,7 +64,8 @@ class Recommender:
             raise ConfigError(f"batch is {batch}: at least one image is embedded at once")
         if isinstance(encoder, nn.Module):
             encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
-        embeddings = embed_in_batches(encoder, catalog, device, batch)
+        with exact_arithmetic():
+            embeddings = embed_in_batches(encoder, catalog, device, batch)
         try:
             index = similar_articles(embeddings)
         except ValueError as error:

@@ -1,17 +1,34 @@
-"""Hashes of the files that a user's model or function comes from. Nothing of a user is imported
-here, and neither is torch: a finished study is looked through in a moment.
+"""Hashes of the files that a user's model or function comes from.
+
+`fingerprint` imports nothing of a user, nor torch: a finished study is looked through in a moment.
 """
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
 
 from advrec.errors import ConfigError
 from advrec.run.provenance import file_hash
 from advrec.spec.models import OwnModel
+
+
+class _Loaded(NamedTuple):
+    """A loaded module of a user, as it was met first."""
+
+    spec: ModuleSpec | None
+    """Another one after a reload."""
+    sha256: str
+    """The hash of its file."""
+
+
+_loaded: dict[str, _Loaded] = {}
+"""Modules of this process by name."""
 
 
 def fingerprint(spec: OwnModel) -> dict[str, str]:
@@ -19,7 +36,8 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
     (`code_sha256`), each where there is such a file.
 
     Raises:
-        ConfigError: a file is not there. That the function can be called is for `own.check`.
+        ConfigError: a file is not there, or the source file is not the one that this process has
+            imported. That the function can be called is for `own.check`.
     """
     hashes = {}
     if spec.checkpoint is not None:
@@ -34,6 +52,11 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
         source = source_file(spec.model)
         if source is not None:
             hashes["code_sha256"] = file_hash(source)
+            module = sys.modules.get(spec.model.partition(":")[0])
+            if module is not None and _remember(module, source) != hashes["code_sha256"]:
+                raise ConfigError(
+                    f"{spec.model}: {source} has changed since it was imported; start Python again"
+                )
     return hashes
 
 
@@ -47,8 +70,7 @@ def source_file(function: str) -> Path | None:
     module = function.partition(":")[0]
     loaded = sys.modules.get(module)
     if loaded is not None:
-        file = getattr(loaded, "__file__", None)
-        return Path(file) if file else None
+        return _file_of(loaded)
     try:
         found = _find(module)
     except ModuleNotFoundError as error:
@@ -61,10 +83,34 @@ def source_file(function: str) -> Path | None:
     return Path(found.origin) if found.has_location and found.origin else None
 
 
+def import_module(function: str) -> ModuleType:
+    """Import the module of package.module:function, and remember which file it came from."""
+    import_from_here()
+    module = importlib.import_module(function.partition(":")[0])
+    source = _file_of(module)
+    if source is not None:
+        _remember(module, source)
+    return module
+
+
 def import_from_here() -> None:
     """Let modules of the working directory be imported, as `python -m` does."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+
+
+def _remember(module: ModuleType, source: Path) -> str:
+    """The hash of a module's file when the module was first met loaded."""
+    first = _loaded.get(module.__name__)
+    if first is None or first.spec is not module.__spec__:
+        first = _Loaded(module.__spec__, file_hash(source))
+        _loaded[module.__name__] = first
+    return first.sha256
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    file = getattr(module, "__file__", None)
+    return Path(file) if file else None
 
 
 def _find(module: str) -> ModuleSpec:

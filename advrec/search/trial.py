@@ -16,6 +16,7 @@ from advrec.evaluation import tuples
 from advrec.evaluation.block import block_of, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import frozen
 from advrec.model.memory import keep_freed
@@ -34,6 +35,7 @@ from advrec.training.loop import fit
 from advrec.training.start import initial_network
 from advrec.training.state import Epoch
 
+THREADS = 1  # of a trial
 MEASURED = (
     "clean_accuracy",
     "adversarial_accuracy",
@@ -79,7 +81,7 @@ def run_trial(
     for epoch in state.read_history(saved):
         on_epoch(epoch)
     start = time.monotonic()
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     keep_freed()
     model = study.models[spec.model]
     assert not isinstance(model, OwnModel), "refused before"
@@ -120,8 +122,9 @@ def _success(
     entry = entry.model_copy(update={"stop": "rank-1", "nested": False})
     drawn = tuples.sample(catalog, "validation", spec.tuples, study.seed)
     block = block_of(study, Cell("search", spec.model, entry, (spec.epsilon,)), drawn, catalog)
-    recommender = load.from_catalog(network, catalog, device)
-    ranks = evaluate_block(recommender, method_of(entry), block).rows["adversarial_rank"]
+    with exact_arithmetic(THREADS):
+        recommender = load.from_catalog(network, catalog, device)
+        ranks = evaluate_block(recommender, method_of(entry), block).rows["adversarial_rank"]
     return float(np.mean(ranks.to_numpy() <= spec.rank))
 
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from advrec.attacks import names
 from advrec.attacks.objective import evaluate
+from advrec.catalog.pixels import Pixels
 from advrec.distributed.placement import Placement, place
 from advrec.model import checkpoint, own
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
@@ -164,16 +166,20 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
 
 def measure(network: Network, study: Study, placement: Placement) -> Step:
     """Time a gradient step as an attacker takes it, of as many images as it has at once."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(placement.cpus)
     keep_freed()
     device = "cuda" if placement.gpus and torch.cuda.is_available() else "cpu"
     size = study.catalog.image_size
     batch = min(study.evaluation.batch, study.evaluation.block * len(study.evaluation.epsilons))
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
-    images, copied = to_images(pixels, device), frozen(network).to(device)
-    recommender = load.from_embeddings(copied, embed_all(copied.embed, pixels, device), device)
-    objective, kept = recommender.objective(np.roll(np.arange(batch), 1)), 0
+    with exact_arithmetic(placement.cpus):
+        return _measure(frozen(network).to(device), pixels, device)
+
+
+def _measure(network: Network, pixels: Pixels, device: str) -> Step:
+    """Time a gradient step of a frozen network on `device` on images (n, H, W, 3)."""
+    images, kept = to_images(pixels, device), 0
+    recommender = load.from_embeddings(network, embed_all(network.embed, pixels, device), device)
+    objective = recommender.objective(np.roll(np.arange(len(pixels)), 1))
 
     def _keep(tensor: Tensor) -> Tensor:
         nonlocal kept
@@ -189,9 +195,8 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
-    torch.set_num_threads(threads)
-    weights = sum(value.nbytes for value in copied.state_dict().values())
-    return Step(batch, sorted(seconds)[STEPS // 2], kept, weights, network.dimension)
+    weights = sum(value.nbytes for value in network.state_dict().values())
+    return Step(len(pixels), sorted(seconds)[STEPS // 2], kept, weights, network.dimension)
 
 
 def _network(run: Run, study: Study, model: str) -> Network:

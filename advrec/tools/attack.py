@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
-from advrec.distributed.attacker import exact_arithmetic
 from advrec.errors import ConfigError
 from advrec.evaluation.block import Block, Outcomes, block_of, method_of
 from advrec.evaluation.harness import evaluate_block
+from advrec.model.arithmetic import exact_arithmetic
 from advrec.reports.pictures import images as pictures
 from advrec.run import schema
 from advrec.run.cells import Cell

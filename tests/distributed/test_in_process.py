@@ -9,11 +9,9 @@ import threading
 import time
 
 import pytest
-import torch
 import yaml
 
 from advrec import cli
-from advrec.distributed.attacker import exact_arithmetic
 from advrec.run.directory import Run
 from advrec.run.tables import read_outcomes
 from advrec.spec import study as study_file
@@ -100,21 +98,3 @@ def test_a_dry_run_speaks_of_this_process(tmp_path, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "in this process, without Ray" in said
     assert "0 processes" not in said
-
-
-def test_what_a_unit_sets_of_torch_is_as_before_when_it_is_over():
-    torch.set_num_threads(2)
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.deterministic
-
-    def unit():
-        with exact_arithmetic(1):
-            assert torch.get_num_threads() == 1
-            assert torch.backends.cudnn.deterministic
-            assert not torch.backends.cudnn.allow_tf32
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        unit()
-    assert torch.get_num_threads() == 2
-    after = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.deterministic
-    assert after == before

@@ -3,13 +3,14 @@ without importing any.
 """
 
 import hashlib
+import importlib
 import subprocess
 import sys
 
 import pytest
 
 from advrec.errors import ConfigError
-from advrec.run.fingerprint import fingerprint
+from advrec.run.fingerprint import fingerprint, import_module
 from advrec.spec.models import OwnModel
 
 
@@ -97,3 +98,33 @@ def test_it_imports_no_torch():
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert said.stdout == "dict_keys(['code_sha256']) False\n"
+
+
+def test_a_file_that_changed_after_its_import_is_refused_until_it_is_loaded_again(package):
+    code = package / "my_plain.py"
+    code.write_text("width = 1\n")
+    module = import_module("my_plain:model")
+    assert module.width == 1
+    assert fingerprint(spec("my_plain:model")) == {"code_sha256": sha256(code)}
+    code.write_text("width = 1000\n")
+    with pytest.raises(ConfigError, match=r"plain\.py has changed since it was imported; start"):
+        fingerprint(spec("my_plain:model"))
+    importlib.reload(module)
+    assert module.width == 1000
+    assert fingerprint(spec("my_plain:model")) == {"code_sha256": sha256(code)}
+    code.write_text("width = 10\n")
+    del sys.modules["my_plain"]
+    assert fingerprint(spec("my_plain:model")) == {"code_sha256": sha256(code)}
+
+
+def test_a_module_that_a_user_imported_is_known_from_the_first_look_at_it(package):
+    code = package / "my_mine.py"
+    code.write_text("width = 1\n")
+    sys.path.insert(0, str(package))
+    importlib.import_module("my_mine")
+    first = fingerprint(spec("my_mine:model"))
+    code.write_text("width = 1000\n")
+    with pytest.raises(ConfigError, match="has changed since it was imported"):
+        fingerprint(spec("my_mine:model"))
+    code.write_text("width = 1\n")
+    assert fingerprint(spec("my_mine:model")) == first
