@@ -52,6 +52,7 @@ class AttackResult:
     """All columns of schema.outcomes, one row a pair: steps, forward passes, ranks by delivery."""
 
 
+@exact_arithmetic()
 def attack(
     recommender: Recommender,
     *,
@@ -111,8 +112,7 @@ def attack(
         nested=entry.nested,
         deliveries=round_trips(values.delivery),
     )
-    with exact_arithmetic():
-        return _result(evaluate_block(recommender, method_of(entry), block, source))
+    return _result(evaluate_block(recommender, method_of(entry), block, source))
 
 
 class _Values(Strict):
