@@ -125,7 +125,9 @@ def study_keys() -> str:
         "# Keys of a study\n",
         "A study is one YAML file; [Studies](../guide/studies.md) explains it. Unknown keys, wrong "
         "types and impossible values are refused before any work. The message names the key, the "
-        "allowed values and the nearest right word.\n",
+        "allowed values and the nearest right word. On a narrow screen the meaning stands below "
+        "its key; nothing is left out. *The thesis* is that of "
+        "[the published study](../guide/published-study.md).\n",
         "## The study\n",
         keys(study.Study),
         "## catalog\n",
@@ -184,6 +186,8 @@ def keys(
         name = info.alias or field
         default = (defaults or {}).get(name) or default_of(info)
         allowed = values(content["properties"][name], content.get("$defs", {}))
+        if kind is models.TrainedModel and name == "defense":
+            allowed = ", ".join(f"`{word}`" for word in models.WORDS)
         rows.append((f"`{name}`", allowed, default, texts.get(field, "")))
     head = re.sub(r"\s+", " ", kind.__doc__ or "") if "BaseModel" not in str(kind.__doc__) else ""
     return f"{head}\n\n{grid(('key', 'values', 'default', 'meaning'), rows)}"

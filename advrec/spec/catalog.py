@@ -50,7 +50,6 @@ class CatalogSpec(Strict):
     source: Annotated[
         str, AfterValidator(_registered), Field(json_schema_extra={"enum": list(SOURCES)})
     ]
-    """Kind of catalog."""
     """Kind of the source: drawn garments, DeepFashion as downloaded, or a folder of photographs."""
     root: str | None = None
     """Place of the images, but for synthetic: a directory, relative to the study file, or
@@ -60,11 +59,11 @@ class CatalogSpec(Strict):
     """Side of the prepared square image, in pixels."""
     square: Square = "pad"
     """Rule by which an image becomes a square: pad (scaled to fit, on white), trim-pad (a border of
-    one colour goes first, as in the study), crop (its centre).
+    one colour goes first, as in the thesis), crop (its centre).
     """
     duplicates: Annotated[int, Field(ge=0, le=4)] | Literal["keep"] = 0
     """Bits of 64 in which the perceptual hashes of one article's images differ at most: 0 as in the
-    study, or keep all images.
+    thesis, or keep all images.
     """
     articles: Annotated[int, Field(ge=1)] | None = None
     """synthetic: how many articles are drawn (duplicates and images without a label come on top);
@@ -75,7 +74,7 @@ class CatalogSpec(Strict):
     and split; paths are relative to root.
     """
     annotations: Literal["coarse", "fine"] | None = None
-    """deepfashion: Anno_coarse (also called Anno), the study's, or Anno_fine; by default the one
+    """deepfashion: Anno_coarse (also called Anno), the thesis', or Anno_fine; by default the one
     that is there, coarse first.
     """
     boxes: bool = False
@@ -84,11 +83,11 @@ class CatalogSpec(Strict):
     """deepfashion: read an attribute of value 0, unknown, as present, as the published code does.
     """
     published_split: bool = False
-    """deepfashion: train on train and val together, as the study did; there is no validation split
+    """deepfashion: train on train and val together, as the thesis did; there is no validation split
     then.
     """
     published_counts: bool = False
-    """deepfashion: refuse a catalog that does not have the study's counts."""
+    """deepfashion: refuse a catalog that does not have the thesis' counts."""
 
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> "CatalogSpec":

@@ -55,7 +55,7 @@ class TrainedModel(Entry):
     """Name of another model of the study whose trained weights this one starts from."""
     recipe: RecipeName = "advrec"
     """Augmentation, loss, optimizer, schedule and how attacks are made while training: advrec, or
-    as the study did.
+    as the thesis did.
     """
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs at most: 8 unless given; of the published recipe 24, and of its curriculum as many as
@@ -127,7 +127,7 @@ class TrainedModel(Entry):
     def _has_been_published(self) -> Self:
         if self.recipe == "published" and not self.published:
             raise ValueError(
-                "recipe: published is that of the study's defenses none, at and cat; leave it out"
+                "recipe: published is that of the thesis' defenses none, at and cat; leave it out"
             )
         return self
 

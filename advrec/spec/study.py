@@ -171,7 +171,7 @@ class Study(Strict):
     resources: ResourcesSpec = ResourcesSpec()
     """Processes and processors."""
     accept_set_aside: bool = False
-    """Finish with exit code 0 even if blocks were set aside."""
+    """Finish with exit code 0 even if work was set aside."""
 
     @property
     def compared(self) -> "Study":
