@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 import advrec
-from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.errors import AdvrecError, ConfigError, StudyError, first_line
 from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
 from advrec.stages import plan, report, status, study
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(parsed)
     except AdvrecError as error:
-        print(f"advrec: {error}", file=sys.stderr)
+        where = f"{parsed.study}: " if isinstance(error, StudyError) and "study" in parsed else ""
+        print(f"advrec: {where}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(

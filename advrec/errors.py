@@ -21,6 +21,13 @@ class ConfigError(AdvrecError):
     exit_code = 2
 
 
+class StudyError(ConfigError):
+    """A wrong value of a loaded study, which does not know its file; the command line names it.
+
+    Exit code 2.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """Reduce an error to its first line; to its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

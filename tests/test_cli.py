@@ -18,12 +18,16 @@ def study(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
+        (
+            ["--set", "evaluation.attacks=[pdg-8]"],
+            "/bad.yaml: evaluation.attacks.0: 'pdg-8' is not",
+        ),
         (["--set", "evaluation.attacks=[pdg-8]"], "did you mean pgd-8"),
         (["--set", "evaluation.epsilons=[-0.1]"], "evaluation.epsilons.0 is -0.1"),
         (["--set", "evaluation.epsilon=1"], "did you mean epsilons"),
         (["--set", "catalog={source: folder, root: nowhere}"], "is not a directory"),
         (["--set", "seed"], "write --set key.path=value"),
-        (["--set", "evaluation.tuples=pairs.csv"], "pairs.csv does not exist"),
+        (["--set", "evaluation.tuples=pairs.csv"], "/bad.yaml: evaluation.tuples: /"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(study, tmp_path, arguments, part):

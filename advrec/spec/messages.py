@@ -38,8 +38,12 @@ class _Fault(NamedTuple):
 
 def suggest(word: str, words: Sequence[str]) -> str:
     """Return a question after the nearest of `words`; empty where none is near."""
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = _nearest(word, words)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _nearest(word: str, words: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.5)), None)
 
 
 def sentence(errors: Sequence[ErrorDetails], raw: Any, keys_beside: KeysBeside) -> str:
@@ -50,10 +54,23 @@ def sentence(errors: Sequence[ErrorDetails], raw: Any, keys_beside: KeysBeside) 
         raw: the content of the file.
         keys_beside: the known keys at a place.
     """
-    place = _path_in(errors[0], raw)
+    error = _misspelt(errors) or errors[0]
+    place = _path_in(error, raw)
     where = ".".join(map(str, place)) or "the study"
-    fault = _Fault(errors[0], errors[1:], place, where, keys_beside)
-    return SENTENCES.get(errors[0]["type"], _other)(fault)
+    fault = _Fault(error, errors[1:], place, where, keys_beside)
+    return SENTENCES.get(error["type"], _other)(fault)
+
+
+def _misspelt(errors: Sequence[ErrorDetails]) -> ErrorDetails | None:
+    """The unknown key that stands for the missing one of the first error; None where none does."""
+    *section, key = errors[0]["loc"] or ("",)
+    unknown = {
+        str(error["loc"][-1]): error
+        for error in errors
+        if error["type"] == "extra_forbidden" and [*error["loc"][:-1]] == section
+    }
+    near = _nearest(str(key), [*unknown]) if errors[0]["type"] == "missing" else None
+    return unknown[near] if near else None
 
 
 def _missing(fault: _Fault) -> str:
@@ -85,6 +102,8 @@ def _not_allowed(key: str, given: Any, allowed: Sequence[str]) -> str:
 
 
 def _no_defense(fault: _Fault) -> str:
+    if near := _nearest("defense", [str(key) for key in fault.value]):
+        return f"{fault.where}.{near} is not a known key; did you mean defense?"
     return (
         f"{fault.where}.defense is missing (allowed: {', '.join(WORDS)}; "
         "a model of your own has model instead)"

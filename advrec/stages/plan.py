@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from advrec.attacks import names
 from advrec.distributed.placement import cluster_address, place, place_training
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import AdvrecError, ConfigError, StudyError
 from advrec.evaluation import probes
 from advrec.run import cells, identity
 from advrec.run.cells import Cell
@@ -172,7 +172,7 @@ def check_own(name: str, spec: OwnModel) -> None:
     try:
         own.check(spec)
     except ConfigError as error:
-        raise ConfigError(f"models.{name}: {error}") from None
+        raise StudyError(f"models.{name}: {error}") from None
 
 
 def check_room(study: Study, address: str | None) -> None:
@@ -213,7 +213,7 @@ def _check_attacks(study: Study) -> None:
         try:
             names.check(attack.attack, restarts=attack.restarts)
         except ConfigError as error:
-            raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
+            raise StudyError(f"evaluation.attacks.{number}: {error}") from None
 
 
 def _check_files(study: Study) -> None:
@@ -226,4 +226,4 @@ def _check_files(study: Study) -> None:
     }
     for key, path in files.items():
         if not Path(path).is_file():
-            raise ConfigError(f"{key}: {path} does not exist; name an existing file")
+            raise StudyError(f"{key}: {path} does not exist; name an existing file")

@@ -24,6 +24,8 @@ BAD = {
     "models.at.epsilon=-1": ["models.at.epsilon is -1", "greater than or equal to 0"],
     "models.at.defense=att": ["models.at.defense is att", "did you mean at", "none, at, cat"],
     "models.x={}": ["models.x.defense is missing"],
+    "models.x={defence: at}": ["models.x.defence is not a known key; did you mean defense?"],
+    "models.at={defense: at, int: unsecured}": ["models.at.int is not", "did you mean init"],
     "models.at.init=unsecure": ["models.at.init", "did you mean unsecured"],
     "models.at.init=at": ["models.at.init is at"],
     "models.a/x={defense: none}": ["a/x", "a name holds letters"],
@@ -78,6 +80,21 @@ def test_a_bad_study_is_refused_in_one_sentence(override):
     assert "\n" not in str(error.value)
     for part in BAD[override]:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "misspelt"),
+    [("evaluation", "evalution"), ("models", "model"), ("catalog", "catalogue"), ("name", "nme")],
+)
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it(key, misspelt):
+    raw = copy.deepcopy(BASE)
+    raw[misspelt] = raw.pop(key)
+    said = rf"^study.yaml: {misspelt} is not a known key; did you mean {key}\?"
+    with pytest.raises(ConfigError, match=said):
+        study_file.parse(raw, "study.yaml")
+    del raw[misspelt]
+    with pytest.raises(ConfigError, match=f"{key} is missing"):
+        study_file.parse(raw | {"zzz": 1}, "study.yaml")
 
 
 def test_defaults_are_resolved_and_paths_absolute(tmp_path):
