@@ -51,6 +51,10 @@ class AttackResult:
     rows: pa.Table
     """All columns of schema.outcomes, one row a pair: steps, forward passes, ranks by delivery."""
 
+    def __repr__(self) -> str:
+        before, after = (float(np.median(ranks)) for ranks in (self.clean_ranks, self.ranks))
+        return f"AttackResult(pairs={len(self.ranks)}, median rank {before:g} -> {after:g})"
+
 
 @exact_arithmetic()
 def attack(
@@ -92,7 +96,7 @@ def attack(
     Raises:
         ConfigError: no attack has this name, or a value is not as it should be.
     """
-    names.check(attack)
+    _check_kinds(recommender, source, attack)
     values = _values(epsilon=epsilon, delivery=delivery, seed=seed, batch=batch)
     targets, articles = _pairs(target, article, len(recommender))
     pixels = _pixels(recommender, articles)
@@ -113,6 +117,18 @@ def attack(
         deliveries=round_trips(values.delivery),
     )
     return _result(evaluate_block(recommender, method_of(entry), block, source))
+
+
+def _check_kinds(recommender: object, source: object, attack: object) -> None:
+    """Refuse values of another kind, and a name of no attack: raises ConfigError."""
+    for name, value in (("recommender", recommender), ("source", source)):
+        if not isinstance(value, Recommender) and (name == "recommender" or value is not None):
+            raise ConfigError(
+                f"{name} is a {type(value).__name__}; give Recommender.of(module, images)"
+            )
+    if not isinstance(attack, str):
+        raise ConfigError(f"attack is {attack!r}; give the name of one attack, as 'pgd-128'")
+    names.check(attack)
 
 
 class _Values(Strict):

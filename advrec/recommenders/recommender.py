@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from advrec.errors import ConfigError
+from advrec.errors import ConfigError, first_line
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import EMBED_BATCH, in_few_sizes, to_images
 from advrec.recommenders.bank import Bank, Floats, Ids
@@ -57,15 +57,25 @@ class Recommender:
             batch: images on the device at once.
 
         Raises:
-            ConfigError: the images or the embeddings are not as they should be.
+            ConfigError: the encoder, the images or the embeddings are not as they should be.
         """
+        _check_encoder(encoder)
         catalog = _checked(images)
         if batch < 1:
             raise ConfigError(f"batch is {batch}: at least one image is embedded at once")
         if isinstance(encoder, nn.Module):
             encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
-        with exact_arithmetic():
-            embeddings = embed_in_batches(encoder, catalog, device, batch)
+        try:
+            with exact_arithmetic():
+                embeddings = embed_in_batches(encoder, catalog, device, batch)
+        except ConfigError:
+            raise
+        except Exception as error:
+            height, width = catalog.shape[1:3]
+            raise ConfigError(
+                f"the encoder does not embed images (n, 3, {height}, {width}): "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
         try:
             index = similar_articles(embeddings)
         except ValueError as error:
@@ -76,6 +86,10 @@ class Recommender:
             images=lambda ids: catalog[ids],
             device=device,
         )
+
+    def __repr__(self) -> str:
+        articles, values = self.bank.items.shape
+        return f"Recommender({articles} articles, {values} values each, on {self.device})"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -125,11 +139,22 @@ def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) 
     return np.concatenate(parts)
 
 
+def _check_encoder(encoder: object) -> None:
+    """Refuse what is no function of images: raises ConfigError."""
+    if isinstance(encoder, type):
+        raise ConfigError(f"the encoder is the class {encoder.__name__}; give a module made of it")
+    if not callable(encoder):
+        raise ConfigError(
+            f"the encoder is a {type(encoder).__name__}; give a torch module or a function"
+        )
+
+
 def _checked(images: npt.NDArray[np.uint8] | Tensor) -> Images:
     """Images of a user as (N, H, W, 3), N at least 2."""
     forms = "give uint8 (N, H, W, 3) or a floating tensor (N, 3, H, W)"
     if not isinstance(images, np.ndarray | Tensor):
-        raise ConfigError(f"images are a {type(images).__name__}; {forms}")
+        stack = "; np.stack or torch.stack makes one of a list" if isinstance(images, list) else ""
+        raise ConfigError(f"images are a {type(images).__name__}; {forms}{stack}")
     shape = tuple(images.shape)
     if isinstance(images, Tensor) and images.is_floating_point():
         channels, form = 1, "a floating tensor needs (N, 3, H, W)"

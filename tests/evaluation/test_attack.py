@@ -115,6 +115,8 @@ def test_the_users_module_stays_as_it_is(pixels):
     ("changes", "said"),
     [
         ({"attack": "pdg-8"}, "did you mean pgd-8"),
+        ({"attack": ["fgsm"]}, r"attack is \['fgsm'\]; give the name of one attack"),
+        ({"source": tiny()}, r"source is a Sequential; give Recommender\.of"),
         ({"epsilon": 1.5}, "epsilon is 1.5: input should be less than or equal to 1"),
         ({"epsilon": float("nan")}, "epsilon is 'nan'"),
         ({"epsilon": "0.1"}, "epsilon is '0.1'"),
@@ -187,6 +189,7 @@ def test_a_delivery_and_numbers_of_numpy_mean_what_they_mean_in_a_study(pixels):
         (np.zeros((1, 6, 5, 3), dtype=np.uint8), "at least 2"),
         (np.zeros((4, 6, 5, 3)), "float64"),
         ([[0]], "images are a list"),
+        ([np.zeros((6, 5, 3), dtype=np.uint8)] * 4, "a list; .*np.stack or torch.stack makes one"),
     ],
 )
 def test_images_of_another_form_are_refused(images, said):
@@ -197,6 +200,9 @@ def test_images_of_another_form_are_refused(images, said):
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [
+        (torch.nn.Conv2d, "the encoder is the class Conv2d; give a module"),
+        (None, "the encoder is a NoneType; give a torch module"),
+        (tiny(inputs=3), r"does not embed images \(n, 3, 6, 5\): RuntimeError: "),
         (lambda images: images.mean(), r"must give a tensor \(30, D\)"),
         (lambda images: images.flatten(1).numpy(), "gives ndarray"),
         (lambda images: 0.0 * images.flatten(1), "article 0 is zero or not finite"),
@@ -205,6 +211,19 @@ def test_images_of_another_form_are_refused(images, said):
 def test_an_encoder_that_cannot_recommend_is_refused(pixels, encoder, said):
     with pytest.raises(ConfigError, match=said):
         advrec.Recommender.of(encoder, pixels)
+
+
+def test_what_is_no_recommender_is_not_attacked():
+    with pytest.raises(ConfigError, match="recommender is a Sequential; give"):
+        advrec.attack(tiny(), target=3, article=7)
+
+
+def test_results_and_recommenders_are_shown_in_a_line(pixels):
+    recommender = advrec.Recommender.of(tiny(), pixels)
+    assert repr(recommender) == "Recommender(30 articles, 4 values each, on cpu)"
+    result = advrec.attack(recommender, target=3, article=[7, 9], attack="fgsm")
+    before, after = (sum(ranks) / 2 for ranks in (result.clean_ranks, result.ranks))
+    assert repr(result) == f"AttackResult(pairs=2, median rank {before:g} -> {after:g})"
 
 
 def test_a_batch_of_no_image_is_refused(pixels):
