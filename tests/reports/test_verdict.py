@@ -167,6 +167,18 @@ def test_what_a_model_was_trained_after_is_said(make_run):
     epochs = len(read_table(run.history("at"), schema.HISTORY))
     sentence = said(run, "What it changes in recommendation quality")[0]
     assert f" Its training took {epochs} epochs after those of <b>unsecured</b>, " in sentence
+    train_for(run, {"at": 1})
+    sentence = said(run, "What it changes in recommendation quality")[0]
+    assert " Its training took 1 epoch after those of <b>unsecured</b>, " in sentence
+
+
+def test_training_is_no_reason_where_accuracies_are_equal(make_run):
+    run = make_run(trained=True)
+    train_for(run, {"unsecured": 4, "at": 5, "cat": 3})
+    for model in ("unsecured", "at", "cat"):
+        set_accuracy(run, model, 0.6)
+    assert results.read(run).trained_longer == ["at", "cat"]
+    assert "more training" not in " ".join(choice(run))
 
 
 def train_for(run, epochs, *, start=None):
@@ -203,7 +215,10 @@ def test_accuracy_after_more_training_than_the_baseline_had_is_not_praised(make_
         "With them it had 27 optimizer steps, <b>unsecured</b> only 12: the difference may come"
         in quality
     )
-    assert "<b>at</b>, <b>cat</b> had more training than <b>unsecured</b>" in " ".join(choice(run))
+    more = "had more training than <b>unsecured</b>: that may be what makes"
+    assert f"<b>at</b> {more} it accurate." in choice(run)  # cat is less accurate
+    set_accuracy(run, "cat", 0.98)
+    assert f"<b>at</b>, <b>cat</b> {more} them accurate." in choice(run)
     table = quality_table(results.read(run))
     assert "difference from unsecured (not of at, cat, trained longer)" in table.caption
     assert "points" not in str(table.rows)

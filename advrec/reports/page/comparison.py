@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from advrec.reports.page.cells import Table, TextCell, measured
 from advrec.reports.results import Results
 from advrec.reports.tables import quantities
@@ -110,3 +112,20 @@ def _but_not_of(trained_longer: Sequence[str]) -> str:
 def _titled(results: Results, attack: str) -> str:
     source = made_on(results, attack)
     return f"{attack} ({source})" if source else attack
+
+
+def longer_training(results: Results, candidates: dict[str, dict[str, float]]) -> list[Markup]:
+    """The sentence about models that are more accurate than the baseline after more training."""
+    base = candidates.get(results.baseline, {"accuracy": 100.0})["accuracy"]
+    longer = [
+        Markup("<b>{}</b>").format(model)
+        for model in results.trained_longer
+        if model in candidates and candidates[model]["accuracy"] > base
+    ]
+    if not longer:
+        return []
+    return [
+        Markup("{} had more training than <b>{}</b>: that may be what makes {} accurate.").format(
+            Markup(", ").join(longer), results.baseline, "it" if len(longer) == 1 else "them"
+        )
+    ]

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from advrec.evaluation.rates import difference, paired_difference, shares
 from advrec.reports.page.cells import number
+from advrec.reports.page.comparison import longer_training
 from advrec.reports.pictures import pareto
 from advrec.reports.results import Results
 from advrec.reports.tables import checks
@@ -218,8 +219,11 @@ def _training(results: Results, model: str) -> Markup:
         return Markup("")
     start = Markup(" after those of {}").format(_name(spec.init)) if spec.init != "none" else ""
     epochs = len(results.history[model])
-    return Markup(" Its training took {} epochs{}, {}.").format(
-        epochs, start, duration(results.training_seconds[model])
+    return Markup(" Its training took {} {}{}, {}.").format(
+        epochs,
+        "epoch" if epochs == 1 else "epochs",
+        start,
+        duration(results.training_seconds[model]),
     )
 
 
@@ -290,12 +294,7 @@ def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
                 _name(own), _name(next_one), change
             )
         )
-    if longer := [model for model in results.trained_longer if model in candidates]:
-        sentences.append(
-            Markup("{} had more training than {}: that may be what makes them accurate.").format(
-                Markup(", ").join(map(_name, longer)), _name(results.baseline)
-            )
-        )
+    sentences += longer_training(results, candidates)
     if left_out:
         sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
     return sentences
