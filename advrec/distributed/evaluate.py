@@ -5,6 +5,7 @@ The workers of a pool compute; the driver writes each block as it comes back.
 
 import logging
 import math
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,12 +33,21 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_models(
-    run: Run, study: Study, catalog: Catalog, tuples: pa.Table, wanted: list[Cell], *, grows: bool
+    run: Run,
+    study: Study,
+    catalog: Catalog,
+    tuples: pa.Table,
+    missing: Mapping[Cell, Sequence[int]],
+    unexamined: Collection[str],
+    *,
+    grows: bool,
 ) -> dict[str, str]:
-    """All blocks of the cells that are not there yet, model by model.
+    """Attack missing blocks and examine models, model by model.
 
     Args:
         tuples: rows of schema.TUPLES.
+        missing: the numbers of each cell's missing blocks.
+        unexamined: models without the measurements that the checks need.
         grows: whether nodes may join the cluster later.
 
     Returns:
@@ -52,10 +62,12 @@ def evaluate_models(
         left = list(study.compared.models)
         while left:
             model = left.pop(0)
-            stage.attack(model, [cell for cell in wanted if cell.model == model])
-            if study.evaluation.checks and not run.health(model).exists():
+            stage.attack(
+                model, {cell: numbers for cell, numbers in missing.items() if cell.model == model}
+            )
+            if model in unexamined:
                 stage.measure_health(model)
-            sources = {cell.attack.source for cell in wanted if cell.model in left}
+            sources = {cell.attack.source for cell in missing if cell.model in left}
             stage.models.keep_only({*left, *sources})
     return stage.set_aside
 
@@ -80,9 +92,9 @@ class _Stage:
         self.models = Models(run, study, catalog, pool, device)
         self.set_aside: dict[str, str] = {}
 
-    def attack(self, model: str, wanted: list[Cell]) -> None:
+    def attack(self, model: str, missing: Mapping[Cell, Sequence[int]]) -> None:
         """Attack the missing blocks of a model's cells."""
-        work = self._work(wanted)
+        work = self._work(missing)
         if not work:
             return
         units = [
@@ -122,13 +134,10 @@ class _Stage:
             lambda _, reason: self._set_aside({key: reason}),
         )
 
-    def _work(self, wanted: list[Cell]) -> dict[str, Work]:
+    def _work(self, missing: Mapping[Cell, Sequence[int]]) -> dict[str, Work]:
         """The missing blocks, by key. Blocks of unusable models are set aside."""
         work: dict[str, Work] = {}
-        for cell in wanted:
-            blocks = list(cells.missing_blocks(self._run, self._study, cell, len(self._tuples)))
-            if not blocks:
-                continue
+        for cell, blocks in missing.items():
             try:
                 self.models.pair(cell)
             except UnusableModelError as error:

@@ -18,17 +18,17 @@ def dry_run(
     """
     run.check_directory()
     plan.check_address(study, address)
-    found = plan.make(run, study, plan.check(run, study))
-    found.refuse()
+    plan.refuse(run, study, plan.check(run, study))
     if "train" in stages or "evaluate" in stages:
         plan.check_room(study, address)
-    lines = [status.overview(run, study, found, prepare.preview(run, study))]
+    todo = plan.make(run, study)
+    lines = [status.overview(run, study, todo, prepare.preview(run, study))]
     if "evaluate" in stages:
         from advrec.stages import forecast
 
         grows = study.resources.actors != 0 and cluster_address(address) is not None
         nodes = _nodes(address) if grows else this_machine()
-        lines += forecast.forecast(run, study, found, nodes, grows=grows).lines()
+        lines += forecast.forecast(run, study, todo, nodes, grows=grows).lines()
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from advrec.catalog.dataset import Catalog
 from advrec.run import provenance, schema
-from advrec.run.directory import Run
+from advrec.run.directory import IMAGES, Run
 from advrec.run.files import read_json, write_json, write_table
 from advrec.run.identity import Identities
 from advrec.run.log import say
@@ -42,16 +42,18 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         run.claim("tuples", parts.tuples, made=False)
         write_table(run.tuples, tuples)
     todo = plan.make(run, study)
+    set_aside = {key: why for key, why in todo.set_aside.items() if key.startswith(IMAGES)}
     if todo.missing:
-        _evaluate(run, study, catalog, todo, connect)
+        set_aside |= _evaluate(run, study, catalog, todo, connect)
     else:
         say("evaluate: done before")
-    run.write_set_aside(plan.make(run, study).still_set_aside)
+    run.write_set_aside(set_aside)
 
 
 def _evaluate(
     run: Run, study: Study, catalog: Catalog, todo: plan.Plan, connect: Callable[[], bool]
-) -> None:
+) -> dict[str, str]:
+    """Do what is missing; returns the reason of each block that was given up on, by key."""
     for model, spec in study.models.items():
         if isinstance(spec, OwnModel):
             plan.check_own(model, spec)  # every process that attacks builds it anew
@@ -60,11 +62,14 @@ def _evaluate(
 
     tuples = read_table(run.tuples, schema.TUPLES)
     write_json(run.provenance, _provenance(run, study, catalog, len(tuples)))
-    failed = evaluate_models(run, study, catalog, tuples, list(todo.blocks), grows=grows)
+    failed = evaluate_models(
+        run, study, catalog, tuples, todo.unfinished, todo.unexamined, grows=grows
+    )
     for key, reason in list(failed.items())[:SHOWN]:
         say(f"evaluate: set aside {key}: {reason}")
     if len(failed) > SHOWN:
         say(f"evaluate: set aside {len(failed) - SHOWN} more; see {run.directory}/set_aside.json")
+    return failed
 
 
 def _draw_tuples(study: Study, catalog: Catalog) -> pa.Table:

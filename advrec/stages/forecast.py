@@ -137,9 +137,7 @@ def forecast(
     models = []
     for model in study.models:
         missing = {
-            cell: len(blocks)
-            for cell, blocks in plan.blocks.items()
-            if cell.model == model and blocks
+            cell: len(blocks) for cell, blocks in plan.unfinished.items() if cell.model == model
         }
         if missing:
             step = measure(_network(run, study, model), study, placement)

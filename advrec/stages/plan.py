@@ -1,6 +1,6 @@
-"""The plan of a study: what its run directory holds, what is missing, and what is refused.
+"""The plan of a study: what its run directory holds and what is missing; and what is refused.
 
-A stage makes its plan once and then carries it out. Status, dry run and push read the same plan.
+The evaluation makes its plan once and carries it out. Status, dry run and push read the same plan.
 Free of torch and Ray: a finished study, or one that is refused, is answered in a moment.
 """
 
@@ -18,7 +18,7 @@ from advrec.errors import AdvrecError, ConfigError, StudyError
 from advrec.evaluation import probes
 from advrec.run import cells, identity
 from advrec.run.cells import Cell
-from advrec.run.directory import IMAGES, Run
+from advrec.run.directory import Run
 from advrec.run.identity import Identities
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
@@ -42,8 +42,11 @@ class Plan:
     """Models without the measurements that the checks need."""
     set_aside: Mapping[str, str]
     """Work that was given up on, by key, with the reason."""
-    refused: str | None
-    """Reason why the run directory cannot hold this study; None: it can, or nobody asked."""
+
+    @property
+    def unfinished(self) -> dict[Cell, tuple[int, ...]]:
+        """Cells with missing blocks, and the numbers of these."""
+        return {cell: numbers for cell, numbers in self.blocks.items() if numbers}
 
     @property
     def missing(self) -> set[str]:
@@ -60,35 +63,15 @@ class Plan:
         """Say whether all is done but for what was set aside."""
         return self.drawn and self.missing <= self.set_aside.keys()
 
-    @property
-    def still_set_aside(self) -> dict[str, str]:
-        """Work that was set aside and is still missing, and part of the study; images stay."""
-        missing = self.missing
-        return {
-            key: reason
-            for key, reason in self.set_aside.items()
-            if key.startswith(IMAGES) or key in missing
-        }
-
-    def refuse(self) -> None:
-        """Raise ConfigError where the run directory cannot hold this study."""
-        if self.refused is not None:
-            raise ConfigError(self.refused)
-
 
 def every_cell(study: Study) -> list[Cell]:
     """List what the study asks for, and what the evaluation measures about itself."""
     return [*cells.cells(study), *probes.cells(study)]
 
 
-def make(run: Run, study: Study, parts: Identities | None = None) -> Plan:
-    """Look through a run directory.
-
-    Args:
-        parts: compared with the identities that the run records; by default nothing is refused.
-    """
+def make(run: Run, study: Study) -> Plan:
+    """Look through a run directory."""
     tuples = _count_tuples(run, study)
-    all_cells = every_cell(study)
     return Plan(
         catalog=run.catalog.exists(),
         shards=0 if run.catalog.exists() else sum(1 for _ in run.prepared.glob("shard-*.parquet")),
@@ -97,14 +80,16 @@ def make(run: Run, study: Study, parts: Identities | None = None) -> Plan:
         drawn=run.tuples.exists(),
         blocks={}
         if tuples is None
-        else {cell: tuple(cells.missing_blocks(run, study, cell, tuples)) for cell in all_cells},
+        else {
+            cell: tuple(cells.missing_blocks(run, study, cell, tuples))
+            for cell in every_cell(study)
+        },
         unexamined=tuple(
             model
             for model in study.compared.models
             if study.evaluation.checks and not run.health(model).exists()
         ),
         set_aside=run.set_aside(),
-        refused=None if parts is None else _refused(run, study, parts, all_cells),
     )
 
 
@@ -120,8 +105,15 @@ def _count_tuples(run: Run, study: Study) -> int | None:
         return sum(1 for _ in csv.DictReader(handle))
 
 
-def _refused(run: Run, study: Study, parts: Identities, all_cells: list[Cell]) -> str | None:
-    """Compare the parts that have a file with what they were made with; the first that differs."""
+def refuse(run: Run, study: Study, parts: Identities) -> None:
+    """Refuse a run directory that holds a part which this study would make otherwise.
+
+    Args:
+        parts: compared with the identities that the run records.
+
+    Raises:
+        ConfigError: a part that has a file differs; the message names the first.
+    """
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
@@ -130,12 +122,14 @@ def _refused(run: Run, study: Study, parts: Identities, all_cells: list[Cell]) -
             wanted[f"models/{model}"] = parts.models[model]
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
-    for cell in all_cells:
+    for cell in every_cell(study):
         if cells.is_begun(run, cell):
             wanted[cell.key] = identity.cell(study, cell)
     recorded = run.identities()
-    reasons = (run.difference(part, recorded.get(part), wanted[part]) for part in wanted)
-    return next((reason for reason in reasons if reason is not None), None)
+    for part in wanted:
+        reason = run.difference(part, recorded.get(part), wanted[part])
+        if reason is not None:
+            raise ConfigError(reason)
 
 
 # Refused for what the study says or names, wherever it runs.

@@ -53,12 +53,12 @@ def run_study(
     with_code = "train" in stages or "evaluate" in stages
     plan.check_address(study, address)
     parts = plan.check(run, study, with_code=with_code)
-    plan.make(run, study, parts).refuse()
+    plan.refuse(run, study, parts)
     if with_code:
         plan.check_room(study, address)
     with run.lock(), log.kept(run.log), contextlib.ExitStack() as stack:
         # Until now another driver may have been at work here.
-        plan.make(run, study, parts).refuse()
+        plan.refuse(run, study, parts)
         connect = _connector(stack, address)
         functions: dict[str, Callable[[], None]] = {
             "prepare": lambda: prepare.run_stage(run, study, connect, say),

@@ -26,9 +26,8 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         AdvrecError: there is no catalog yet, or training failed.
     """
     plan.require(run.catalog, "the catalog is not prepared", "advrec prepare")
-    untrained = plan.make(run, study).untrained
     for model, spec in study.models.items():
-        if model not in untrained:
+        if run.weights(model).exists():
             say(f"train {model}: done before")
         elif isinstance(spec, OwnModel):
             adopt(run, study, model, spec, parts.models[model])

@@ -17,6 +17,7 @@ import torch
 
 from advrec.catalog.dataset import Catalog
 from advrec.model import checkpoint
+from advrec.run import cells
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
 from tests.commands import ADVREC, advrec, kill_when, started, wait_until
@@ -114,6 +115,32 @@ def test_embeddings_go_on_shard_by_shard_and_are_what_the_model_gives(ready, tmp
     assert [line for line in sent(run) if line.startswith("embeddings/")][3:] == [
         "embeddings/unsecured/1"
     ]
+
+
+def test_directories_are_looked_through_once_and_only_what_is_still_aside_stays(
+    ready, tmp_path, monkeypatch
+):
+    """An image stays aside; a block that is done, or no part of the study, does not."""
+    run = copy(ready, tmp_path)
+    image = {"images/a.jpg": "is torn"}
+    blocks_aside = {"attacks/unsecured/fgsm/0": "died", "attacks/gone/fgsm/0": "died"}
+    Run(run).write_set_aside(image | blocks_aside)
+    looked, missing_blocks = [], cells.missing_blocks
+
+    def counted(*arguments):
+        looked.append(arguments)
+        return missing_blocks(*arguments)
+
+    monkeypatch.setattr(cells, "missing_blocks", counted)
+    study = write_study(tmp_path / "one.yaml", ready, evaluation={"attacks": ["fgsm", "pgd-2"]})
+    for again in (False, True):
+        looked.clear()
+        ended = advrec("evaluate", study, "--out", run, cwd=tmp_path)
+        assert ended.returncode == 3
+        assert ("evaluate: done before" in ended.stdout) == again
+        assert len(looked) == 2  # once a cell
+        assert Run(run).set_aside() == image
+    assert len(rows(run)) == 2 * 12 * 2
 
 
 @pytest.mark.ray

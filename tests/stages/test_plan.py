@@ -40,11 +40,10 @@ def test_what_is_missing_is_named_and_what_was_set_aside_is_not_waited_for(finis
     assert found.untrained == ("cat",)
     assert not found.is_finished
     assert "evaluate  at fgsm: 2 of 3 blocks done" in status.overview(run, study, found)
-    images = {"images/a.jpg": "is torn"}
-    run.write_set_aside({"attacks/at/fgsm/1": "died", "attacks/at/pgd-8/0": "died", **images})
+    run.write_set_aside({"attacks/at/fgsm/1": "died", "attacks/at/pgd-8/0": "died"})
     found = plan.make(run, study)
     assert found.is_finished
-    assert found.still_set_aside == {"attacks/at/fgsm/1": "died", **images}
+    assert list(found.unfinished.values()) == [(1,)]
 
 
 def test_models_are_unexamined_only_where_the_study_checks(finished):
@@ -69,21 +68,21 @@ def test_a_study_that_differs_is_refused_and_one_that_is_longer_is_not(finished)
         run.claim(f"models/{model}", part, made=False)
     for cell in plan.every_cell(study):
         run.claim(cell.key, identity.cell(study, cell), made=False)
-    assert plan.make(run, study, parts).refused is None
+    plan.refuse(run, study, parts)
     longer = study_file.parse(
         study_file.as_dict(study)
         | {"evaluation": study_file.as_dict(study)["evaluation"] | {"attacks": ["fgsm", "cw-2"]}},
         "longer",
     )
-    assert plan.make(run, longer, parts).refused is None
+    plan.refuse(run, longer, parts)
     other = changed(study, batch=7)
-    refused = plan.make(run, other, identity.identities(other)).refused
-    assert "attacks/unsecured/fgsm made with batch = 96, the study says 7" in refused
+    with pytest.raises(
+        ConfigError, match="attacks/unsecured/fgsm made with batch = 96, the study says 7"
+    ):
+        plan.refuse(run, other, identity.identities(other))
     reseeded = study.model_copy(update={"seed": 8})
-    found = plan.make(run, reseeded, identity.identities(reseeded))
     with pytest.raises(ConfigError, match="seed = 7, the study says 8"):
-        found.refuse()
-    assert plan.make(run, other).refused is None  # nobody asked
+        plan.refuse(run, reseeded, identity.identities(reseeded))
 
 
 def test_tuples_of_a_csv_are_counted_before_they_are_drawn(finished, tmp_path):
