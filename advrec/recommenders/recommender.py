@@ -149,7 +149,7 @@ def _check_encoder(encoder: object) -> None:
         )
 
 
-def _checked(images: npt.NDArray[np.uint8] | Tensor) -> Images:
+def _checked(images: object) -> Images:
     """Images of a user as (N, H, W, 3), N at least 2."""
     forms = "give uint8 (N, H, W, 3) or a floating tensor (N, 3, H, W)"
     if not isinstance(images, np.ndarray | Tensor):
