@@ -19,8 +19,9 @@ from advrec.distributed.embed import UnusableModelError
 from advrec.distributed.models import Models
 from advrec.distributed.placement import place, this_machine
 from advrec.distributed.pool import Pool, Unit, open_pool
-from advrec.distributed.watch import Watch, Work, success_rank
+from advrec.distributed.watch import Watch, Work
 from advrec.evaluation.block import Outcomes, block_of
+from advrec.evaluation.rates import headline_rank
 from advrec.run import cells, identity, schema
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
@@ -114,7 +115,7 @@ class _Stage:
         if self._study.resources.actors != 0:
             from advrec.distributed.meters import Meters
 
-            meters = Meters(success_rank(self._study))
+            meters = Meters(headline_rank(self._study.evaluation.ranks))
         with Watch(self._run, self._study, model, work, len(self._tuples), meters) as watch:
             self._pool.run(units, on_result, on_set_aside)
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
+from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
@@ -18,8 +19,6 @@ from advrec.spec.study import Study
 
 if TYPE_CHECKING:
     from advrec.distributed.meters import Meters
-
-SUCCESS_AT = 3  # the rank of the study that advrec grew from
 
 
 class Work(NamedTuple):
@@ -50,12 +49,6 @@ class Tally(NamedTuple):
         return 100 * self.hits / self.tuples
 
 
-def success_rank(study: Study) -> int:
-    """The largest of the study's ranks up to 3; its smallest where there is none."""
-    at = [rank for rank in study.evaluation.ranks if rank <= SUCCESS_AT]
-    return at[-1] if at else study.evaluation.ranks[0]
-
-
 class Watch:
     """Follows the blocks of one model.
 
@@ -75,7 +68,7 @@ class Watch:
         meters: Meters | None,
     ) -> None:
         self._run, self._work, self._meters = run, work, meters
-        self._rank = success_rank(study)
+        self._rank = headline_rank(study.evaluation.ranks)
         # Work that was done before counts for the cells that are at work; of finished cells nothing
         # is said.
         total = sum(cell.tuples(tuples) for cell in {one.cell: None for one in work.values()})

@@ -12,6 +12,7 @@ import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
+PUBLISHED_RANK = 3  # of the study that advrec grew from
 CELL = ["model", "attack", "epsilon"]
 SHARE = {
     "n": "int64",
@@ -22,6 +23,11 @@ SHARE = {
     "high_percent": "float64",
 }
 """The columns of `shares`, with their types."""
+
+
+def headline_rank(ranks: Sequence[int]) -> int:
+    """The rank that counts where one number is shown: the nearest to 3, the smaller of two such."""
+    return min(ranks, key=lambda rank: (abs(rank - PUBLISHED_RANK), rank))
 
 
 def wilson(

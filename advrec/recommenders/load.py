@@ -3,7 +3,6 @@
 import numpy as np
 
 from advrec.catalog.dataset import Catalog
-from advrec.errors import AdvrecError
 from advrec.model import checkpoint
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import embed_all, frozen, in_few_sizes
@@ -41,10 +40,7 @@ def from_run(run: Run, model: str, catalog: Catalog, device: str = "cpu") -> Rec
     Raises:
         AdvrecError: the model is not trained yet, or recommends nothing.
     """
-    if not run.weights(model).exists():
-        raise AdvrecError(
-            f"{run.directory}: the model {model} is not trained yet; run `advrec train` first"
-        )
+    run.require_weights(model)
     network = frozen(checkpoint.load(run.weights(model))).to(device)
     if is_embedded(run, model, len(catalog)):
         embeddings = read_embeddings(run, model, network.dimension)

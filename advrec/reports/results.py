@@ -12,9 +12,10 @@ import pyarrow as pa
 from advrec.errors import ConfigError
 from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
-from advrec.evaluation.rates import success_table
+from advrec.evaluation.rates import headline_rank, success_table
 from advrec.reports.tables import published
 from advrec.run import cells, schema
+from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table
@@ -69,13 +70,9 @@ class Results:
         return self.study.evaluation.round_trips
 
     @property
-    def blocks_per_cell(self) -> int:
-        return -(-self.tuples // self.study.evaluation.block)
-
-    @property
     def rank(self) -> int:
-        """The rank of the headline: the study's nearest to 3, the smaller of two equally near."""
-        return min(self.study.evaluation.ranks, key=lambda rank: (abs(rank - 3), rank))
+        """The rank of the headline."""
+        return headline_rank(self.study.evaluation.ranks)
 
     @cached_property
     def epsilon(self) -> float:
@@ -116,15 +113,14 @@ class Results:
         size = self.study.evaluation.block
         rows = [
             (
-                model,
-                attack,
+                cell.model,
+                cell.attack.name,
                 block,
                 min(size, self.tuples - block * size),
-                self._state(model, attack, block),
+                self._state(cell, block),
             )
-            for model in self.study.models
-            for attack in self.attacks
-            for block in range(self.blocks_per_cell)
+            for cell in cells.cells(self.study)
+            for block in range(cells.num_blocks(self.study, cell, self.tuples))
         ]
         return pd.DataFrame(rows, columns=["model", "attack", "block", "tuples", "state"])
 
@@ -234,10 +230,10 @@ class Results:
         """Blocks in a state."""
         return int((self.blocks["state"] == state).sum())
 
-    def _state(self, model: str, attack: str, block: int) -> State:
-        if self.run.block(model, attack, block).exists():
+    def _state(self, cell: Cell, block: int) -> State:
+        if self.run.block(cell.model, cell.attack.name, block).exists():
             return "done"
-        return "set aside" if f"attacks/{model}/{attack}/{block}" in self.set_aside else "missing"
+        return "set aside" if cells.block_key(cell, block) in self.set_aside else "missing"
 
 
 def read(run: Run) -> Results:

@@ -159,6 +159,22 @@ class Run:
         if reasons or self._set_aside.exists():
             write_json(self._set_aside, dict(reasons))
 
+    def require_catalog(self) -> None:
+        """Refuse to go on before there is a catalog: raises AdvrecError."""
+        if not self.catalog.exists():
+            raise self._not_yet("the catalog is not prepared", "prepare")
+
+    def require_weights(self, model: str) -> None:
+        """Refuse to go on before there is the model: raises AdvrecError."""
+        if not self.weights(model).exists():
+            raise self._not_yet(f"the model {model} is not trained", "train")
+
+    def _not_yet(self, what: str, stage: str) -> AdvrecError:
+        return AdvrecError(
+            f"{self.directory}: {what} yet; run `advrec {stage}` first, "
+            "or `advrec study` for all stages"
+        )
+
     def check_directory(self) -> None:
         """Refuse a directory that holds something else than a run: raises ConfigError."""
         if (

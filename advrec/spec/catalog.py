@@ -18,12 +18,11 @@ class Source(NamedTuple):
     """Its `read(spec, seed)` returns a Listing."""
     keys: tuple[str, ...] = ()
     """Keys of CatalogSpec that belong to it alone."""
-    drawn: bool = False
-    """The run draws its images itself, so it has no root."""
 
 
+SYNTHETIC = "synthetic"
 SOURCES = {
-    "synthetic": Source("advrec.catalog.sources.synthetic", keys=("articles",), drawn=True),
+    SYNTHETIC: Source("advrec.catalog.sources.synthetic", keys=("articles",)),
     "deepfashion": Source(
         "advrec.catalog.sources.deepfashion",
         keys=(
@@ -92,7 +91,7 @@ class CatalogSpec(Strict):
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> "CatalogSpec":
         if self.drawn and self.root is not None:
-            others = " or ".join(name for name, source in SOURCES.items() if not source.drawn)
+            others = " or ".join(name for name in SOURCES if name != SYNTHETIC)
             raise ValueError(
                 f"root is not used by the {self.source} source; "
                 f"remove it or choose source: {others}"
@@ -124,8 +123,8 @@ class CatalogSpec(Strict):
 
     @property
     def drawn(self) -> bool:
-        """The run draws the images itself."""
-        return SOURCES[self.source].drawn
+        """The run draws the images itself, so the source has no root."""
+        return self.source == SYNTHETIC
 
     def resolved(self, directory: Path) -> "CatalogSpec":
         """Defaults explicit, local paths absolute; `directory` is what they are relative to."""

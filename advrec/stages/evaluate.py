@@ -30,11 +30,11 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     Raises:
         AdvrecError: an earlier stage is missing, or it could not be done.
     """
-    plan.require(run.catalog, "the catalog is not prepared", "advrec prepare")
+    run.require_catalog()
     for model, spec in study.models.items():
         if isinstance(spec, OwnModel) and not run.weights(model).exists():
             adopt(run, study, model, spec, parts.models[model])
-        plan.require(run.weights(model), f"the model {model} is not trained", "advrec train")
+        run.require_weights(model)
     catalog = Catalog(run)
     if not run.tuples.exists():
         tuples = _draw_tuples(study, catalog)

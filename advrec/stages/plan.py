@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from advrec.attacks import names
 from advrec.distributed.placement import cluster_address, place, place_training
-from advrec.errors import AdvrecError, ConfigError, StudyError
+from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import probes
 from advrec.run import cells, identity
 from advrec.run.cells import Cell
@@ -191,14 +191,6 @@ def check_address(study: Study, address: str | None) -> None:
         raise ConfigError(
             f"--address is {address}, but resources.actors is 0, so this process does all the "
             "work; leave one of them out"
-        )
-
-
-def require(path: Path, what: str, command: str) -> None:
-    """Refuse to begin a stage before the one that makes `path`: raises AdvrecError."""
-    if not path.exists():
-        raise AdvrecError(
-            f"{path.parent}: {what} yet; run `{command}` first, or `advrec study` for all stages"
         )
 
 

@@ -12,7 +12,6 @@ from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study, canonical_hash
-from advrec.stages import plan
 
 
 def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], bool]) -> None:
@@ -25,7 +24,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         ConfigError: a model cannot be built.
         AdvrecError: there is no catalog yet, or training failed.
     """
-    plan.require(run.catalog, "the catalog is not prepared", "advrec prepare")
+    run.require_catalog()
     for model, spec in study.models.items():
         if run.weights(model).exists():
             say(f"train {model}: done before")

@@ -44,10 +44,7 @@ def open_catalog(run: Run) -> Catalog:
     Raises:
         AdvrecError: there is none, or it has no images.
     """
-    if not run.catalog.exists():
-        raise AdvrecError(
-            f"{run.directory}: the catalog is not prepared yet; run `advrec prepare` first"
-        )
+    run.require_catalog()
     if not run.images.exists():
         raise AdvrecError(
             f"{run.directory}: holds no images; a run that was imported can be reported, "

@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from advrec.distributed.watch import Watch, Work, success_rank
+from advrec.distributed.watch import Watch, Work
 from advrec.run.cells import cells
 from advrec.run.directory import Run
 from advrec.run.files import write_table
-from tests.conftest import STUDY, study
+from tests.conftest import study
 
 EPSILONS = (0.01, 0.05)
 
@@ -64,11 +64,3 @@ def test_without_ray_there_are_no_meters(tmp_path, cell):
 
 def test_cost_is_tuples_times_budgets_times_steps(cell):
     assert Work(cell, 0, 4).cost == 4 * 2 * 2
-
-
-@pytest.mark.parametrize(
-    ("ranks", "expected"), [([1, 3, 10], 3), ([1, 2], 2), ([5, 10], 5), ([1], 1)]
-)
-def test_the_rank_that_counts_as_success(ranks, expected):
-    evaluation = STUDY["evaluation"] | {"ranks": ranks}
-    assert success_rank(study(evaluation=evaluation)) == expected

@@ -13,6 +13,7 @@ from advrec.evaluation.rates import (
     clustered,
     clustered_sign,
     difference,
+    headline_rank,
     mcnemar,
     paired_difference,
     success_table,
@@ -273,3 +274,11 @@ def test_a_difference_of_independent_shares_is_newcombes():
     assert difference(*sides) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     low, high = difference(*reversed(sides))
     assert (low, high) == pytest.approx((-0.3339, -0.0524), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [([1, 3, 10], 3), ([1, 2], 2), ([5, 10], 5), ([1], 1), ([1, 4], 4), ([2, 4], 2)],
+)
+def test_the_headlines_rank_is_the_nearest_to_3(ranks, expected):
+    assert headline_rank(ranks) == expected
