@@ -192,7 +192,9 @@ def _value(domain: Domain, sampled: Any) -> Any:
 
 def _searcher(spec: TuneSpec) -> SearchAlgorithm | Searcher:
     if spec.searcher == "random":
-        return BasicVariantGenerator(random_state=spec.seed)
+        # which bears no limit of Tune's own
+        most = 0 if spec.concurrency == "auto" else spec.concurrency
+        return BasicVariantGenerator(random_state=spec.seed, max_concurrent=most)
     from ray.tune.search.optuna import OptunaSearch
 
     with contextlib.suppress(ImportError):
