@@ -39,7 +39,7 @@ from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.spec.study import AttackSpec
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
-from advrec.recommenders import load
+from advrec.recommenders.recommender import Recommender
 from advrec.model.encoder import embed_all, frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import give_back, keep_freed
@@ -96,6 +96,7 @@ def measure(
         embeddings: (N, D) float32.
         pixels: (N, H, W, 3) uint8.
     """
+    entry = AttackSpec.named(f"pgd-{WORK[size][1]}")
 
     def rate(pool: Pool, blocks: int) -> float:
         reference = dataclasses.replace(
@@ -105,7 +106,7 @@ def measure(
             Unit(
                 key=str(n),
                 method="attack",
-                arguments=lambda n=n: (reference, None, spec(size), block(size, pixels, n)),
+                arguments=lambda n=n: (reference, None, entry, block(size, pixels, n)),
             )
             for n in range(blocks)
         ]
@@ -128,20 +129,6 @@ def measure(
         rates.blocks["plain, 2 threads"].append(plain_rate(size, 2))
         rates.blocks["untuned, 2 threads"].append(plain_rate(size, 2, tuned=False))
     return rates
-
-
-def spec(size: int) -> AttackSpec:
-    """PGD with all its steps, as a study asks for it."""
-    return AttackSpec.model_validate(
-        {
-            "name": "x",
-            "attack": f"pgd-{WORK[size][1]}",
-            "stop": "never",
-            "nested": False,
-            "restarts": 0,
-            "from": None,
-        }
-    )
 
 
 def model(size: int) -> tuple[FashionNet, np.ndarray, np.ndarray]:
@@ -194,7 +181,7 @@ def plain(size: int, threads: int, tuned: int) -> None:
     if tuned:
         keep_freed()
     network, embeddings, pixels = model(size)
-    recommender = load.from_embeddings(frozen(network), embeddings)
+    recommender = Recommender.similar_articles(frozen(network).embed, embeddings)
     attack = registry.by_name(f"pgd-{WORK[size][1]}")
     evaluate_block(recommender, registry.by_name("fgsm"), block(size, pixels, 0))
     start = time.monotonic()
@@ -217,7 +204,7 @@ def activations(size: int) -> float:
 def print_activations(size: int) -> None:
     torch.set_num_threads(1)
     network, embeddings, pixels = model(size)
-    recommender = load.from_embeddings(frozen(network), embeddings)
+    recommender = Recommender.similar_articles(frozen(network).embed, embeddings)
     keep_freed()
     give_back()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -21,7 +21,6 @@ from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import give_back, keep_freed
-from advrec.recommenders import load
 from advrec.recommenders.recommender import Recommender
 from advrec.spec.study import AttackSpec
 
@@ -107,7 +106,9 @@ class Attacker:
         if model.sha256 not in self._recommenders:
             assert model.embeddings is not None, "the catalog is embedded first"
             embeddings = model.embeddings()
-            recommender = load.from_embeddings(self._network(model), embeddings, self._device)
+            recommender = Recommender.similar_articles(
+                self._network(model).embed, embeddings, device=self._device
+            )
             _keep_last(self._recommenders, model.sha256, recommender)
         return self._recommenders[model.sha256]
 

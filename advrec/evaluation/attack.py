@@ -18,8 +18,9 @@ from advrec.errors import ConfigError, first_line
 from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model.arithmetic import exact_arithmetic
+from advrec.model.encoder import Images, to_images
 from advrec.recommenders.bank import Ids
-from advrec.recommenders.recommender import Images, Recommender, tensor_of
+from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
 from advrec.spec.base import (
     Batch,
@@ -187,7 +188,7 @@ def _check_made_on(
             f"both need the same catalog"
         )
     name, victim = ("the recommender", recommender) if source is None else ("source", source)
-    images = tensor_of(pixels, victim.device).requires_grad_()
+    images = to_images(pixels, victim.device).requires_grad_()
     try:
         with torch.enable_grad():
             score = victim.objective(target)(images).sum()

@@ -8,8 +8,8 @@ import pyarrow as pa
 from advrec.attacks import registry
 from advrec.attacks.registry import Attack
 from advrec.catalog.dataset import Catalog
+from advrec.model.encoder import Images
 from advrec.recommenders.bank import Ids
-from advrec.recommenders.recommender import Images
 from advrec.run.cells import Cell
 from advrec.spec.study import AttackSpec, Stop, Study
 

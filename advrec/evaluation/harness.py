@@ -19,8 +19,9 @@ from advrec.attacks.registry import Attack
 from advrec.attacks.result import Attacked
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.delivery import round_trip
+from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Ids
-from advrec.recommenders.recommender import Recommender, tensor_of
+from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
@@ -128,7 +129,7 @@ class _Attempts:
         below = self._below[torch.from_numpy(places)].to(device)
         return Problem(
             objective=self._source.objective(block.target_ids[places]),
-            images=tensor_of(block.pixels[places], device),
+            images=to_images(block.pixels[places], device),
             epsilon=torch.from_numpy(epsilons).to(device),
             start=start,
             seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),

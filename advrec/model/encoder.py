@@ -13,12 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
+from advrec.errors import ConfigError
 from advrec.model.fashionnet import FashionNet
 from advrec.model.own import OwnNetwork
 
 EMBED_BATCH = 64
 AGREE = 1e-4  # relative: folding changes an embedding by rounding only
 
+Encoder = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) in [0, 1] to raw embeddings (N, D)."""
+Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+"""(N, H, W, 3): uint8, or float32 in [0, 1]."""
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -98,20 +103,29 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
 
 @torch.inference_mode()
 def embed_all(
-    embed: Callable[[Tensor], Tensor],
-    pixels: npt.NDArray[np.uint8],
-    device: torch.device | str = "cpu",
-    batch: int = EMBED_BATCH,
+    embed: Encoder, pixels: Images, device: torch.device | str = "cpu", batch: int = EMBED_BATCH
 ) -> npt.NDArray[np.float32]:
-    """Raw embeddings (n, D) of prepared images (n, H, W, 3) uint8, `batch` at once on `device`."""
-    batches = (pixels[start : start + batch] for start in range(0, len(pixels), batch))
-    # Copied, for what comes from the object store is read-only.
-    return np.concatenate(
-        [embed(to_images(part.copy(), device)).float().cpu().numpy() for part in batches]
-    )
+    """Raw embeddings (n, D) of images (n, H, W, 3), `batch` at once on `device`.
+
+    Raises:
+        ConfigError: the encoder does not give one vector an image.
+    """
+    parts = []
+    for start in range(0, len(pixels), batch):
+        # Copied, for what comes from the object store, or from a user, may be read-only.
+        images = to_images(pixels[start : start + batch].copy(), device)
+        embeddings = embed(images)
+        if not isinstance(embeddings, Tensor) or embeddings.shape[:-1] != images.shape[:1]:
+            shape = tuple(getattr(embeddings, "shape", ()))
+            raise ConfigError(
+                f"the encoder gives {type(embeddings).__name__} {shape} for {len(images)} images; "
+                f"it must give a tensor ({len(images)}, D)"
+            )
+        parts.append(embeddings.float().cpu().numpy())
+    return np.concatenate(parts)
 
 
-def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def in_few_sizes(embed: Encoder) -> Encoder:
     """The same function of images (N, 3, H, W), which pads a batch to one of four sizes an octave:
     8, 10, 12, 14, 16, 20, ...
 
@@ -134,11 +148,10 @@ def in_few_sizes(embed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return padded
 
 
-def to_images(pixels: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """Images (N, 3, H, W) float32 in [0, 1], channels last in memory, of pixels (N, H, W, 3)
-    uint8.
-    """
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+def to_images(pixels: Images, device: torch.device | str = "cpu") -> Tensor:
+    """Images (N, 3, H, W) float32 in [0, 1], channels last in memory, of pixels (N, H, W, 3)."""
+    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+    return images.float().div_(255.0) if pixels.dtype == np.uint8 else images
 
 
 def _fold(network: nn.Module) -> None:

@@ -12,14 +12,10 @@ from torch import Tensor, nn
 
 from advrec.errors import ConfigError, first_line
 from advrec.model.arithmetic import exact_arithmetic
-from advrec.model.encoder import EMBED_BATCH, in_few_sizes, to_images
+from advrec.model.encoder import EMBED_BATCH, Encoder, Images, embed_all, in_few_sizes
 from advrec.recommenders.bank import Bank, Floats, Ids
 from advrec.recommenders.losses import CosineDistance
 from advrec.recommenders.ranks import ExactIndex, similar_articles
-
-Encoder = Callable[[Tensor], Tensor]
-Images = npt.NDArray[np.uint8] | Floats
-"""(N, H, W, 3): uint8, or float32 in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +63,7 @@ class Recommender:
             encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
         try:
             with exact_arithmetic():
-                embeddings = embed_in_batches(encoder, catalog, device, batch)
+                embeddings = embed_all(encoder, catalog, device, batch)
         except ConfigError:
             raise
         except Exception as error:
@@ -77,15 +73,33 @@ class Recommender:
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
         try:
-            index = similar_articles(embeddings)
+            return cls.similar_articles(
+                encoder, embeddings, images=lambda ids: catalog[ids], device=device
+            )
         except ValueError as error:
             raise ConfigError(f"the encoder cannot recommend: {error}") from None
-        return cls(
-            embed=in_few_sizes(encoder),
-            index=index,
-            images=lambda ids: catalog[ids],
-            device=device,
-        )
+
+    @classmethod
+    def similar_articles(
+        cls,
+        encoder: Encoder,
+        embeddings: Floats,
+        *,
+        images: Callable[[Ids], Images] | None = None,
+        device: str = "cpu",
+    ) -> Self:
+        """The recommender of similar articles, by cosine distance, from the catalog's embeddings.
+
+        Args:
+            encoder: a frozen network on `device`.
+            embeddings: (N, D), raw, of the catalog's images by the same network.
+            images: gives the images of articles (n,) as (n, H, W, 3).
+
+        Raises:
+            ValueError: an embedding is zero or not finite.
+        """
+        index = similar_articles(embeddings)
+        return cls(embed=in_few_sizes(encoder), index=index, images=images, device=device)
 
     def __repr__(self) -> str:
         articles, values = self.bank.items.shape
@@ -108,35 +122,6 @@ class Recommender:
         """Raw embeddings (n, D) of images (n, 3, H, W) in [0, 1]."""
         embeddings: Floats = self.embed(images).float().cpu().numpy()
         return embeddings
-
-
-def tensor_of(images: Images, device: str) -> Tensor:
-    """Images (n, H, W, 3) as a tensor (n, 3, H, W) float32 in [0, 1], channels last in memory."""
-    if images.dtype == np.uint8:
-        return to_images(images.view(np.uint8), device)
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-
-
-@torch.inference_mode()
-def embed_in_batches(encoder: Encoder, images: Images, device: str, batch: int) -> Floats:
-    """Raw embeddings (N, D) of images (N, H, W, 3), `batch` on the device at once.
-
-    Raises:
-        ConfigError: the encoder does not give one vector an image.
-    """
-    parts = []
-    for start in range(0, len(images), batch):
-        # Copied, for a user's array may be read-only.
-        part = tensor_of(images[start : start + batch].copy(), device)
-        embeddings = encoder(part)
-        if not isinstance(embeddings, Tensor) or embeddings.shape[:-1] != part.shape[:1]:
-            shape = tuple(getattr(embeddings, "shape", ()))
-            raise ConfigError(
-                f"the encoder gives {type(embeddings).__name__} {shape} for {len(part)} images; "
-                f"it must give a tensor ({len(part)}, D)"
-            )
-        parts.append(embeddings.float().cpu().numpy())
-    return np.concatenate(parts)
 
 
 def _check_encoder(encoder: object) -> None:

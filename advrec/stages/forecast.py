@@ -19,7 +19,7 @@ from advrec.model.checkpoint import Network
 from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import keep_freed
-from advrec.recommenders import load
+from advrec.recommenders.recommender import Recommender
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
@@ -176,7 +176,8 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
 def _measure(network: Network, pixels: Pixels, device: str) -> Step:
     """Time a gradient step of a frozen network on `device` on images (n, H, W, 3)."""
     images, kept = to_images(pixels, device), 0
-    recommender = load.from_embeddings(network, embed_all(network.embed, pixels, device), device)
+    embeddings = embed_all(network.embed, pixels, device)
+    recommender = Recommender.similar_articles(network.embed, embeddings, device=device)
     objective = recommender.objective(np.roll(np.arange(len(pixels)), 1))
 
     def _keep(tensor: Tensor) -> Tensor:

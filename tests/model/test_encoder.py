@@ -1,7 +1,8 @@
+import numpy as np
 import torch
 
 from advrec.model import checkpoint
-from advrec.model.encoder import frozen, in_few_sizes, refresh, to_images
+from advrec.model.encoder import embed_all, frozen, in_few_sizes, refresh, to_images
 from tests.conftest import random_network
 
 
@@ -38,6 +39,24 @@ def test_attacks_see_pixels_in_0_1_and_normalisation_lies_inside():
     torch.testing.assert_close(network.embed(images), expected)
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
     assert (to_images(pixels) * 255 - images * 255).abs().max() <= 0.5 + 1e-4
+
+
+def test_a_catalog_is_embedded_in_the_batches_asked_for_bytes_and_floats_alike():
+    network, seen = frozen(random_network()), []
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    pixels.setflags(write=False)
+
+    def embed(images):
+        seen.append(len(images))
+        return network.embed(images)
+
+    embeddings = embed_all(embed, pixels, batch=3)
+    assert seen == [3, 3, 1]
+    floats = (pixels / 255.0).astype(np.float32)
+    assert np.array_equal(embed_all(embed, floats, batch=3), embeddings)
+    with torch.inference_mode():
+        parts = [network.embed(to_images(pixels[first : first + 3].copy())) for first in (0, 3, 6)]
+    assert np.array_equal(torch.cat(parts).numpy(), embeddings)
 
 
 def test_a_checkpoint_gives_back_the_network(tmp_path):
