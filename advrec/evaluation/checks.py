@@ -110,13 +110,13 @@ class _Probes:
         self.rows, self.rank = rows, rank
 
     def ranks(self, attack: str, epsilon: float) -> "pd.Series[int]":
-        """Ranks or targets (n,), indexed by tuple."""
+        """Ranks of the attacked articles (n,), indexed by tuple."""
         rows = self.rows[(self.rows["attack"] == attack) & (self.rows["epsilon"] == epsilon)]
         return rows.set_index("tuple_id")["adversarial_rank"].sort_index()
 
     @property
     def targets(self) -> "pd.Series[int]":
-        """Ranks or targets (n,), indexed by tuple."""
+        """Target articles (n,), indexed by tuple."""
         return self.rows.drop_duplicates("tuple_id").set_index("tuple_id")["target_id"]
 
     def gain(

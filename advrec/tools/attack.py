@@ -118,12 +118,10 @@ def _tuple(run: Run, study: Study, target: int, article: int) -> pa.Table:
     """The pair as a row of schema.TUPLES: the run's own where there is one, else number 0."""
     if run.tuples.exists():
         tuples = read_table(run.tuples, schema.TUPLES)
-        for place in range(len(tuples)):
-            if (tuples["target_id"][place].as_py(), tuples["attack_id"][place].as_py()) == (
-                target,
-                article,
-            ):
-                return tuples.slice(place, 1)
+        targets, articles = (tuples[name].to_numpy() for name in ("target_id", "attack_id"))
+        places = np.flatnonzero((targets == target) & (articles == article))
+        if len(places):
+            return tuples.slice(places[0], 1)
     columns = {"tuple_id": [0], "target_id": [target], "attack_id": [article]}
     return schema.table(schema.TUPLES, columns | {"split": [study.evaluation.split]})
 

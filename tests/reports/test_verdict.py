@@ -222,6 +222,7 @@ def test_accuracy_after_more_training_than_the_baseline_had_is_not_praised(make_
     table = quality_table(results.read(run))
     assert "difference from unsecured (not of at, cat, trained longer)" in table.caption
     assert "points" not in str(table.rows)
+    assert quantities.classifiers(results.read(run))["delta_points"].isna().all()
 
 
 def test_accuracy_after_equal_training_is_compared(make_run):
@@ -238,6 +239,8 @@ def test_accuracy_after_equal_training_is_compared(make_run):
     assert "optimizer steps" not in quality
     assert "more training" not in " ".join(choice(run))
     assert "longer" not in quality_table(read).caption
+    deltas = quantities.classifiers(read).groupby("model")["delta_points"].count()
+    assert deltas["unsecured"] == 0 < deltas["at"] == deltas["cat"]
 
 
 def test_two_models_of_equal_numbers_are_both_a_choice(make_run):

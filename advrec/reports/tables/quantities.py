@@ -60,15 +60,15 @@ def quantity_names(results: Results) -> list[str]:
 def classifiers(results: Results) -> pd.DataFrame:
     """One row a (model, quantity of metrics.json): n and percent with its interval.
 
-    delta_points says how far it lies above the model without a defense.
+    delta_points says how far it lies above the model without a defense; as on the page, nothing of
+    a model that trained longer than that one.
     """
     rows = quantities(results)
     rows = rows[rows["quantity"].isin(list(QUALITY))].astype({"percent": "float64"})
     base = rows[rows["model"] == results.baseline].set_index("quantity")["percent"]
     delta = rows["percent"] - rows["quantity"].map(base).astype("float64")
-    return rows.assign(delta_points=delta.where(rows["model"] != results.baseline)).reset_index(
-        drop=True
-    )
+    alone = rows["model"].isin([results.baseline, *results.trained_longer])
+    return rows.assign(delta_points=delta.mask(alone)).reset_index(drop=True)
 
 
 def defense_comparison(results: Results) -> pd.DataFrame:
