@@ -10,8 +10,10 @@ from PIL import Image
 from advrec.catalog import dataset, decide, shards, write
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
+from advrec.catalog.summary import summary
 from advrec.errors import ConfigError
 from advrec.run.directory import Run
+from advrec.spec.base import SPLITS
 from advrec.spec.catalog import CatalogSpec
 from tests.conftest import prepare_alone
 
@@ -220,3 +222,29 @@ def test_an_article_is_found_by_number_and_by_name(many):
     for wrong in ("60", "-1", "nobody.png"):
         with pytest.raises(ConfigError, match="is not an article"):
             catalog.find(wrong)
+
+
+def test_counts_of_a_thousand_and_more_have_their_comma():
+    """In what a source lists, and in what a preparation has left."""
+    articles = [Listed(f"{n}.jpg", "Tee", ("dotted",), SPLITS[n % 3]) for n in range(4002)]
+    ignored = ("note",) * 1001
+    listing = Listing(root="", articles=tuple(articles), has_textures=True, ignored=ignored)
+    assert listing.summary() == [
+        "4,002 images listed of 1 categories: 1,334 train, 1,334 validation, 1,334 test",
+        "4,002 images with textures, of 1 kinds; the others are dropped",
+        "1,001 ignored: note, note, note, ...",
+    ]
+    preparation = {
+        "steps": [{"step": "images listed", "articles": 4002}, {"step": "readable", "articles": 7}],
+        "splits": {"train": 1334, "validation": 12, "test": 2000},
+        "categories": ["Tee"],
+        "textures": [],
+        "near_duplicates": {"0": 1000, "4": 1500},
+    }
+    assert summary(preparation) == [
+        "    4,002 images listed",
+        "        7 readable",
+        "1,334 train, 12 validation, 2,000 test; 1 categories, 0 textures",
+        "1,500 of 2,000 test articles have a near duplicate in train (perceptual hashes within 4 "
+        "of 64 bits; 1,000 an equal one): test accuracy may be too good",
+    ]

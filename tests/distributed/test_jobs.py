@@ -23,7 +23,7 @@ from tests.runs import blocks, ready_run, rows, write_study
 
 REPOSITORY = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 READY_S, RAISED_S = 240, 90  # beside other work
 # urlopen keeps the proxies of the environment at its first call in a process, which may have been a
 # test's of ImageNet weights.
@@ -39,7 +39,7 @@ def free_ports(count):
 
 
 class Nodes:
-    """A head without work and a node of two cores."""
+    """A head without work and, for jobs, a node of two cores."""
 
     def __init__(self, directory):
         port, dashboard, self.metrics, *agents = free_ports(5)
@@ -55,7 +55,7 @@ class Nodes:
         self.directory, self.port, self.dashboard, self.agents = directory, port, dashboard, agents
         self.said = Path(f"{directory}.log")
 
-    def raise_all(self):
+    def raise_head(self):
         head = [
             "--head",
             "--num-cpus=0",
@@ -69,6 +69,8 @@ class Nodes:
         ]
         self.processes.append(self.start(*head))
         self.wait_until(lambda: self.status(self.token) == 200, RAISED_S)
+
+    def raise_node(self):
         # A directory of its own, as on a machine of its own: in a common one both would unpack a
         # job's files into the same place.
         node = [
@@ -143,22 +145,32 @@ class Nodes:
                 os.killpg(process.pid, signal.SIGKILL)  # what is left of it
 
 
-@pytest.fixture(scope="module")
-def nodes():
+@contextlib.contextmanager
+def raised(*, with_node):
     # Ray's sockets lie below it, and their paths may have 107 characters: pytest's own directories
     # are too deep.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         for attempt in range(3):  # a port that was free may be taken when Ray comes to it
             started = Nodes(f"{directory}/{attempt}")
             try:
-                started.raise_all()
+                started.raise_head()
+                if with_node:
+                    started.raise_node()
                 break
             except AssertionError:
                 started.stop()
                 if attempt == 2:
                     raise
+        try:
+            yield started
+        finally:
+            started.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    with raised(with_node=True) as started:
         yield started
-        started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -181,12 +193,14 @@ def checkout(tmp_path_factory):
     return directory, run.directory
 
 
-def test_without_the_token_nothing_is_answered(nodes):
-    assert nodes.status(None) == 401
-    assert nodes.status("0" * 64) == 403
-    assert nodes.status(nodes.token) == 200
+def test_without_the_token_nothing_is_answered():
+    with raised(with_node=False) as head:
+        assert head.status(None) == 401
+        assert head.status("0" * 64) == 403
+        assert head.status(head.token) == 200
 
 
+@pytest.mark.slow
 def test_a_job_refuses_results_that_would_vanish_with_its_directory(nodes, checkout):
     for out in (["--out", "results/x"], []):
         refused = nodes.submit(
@@ -197,6 +211,7 @@ def test_a_job_refuses_results_that_would_vanish_with_its_directory(nodes, check
         assert "would vanish with it; name an absolute --out" in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_a_job_whose_driver_is_killed_goes_on_when_it_is_submitted_again(nodes, checkout, tmp_path):
     """And gives the rows of the same study on this machine alone; while it works, the metrics
     endpoint counts tuples.

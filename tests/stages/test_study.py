@@ -72,6 +72,26 @@ def test_a_second_run_computes_nothing_and_status_says_so(place):
     assert status.stdout.count("3 of 3 blocks done") == 2
 
 
+@pytest.mark.ray
+def test_a_study_on_ray_gives_the_rows_that_one_process_does_with_its_weights(
+    tmp_path, ray_address
+):
+    """Each stage takes as many processes as there are, as without a word on resources."""
+    write(tmp_path / "tiny.yaml", resources={})
+    done = advrec("study", "tiny.yaml", "--address", ray_address, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train unsecured: 2 processes" in done.stdout
+    run = tmp_path / "results" / "tiny"
+    assert (run / "report" / "index.html").exists()
+    table = rows(run)
+    assert len(table) == 2 * 12 * 2
+    for part in ("attacks", "embeddings", "tuples.parquet"):
+        (run / part).rename(tmp_path / part)
+    here = ("--set", "resources.actors=0")
+    assert advrec("evaluate", "tiny.yaml", *here, cwd=tmp_path).returncode == 0
+    assert rows(run).equals(table)
+
+
 def test_another_attack_computes_only_itself(copied):
     before = blocks(copied / "results" / "tiny")
     write(

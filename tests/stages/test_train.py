@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from advrec.run.directory import Run
-from advrec.training.state import read_history
-from tests.commands import advrec, started, wait_until
+from advrec.training.state import Epoch, read_history
+from tests.commands import advrec, kill_when, started, wait_until
 from tests.conftest import draw_catalog
 from tests.runs import write_study
 
@@ -42,10 +42,13 @@ def undisturbed(tmp_path_factory, ray_address):
     return run
 
 
-def saved_epochs(run: Run) -> int:
-    return sum(
-        len(read_history(state)) for state in run.training("cat").glob("*/state.safetensors")
-    )
+def saved_epochs(run: Run) -> list[Epoch]:
+    """Finished epochs of the training that is at work, or was when it was disturbed."""
+    return [
+        epoch
+        for state in run.training("cat").glob("*/state.safetensors")
+        for epoch in read_history(state)
+    ]
 
 
 def a_worker(driver: int) -> int:
@@ -63,8 +66,13 @@ def a_worker(driver: int) -> int:
     return next(pid for pid in trains if is_below(pid))
 
 
-def path_of(run: Run):
-    return pq.read_table(run.model("cat") / "history.parquet").drop_columns("seconds").to_pylist()
+def epochs_of(run: Run) -> list[Epoch]:
+    """All epochs of the finished training."""
+    return [Epoch(**row) for row in pq.read_table(run.history("cat")).to_pylist()]
+
+
+def path_of(run: Run) -> list[Epoch]:
+    return [epoch._replace(seconds=0.0) for epoch in epochs_of(run)]
 
 
 @pytest.mark.ray
@@ -85,6 +93,7 @@ def test_a_disturbed_training_ends_with_the_weights_of_an_undisturbed_one(
     # It has said so: workers of a killed driver may save one more epoch before they end.
     wait_until(lambda: "train cat: epoch" in said.read_text(), driver)
     assert driver.poll() is None
+    before = saved_epochs(run)
     os.kill(
         a_worker(driver.pid) if what == "worker" else driver.pid,
         signal.SIGINT if what == "ctrl-c" else signal.SIGKILL,
@@ -97,8 +106,12 @@ def test_a_disturbed_training_ends_with_the_weights_of_an_undisturbed_one(
         again = advrec(*train, "--address", ray_address, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         assert "goes on after epoch" in again.stdout
+    assert 0 < len(before) < len(epochs_of(run)), "it came too late to show anything"
+    assert epochs_of(run)[: len(before)] == before, (
+        "by their seconds: a finished epoch was repeated"
+    )
     assert path_of(run) == path_of(undisturbed)
-    assert {row["attack_steps"] for row in path_of(undisturbed)} == {0, 2, 4}
+    assert {epoch.attack_steps for epoch in path_of(undisturbed)} == {0, 2, 4}
     expected, found = load_file(undisturbed.weights("cat")), load_file(run.weights("cat"))
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -123,4 +136,18 @@ def test_a_training_of_another_kind_does_not_go_on_from_it(tmp_path):
     other = advrec(*train, *here, "--set", "models.cat.ks=[1]", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     assert "goes on" not in other.stdout
-    assert {row["attack_steps"] for row in path_of(run)} == {1}
+    assert {epoch.attack_steps for epoch in path_of(run)} == {1}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_that_outlive_a_killed_driver_write_to_no_other_training(tmp_path, ray_address):
+    run, train = prepared_study(tmp_path)
+    kill_when(lambda: saved_epochs(run), *train, cwd=tmp_path)
+    assert saved_epochs(run)
+    assert not run.weights("cat").exists(), "the kill came too late to show anything"
+    other = ("--address", ray_address, "--set", "models.cat.ks=[1]")
+    done = advrec(*train, *other, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "goes on" not in done.stdout
+    assert {epoch.attack_steps for epoch in path_of(run)} == {1}
