@@ -10,8 +10,12 @@ import pyarrow.dataset as ds
 import yaml
 
 from advrec.catalog.dataset import Catalog
+from advrec.evaluation import effort
 from advrec.model import checkpoint
 from advrec.run.directory import Run
+from advrec.spec.defenses import CurriculumAdversarialTraining
+from advrec.spec.models import OwnModel
+from advrec.spec.study import Study
 from tests.conftest import STUDY, draw_catalog, random_network
 
 EVALUATION: dict[str, Any] = STUDY["evaluation"]
@@ -44,6 +48,16 @@ def ready_run(directory: Path) -> Run:
         run.weights("unsecured"), random_network(len(catalog.categories), len(catalog.textures))
     )
     return run
+
+
+def most_steps(study: Study, articles: int) -> dict[str, int]:
+    """Optimizer steps of a study's models on so many articles, if curricula take all they may."""
+    epochs = {
+        name: spec.epochs * (len(spec.ks) if isinstance(spec, CurriculumAdversarialTraining) else 1)
+        for name, spec in study.models.items()
+        if not isinstance(spec, OwnModel)
+    }
+    return effort.optimizer_steps(study, epochs, articles)
 
 
 def blocks(run: Path) -> dict[str, int]:

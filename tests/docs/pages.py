@@ -26,7 +26,7 @@ def sources() -> dict[str, str]:
     paths = [
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / name for name in ("README.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md")),
-        ROOT / "cluster" / "README.md",
+        *(ROOT / name / "README.md" for name in ("cluster", "results")),
     ]
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(paths)}
 

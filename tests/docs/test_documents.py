@@ -10,12 +10,14 @@ import yaml
 
 from advrec import cli
 from advrec.errors import AdvrecError, ConfigError
+from advrec.evaluation import effort
 from advrec.reports import results
 from advrec.run.directory import Run
 from advrec.spec import search
 from advrec.spec import study as study_file
 from docs import generate
 from tests.docs import pages
+from tests.runs import most_steps
 
 ROOT = pages.ROOT
 REFERENCE = ROOT / "results" / "reference"
@@ -79,6 +81,23 @@ def test_every_yaml_block_is_a_study_or_a_search(block, checkout):
         study_file.load(path)
     else:
         assert study_file.load(path).name == content["name"]
+
+
+STUDIES = [
+    block
+    for block in pages.blocks("yaml")
+    if "fragment" not in block.info and "space:" not in block.text
+]
+
+
+@pytest.mark.parametrize("block", STUDIES, ids=name)
+def test_a_study_on_a_page_compares_fairly(block, checkout):
+    path = checkout / "studies" / "page.yaml"
+    path.write_text(block.text)
+    study = study_file.load(path)
+    undefended = [name for name, spec in study.compared.models.items() if spec.defense == "none"]
+    for baseline in undefended[:1]:
+        assert effort.trained_longer(study, most_steps(study, 500), baseline) == []
 
 
 PYTHON = {block.page: block for block in pages.blocks("python")}

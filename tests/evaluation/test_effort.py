@@ -6,9 +6,8 @@ import pytest
 
 from advrec.evaluation import effort
 from advrec.spec import study as study_file
-from advrec.spec.defenses import CurriculumAdversarialTraining
-from advrec.spec.models import OwnModel
 from tests.conftest import study
+from tests.runs import most_steps
 
 SHIPPED = [
     Path(__file__).parents[2] / name for name in ("advrec/demo.yaml", "jobs/studies/defenses.yaml")
@@ -59,12 +58,7 @@ def test_defended_models_are_trained_longer_where_they_had_more_steps(steps, lon
 def test_the_studies_that_ship_compare_fairly(path):
     """Also where a curriculum takes as long as it may."""
     shipped = study_file.load(path)
-    most = {
-        name: spec.epochs * (len(spec.ks) if isinstance(spec, CurriculumAdversarialTraining) else 1)
-        for name, spec in shipped.models.items()
-        if not isinstance(spec, OwnModel)
-    }
     for articles in (503, 480, 560):
-        steps = effort.optimizer_steps(shipped, most, articles)
+        steps = most_steps(shipped, articles)
         assert steps.keys() == shipped.models.keys()
         assert effort.trained_longer(shipped, steps, "unsecured") == []
