@@ -114,22 +114,18 @@ def test_a_pickle_in_torchs_cache_is_not_executed(run, tmp_path, capsys, marker,
     assert "the ImageNet weights of mobilenet_v2 cannot be loaded" in sentence
 
 
+def recommend(run, directory):
+    """The arguments of `advrec recommend` for the first article."""
+    return "recommend", written(directory), "0", "--model", "unsecured", "--out", str(run.directory)
+
+
 @pytest.mark.parametrize(
     "save", [bare, lambda path, thing: torch.save(thing, path)], ids=["pickle", "torch"]
 )
 def test_a_pickle_as_a_models_weights_is_not_executed(run, tmp_path, capsys, marker, save):
     run.model("unsecured").mkdir(parents=True)
     save(run.weights("unsecured"), Malicious(marker))
-    code, sentence = refused(
-        capsys,
-        "recommend",
-        written(tmp_path),
-        "0",
-        "--model",
-        "unsecured",
-        "--out",
-        str(run.directory),
-    )
+    code, sentence = refused(capsys, *recommend(run, tmp_path))
     assert not marker.exists()
     assert code == 1
     assert "is not a checkpoint of advrec" in sentence
@@ -160,16 +156,7 @@ def test_a_pickle_as_a_table_is_not_executed(tmp_path, marker, place, read):
 
 def test_a_table_that_is_none_is_said_in_one_sentence(run, tmp_path, capsys):
     run.catalog.write_bytes(b"no table")
-    code, sentence = refused(
-        capsys,
-        "recommend",
-        written(tmp_path),
-        "0",
-        "--model",
-        "unsecured",
-        "--out",
-        str(run.directory),
-    )
+    code, sentence = refused(capsys, *recommend(run, tmp_path))
     assert code == 1
     assert "a table of the run cannot be read" in sentence
 
