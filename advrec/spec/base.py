@@ -11,7 +11,11 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", 
 Epsilon = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Batch = Annotated[int, Field(ge=1)]
-Delivery = Annotated[str, StringConstraints(pattern=r"^(float|png|jpeg-([1-9][0-9]?|100))$")]
+_QUALITY = "([1-9][0-9]?|100)"
+Delivery = Annotated[
+    str,
+    StringConstraints(pattern=rf"^(float|png|(webp|avif)-{_QUALITY}|jpeg-{_QUALITY}(-444)?)$"),
+]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 

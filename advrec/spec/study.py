@@ -102,8 +102,8 @@ class EvaluationSpec(Strict):
     examples: Annotated[int, Field(ge=0)] = 4
     """Number of tuples whose adversarial images are kept, in every cell."""
     delivery: Annotated[Deliveries, Field(min_length=1)] = ("float",)
-    """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q
-    (quality Q); one or several.
+    """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q,
+    jpeg-Q-444 (colours at full resolution), webp-Q, avif-Q (quality Q, 1 to 100); one or several.
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples the evaluation examines itself; 0: not at all."""

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from advrec.attacks import names
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
-from advrec.evaluation import probes
+from advrec.evaluation import codecs, probes
 from advrec.run import cells, identity
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
@@ -146,10 +146,11 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
         The identities of the study's parts, for which its files were hashed.
 
     Raises:
-        ConfigError: an attack, a file or a model is not there.
+        ConfigError: an attack, a file, a model or a codec is not there.
     """
     _check_attacks(study)
     if with_code:
+        _check_deliveries(study)
         _check_files(study)
     parts = identity.identities(study, with_code=with_code)
     if with_code:
@@ -200,6 +201,13 @@ def _check_attacks(study: Study) -> None:
             names.check(attack.attack, restarts=attack.restarts)
         except ConfigError as error:
             raise StudyError(f"evaluation.attacks.{number}: {error}") from None
+
+
+def _check_deliveries(study: Study) -> None:
+    try:
+        codecs.check(study.evaluation.delivery)
+    except ConfigError as error:
+        raise StudyError(f"evaluation.delivery: {error}") from None
 
 
 def _check_files(study: Study) -> None:
