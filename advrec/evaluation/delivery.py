@@ -1,4 +1,4 @@
-"""Deliveries: a shop stores an image with 8 bits a value, usually compressed, before it embeds it."""
+"""Deliveries: a shop stores an image with 8 bits a value, often compressed, before it embeds it."""
 
 from collections.abc import Callable
 
