@@ -14,7 +14,7 @@ from advrec.catalog.pixels import Pixels, decode_png
 from advrec.errors import ConfigError
 from advrec.run import schema
 from advrec.run.directory import Run
-from advrec.run.files import read_json
+from advrec.run.files import numbered, read_json
 from advrec.run.tables import read_table
 from advrec.spec.base import Split
 
@@ -95,7 +95,7 @@ class _Images:
     """
 
     def __init__(self, run: Run) -> None:
-        self._paths = sorted(run.images.glob("part-*.parquet"))
+        self._paths = [path for _, path in numbered(run.images, "part")]
         # Kept open, since a footer takes longer to read than an image, but not all: a process may
         # open only so many files.
         self._open = lru_cache(OPEN_FILES)(

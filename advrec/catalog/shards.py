@@ -14,6 +14,7 @@ from advrec.catalog.images import Prepared, Unreadable
 from advrec.catalog.listing import Listed, Listing
 from advrec.run import schema
 from advrec.run.directory import Run
+from advrec.run.files import numbered
 from advrec.spec.catalog import Square
 
 SHARD = 256  # listed images a unit of work and of resume, at most
@@ -61,8 +62,9 @@ def cut(listing: Listing, size: int) -> list[tuple[int, tuple[Listed, ...]]]:
 def read_shards(run: Run) -> pa.Table:
     """All prepared rows but their images, in the listing's order."""
     columns = [name for name in schema.PREPARED.names if name != "png"]
+    files = [str(path) for _, path in numbered(run.prepared, "shard")]
     return (
-        ds.dataset(run.prepared, format="parquet", schema=schema.PREPARED)
+        ds.dataset(files, format="parquet", schema=schema.PREPARED)
         .to_table(columns=columns)
         .sort_by("listed")
     )

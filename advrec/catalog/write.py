@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from advrec.catalog.decide import Decision
 from advrec.run import schema
 from advrec.run.directory import Run
-from advrec.run.files import write_atomically, write_json, write_table
+from advrec.run.files import numbered, write_atomically, write_json, write_table
 
 PART = 16  # shards whose articles share a file of images/
 ROW_GROUP = 8  # images read together when one is wanted
@@ -25,7 +25,7 @@ def write(run: Run, decision: Decision) -> None:
     """
     # A preparation that was killed left some, perhaps with other articles.
     shutil.rmtree(run.images, ignore_errors=True)
-    shard_files = sorted(run.prepared.glob("shard-*.parquet"))
+    shard_files = [path for _, path in numbered(run.prepared, "shard")]
     for part, start in enumerate(range(0, len(shard_files), PART)):
         tables = _articles(shard_files[start : start + PART], decision.article_of)
         write_atomically(

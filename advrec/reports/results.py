@@ -9,12 +9,12 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from advrec.errors import ConfigError
+from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import headline_rank, success_table
 from advrec.reports.tables import published
-from advrec.run import cells, schema
+from advrec.run import cells, schema, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import read_json
@@ -241,7 +241,9 @@ def read(run: Run) -> Results:
 
     Raises:
         ConfigError: it holds no resolved study, or no tuples.
+        AdvrecError: it holds a stranger, or rows twice.
     """
+    strangers.refuse(run)
     whole = study_file.read(run.study)
     study = whole.compared
     if not run.tuples.exists():
@@ -287,6 +289,14 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
         & (rows["tuple_id"] < tuples)
     )
     rows = rows.loc[named].reset_index(drop=True)
+    twice = rows[rows.duplicated(["model", "attack", "tuple_id", "epsilon"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise AdvrecError(
+            f"{run.attacks}: rows of {first['attack']} on {first['model']} stand there twice, as "
+            f"tuple {first['tuple_id']} at epsilon {first['epsilon']:g}; "
+            "delete the block file that is a copy"
+        )
     # Rows of an earlier version say neither.
     return rows.assign(
         winner=rows["winner"].fillna(rows["attack"]),

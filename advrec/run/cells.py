@@ -3,11 +3,11 @@
 Free of torch: a finished study is looked through fast.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from advrec.run.directory import Run
+from advrec.run.files import numbered
 from advrec.spec.study import AttackSpec, Study
 
 
@@ -58,16 +58,14 @@ def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> list[int]
     return [number for number in range(num_blocks(study, cell, tuples)) if number not in there]
 
 
-def block_files(run: Run, cell: Cell) -> Iterator[tuple[int, Path]]:
-    """Yield numbers and files of the blocks that are there."""
-    directory = run.block(cell.model, cell.attack.name, 0, cell.part).parent
-    for path in directory.glob("block-*.parquet"):
-        yield int(path.stem.removeprefix("block-")), path
+def block_files(run: Run, cell: Cell) -> list[tuple[int, Path]]:
+    """List numbers and files of the blocks that are there."""
+    return numbered(run.block(cell.model, cell.attack.name, 0, cell.part).parent, "block")
 
 
 def is_begun(run: Run, cell: Cell) -> bool:
     """Say whether any block has its file."""
-    return any(block_files(run, cell))
+    return bool(block_files(run, cell))
 
 
 def block_key(cell: Cell, block: int) -> str:

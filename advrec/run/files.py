@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def read_json(path: Path, default: Any = None) -> Any:
     if not path.exists() and default is not None:
         return default
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def numbered(directory: Path, stem: str) -> list[tuple[int, Path]]:
+    """Numbers and paths of the files <stem>-<number>.parquet in a directory, ascending; what bears
+    another name, as copies do, is passed over.
+    """
+    pattern = re.compile(rf"{stem}-(\d{{6,}})\.parquet")
+    found = ((pattern.fullmatch(path.name), path) for path in directory.glob(f"{stem}-*.parquet"))
+    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def _sync(path: Path) -> None:

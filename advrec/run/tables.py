@@ -1,13 +1,19 @@
 """Tables of a run, read with the columns that their schema promises."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from advrec.errors import AdvrecError
 from advrec.run import schema
 from advrec.run.directory import Run
+from advrec.run.files import numbered
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 def read_table(path: Path, expected: pa.Schema) -> pa.Table:
@@ -38,17 +44,27 @@ def read_embeddings(
 ) -> npt.NDArray[np.float32]:
     """Raw embeddings (N, dimension) of the whole catalog, row j of article j; or those of some
     articles, ascending.
+
+    Raises:
+        AdvrecError: the files hold other articles.
     """
     import pyarrow.dataset as ds
 
     expected = schema.embeddings(dimension)
     chosen = None if ids is None else ds.field("article_id").isin(pa.array(ids, pa.int32()))
-    dataset = ds.dataset(run.embeddings(model), format="parquet")
+    files = [str(path) for _, path in numbered(run.embeddings(model), "part")]
+    dataset = ds.dataset(files, format="parquet")
     embeddings = np.empty((dataset.count_rows(filter=chosen), dimension), dtype=np.float32)
+    wanted = np.arange(len(embeddings)) if ids is None else np.asarray(ids)
     row = 0
     # File by file: a large catalog is in memory once, not as a table too.
-    for fragment in sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path)):
+    for fragment in dataset.get_fragments():
         table = fragment.to_table(columns=expected.names, filter=chosen).cast(expected)
+        if not np.array_equal(table["article_id"], wanted[row : row + len(table)]):
+            raise AdvrecError(
+                f"{fragment.path} holds other articles than its number says; "
+                f"delete {run.embeddings(model)}, the evaluation makes it again"
+            )
         embeddings[row : row + len(table)] = np.asarray(
             table["embedding"].combine_chunks().flatten()
         ).reshape(-1, dimension)
@@ -60,13 +76,23 @@ def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.T
     """All rows of a run's attacks/ or checks/, with the columns model and attack from the
     directories' names before them.
     """
+    return outcomes(directory, columns).to_table()
+
+
+def outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> "ds.Dataset":
+    """The same, not read yet; examples/ too."""
     import pyarrow.dataset as ds
 
     keys = pa.schema([("model", pa.string()), ("attack", pa.string())])
-    expected = pa.schema([*keys, *columns])
-    if not any(directory.glob("*/*/block-*.parquet")):
-        return expected.empty_table()
-    partitioning = ds.partitioning(keys, flavor="hive")
+    files = [
+        str(path)
+        for cell in sorted(directory.glob("model=*/attack=*"))
+        for _, path in numbered(cell, "block")
+    ]
     return ds.dataset(
-        directory, format="parquet", partitioning=partitioning, schema=expected
-    ).to_table()
+        files,
+        format="parquet",
+        partitioning=ds.partitioning(keys, flavor="hive"),
+        partition_base_dir=str(directory),
+        schema=pa.schema([*keys, *columns]),
+    )

@@ -16,9 +16,10 @@ from advrec.attacks import names
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import codecs, probes
-from advrec.run import cells, identity
+from advrec.run import cells, identity, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
+from advrec.run.files import numbered
 from advrec.run.identity import Identities
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
@@ -70,11 +71,16 @@ def every_cell(study: Study) -> list[Cell]:
 
 
 def make(run: Run, study: Study) -> Plan:
-    """Look through a run directory."""
+    """Look through a run directory.
+
+    Raises:
+        AdvrecError: it holds a stranger.
+    """
+    strangers.refuse(run)
     tuples = _count_tuples(run, study)
     return Plan(
         catalog=run.catalog.exists(),
-        shards=0 if run.catalog.exists() else sum(1 for _ in run.prepared.glob("shard-*.parquet")),
+        shards=0 if run.catalog.exists() else len(numbered(run.prepared, "shard")),
         untrained=tuple(model for model in study.models if not run.weights(model).exists()),
         tuples=tuples,
         drawn=run.tuples.exists(),
@@ -113,7 +119,9 @@ def refuse(run: Run, study: Study, parts: Identities) -> None:
 
     Raises:
         ConfigError: a part that has a file differs; the message names the first.
+        AdvrecError: the run holds a stranger.
     """
+    strangers.refuse(run)
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog

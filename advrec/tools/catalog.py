@@ -6,6 +6,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.catalog.summary import summary
 from advrec.errors import AdvrecError
 from advrec.model import checkpoint
+from advrec.run import strangers
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.tables import is_embedded, read_embeddings
@@ -42,8 +43,9 @@ def open_catalog(run: Run) -> Catalog:
     """The prepared catalog of a run.
 
     Raises:
-        AdvrecError: there is none, or it has no images.
+        AdvrecError: there is none, it has no images, or the run holds a stranger.
     """
+    strangers.refuse(run)
     run.require_catalog()
     if not run.images.exists():
         raise AdvrecError(

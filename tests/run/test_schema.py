@@ -53,8 +53,8 @@ def test_files_without_metadata_still_read_also_beside_new_ones(tmp_path):
     new, old = outcomes(), before(outcomes())
     assert schema.doc(old.schema.field("epsilon")) == ""
     for number, table in enumerate((old, new)):
-        write_table(tmp_path / "model=m" / "attack=a" / f"block-{number}.parquet", table)
-    single = tmp_path / "model=m" / "attack=a" / "block-0.parquet"
+        write_table(tmp_path / "model=m" / "attack=a" / f"block-{number:06d}.parquet", table)
+    single = tmp_path / "model=m" / "attack=a" / "block-000000.parquet"
     assert read_table(single, schema.OUTCOMES).equals(new)
     assert read_outcomes(tmp_path).num_rows == 6
     assert pa.concat_tables([old, new]).num_rows == 6

@@ -16,7 +16,8 @@ from advrec.recommenders.ranks import pair_distances
 from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.directory import Run
-from advrec.run.tables import read_embeddings, read_outcomes, read_table
+from advrec.run.files import numbered
+from advrec.run.tables import outcomes, read_embeddings, read_outcomes, read_table
 
 NEIGHBOURS = 5
 OUTCOME_COLUMNS = [
@@ -208,7 +209,7 @@ def _nearest(run: Run, model: str, target: int, count: int) -> list[tuple[int, f
     size = dimension(run, model)
     query = read_embeddings(run, model, size, np.array([target]))
     nearest: list[tuple[float, int]] = []
-    for shard in sorted(run.embeddings(model).glob("part-*.parquet")):
+    for _, shard in numbered(run.embeddings(model), "part"):
         rows = read_table(shard, schema.embeddings(size))
         vectors = np.asarray(rows["embedding"].combine_chunks().flatten()).reshape(-1, size)
         distances = pair_distances(np.broadcast_to(query, vectors.shape), vectors).tolist()
@@ -228,13 +229,9 @@ def _pixels(
     results: Results, tuple_ids: Any
 ) -> dict[tuple[str, str, float, int], npt.NDArray[np.float32]]:
     """(H, W, 3) by model, attack, budget and tuple."""
-    partitioning = ds.partitioning(
-        pa.schema([("model", pa.string()), ("attack", pa.string())]), flavor="hive"
-    )
-    dataset = ds.dataset(results.run.examples, format="parquet", partitioning=partitioning)
     images = {}
     wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
-    for batch in dataset.to_batches(
+    for batch in outcomes(results.run.examples, schema.EXAMPLES).to_batches(
         filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1
     ):
         for row in batch.to_pylist():
@@ -269,7 +266,8 @@ def _example(
 def _images(results: Results, article_ids: set[int]) -> dict[int, Pixels]:
     if not article_ids or not results.run.images.exists():
         return {}
-    dataset = ds.dataset(results.run.images, format="parquet")
+    files = [str(path) for _, path in numbered(results.run.images, "part")]
+    dataset = ds.dataset(files, format="parquet")
     rows = dataset.to_table(
         columns=schema.IMAGES.names, filter=pc.field("article_id").isin(sorted(article_ids))
     )
