@@ -3,16 +3,40 @@ features, and how many.
 """
 
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.model import state_dict
+from advrec.model.state_dict import Layout, MisfitError
+from advrec.model.weight_files import WeightsFile
 from advrec.run.compat import light_torchvision
 from advrec.spec.messages import suggest
 
 torchvision = light_torchvision()
+
+
+# Flags that torchvision gives its constructors when it builds them with weights; without, the input
+# is another one. Auxiliary classifiers are no part of an embedding.
+WITH_WEIGHTS: dict[str, dict[str, bool]] = {
+    name: {"transform_input": True, "aux_logits": False, "init_weights": False}
+    for name in ("inception_v3", "googlenet")
+}
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+"""Names of their weights begin so."""
+IMAGENET = "IMAGENET1K_V1"
+
+
+class Headless(NamedTuple):
+    """A classifier without its last linear layer."""
+
+    network: nn.Module
+    features: int
+    """Number of values that the layer would read."""
+    last: str
+    """The layer's name."""
 
 
 def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module, int]:
@@ -29,25 +53,28 @@ def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
     if name != "mobilenet_v2":
-        return headless(name, imagenet=imagenet)
+        network, features, _ = headless(name, imagenet=imagenet)
+        return network, features
     network = (
         _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
     )
-    features: nn.Module = network.features
-    return features, int(network.last_channel)
+    return network.features, int(network.last_channel)
 
 
-def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
-    """A classifier of torchvision whose last linear layer is left out, and the number of features
-    that it would read.
+def headless(name: str, *, imagenet: bool = False, with_weights: bool = False) -> Headless:
+    """A classifier of torchvision whose last linear layer is left out.
+
+    Args:
+        imagenet: torchvision's own weights are loaded.
+        with_weights: it is built as torchvision builds it with weights.
 
     Raises:
         ConfigError: torchvision has no classifier of this name, or it does not end in a linear
             layer.
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
-    check_name(name)
-    network = _load(name, imagenet)
+    check_name(name, imagenet=imagenet)
+    network = _load(name, imagenet, with_weights=with_weights)
     last = last_linear(network)
     if last is None:
         raise ConfigError(
@@ -56,11 +83,18 @@ def headless(name: str, *, imagenet: bool = False) -> tuple[nn.Module, int]:
         )
     features = int(network.get_submodule(last).in_features)
     network.set_submodule(last, nn.Identity())
-    return network, features
+    return Headless(network, features, last)
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that is no classifier of torchvision: raises ConfigError."""
+def check_name(name: str, *, imagenet: bool = False) -> None:
+    """Refuse a name that is no classifier of torchvision, before anything is built.
+
+    Args:
+        imagenet: refuse one without the ImageNet weights that are loaded here, too.
+
+    Raises:
+        ConfigError: it is none, or there are no such weights.
+    """
     names = torchvision.models.list_models(module=torchvision.models)
     if "." in name:
         raise ConfigError(
@@ -72,6 +106,12 @@ def check_name(name: str) -> None:
             f"{name} is not a classifier of torchvision{suggest(name, names)}; "
             "for your own write package.module:function"
         )
+    there = torchvision.models.get_model_weights(name).__members__
+    if imagenet and IMAGENET not in there:
+        raise ConfigError(
+            f"weights: imagenet is torchvision's {IMAGENET}, and {name} has {', '.join(there)} "
+            "alone; download the file of one of them and name it in checkpoint"
+        )
 
 
 def last_linear(network: nn.Module) -> str | None:
@@ -80,22 +120,34 @@ def last_linear(network: nn.Module) -> str | None:
     return names[-1] if names else None
 
 
-def _load(name: str, imagenet: bool) -> Any:
-    network = torchvision.models.get_model(name, weights=None)
+def classifier(name: str) -> tuple[str, ...]:
+    """Names of the weights of a classifier's last layer; nothing is allocated."""
+    with torch.device("meta"):
+        last = last_linear(_bare(name, with_weights=True))
+    return (f"{last}.weight", f"{last}.bias")
+
+
+def _bare(name: str, *, with_weights: bool) -> Any:
+    flags = WITH_WEIGHTS.get(name, {}) if with_weights else {}
+    return torchvision.models.get_model(name, weights=None, **flags)
+
+
+def _load(name: str, imagenet: bool, *, with_weights: bool = False) -> Any:
+    network = _bare(name, with_weights=with_weights or imagenet)
     if not imagenet:
         return network
-    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    weights = torchvision.models.get_model_weights(name)[IMAGENET]
     try:
         # Unlike get_model, this runs no pickle that somebody put into the cache.
-        network.load_state_dict(
-            weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        )
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        file = WeightsFile({"": dict(state)}, tuple(state))
+        state_dict.load(file, network, (Layout(left_out=AUXILIARY),))
         return network
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, MisfitError) as error:
         # An OSError (URLError is one): torch.hub could not download; the rest: it is not the file.
-        file = weights.url.rpartition("/")[2]
+        name_of_file = weights.url.rpartition("/")[2]
         raise AdvrecError(
             f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); "
-            f"put torchvision's {file} into {torch.hub.get_dir()}/checkpoints, "
+            f"put torchvision's {name_of_file} into {torch.hub.get_dir()}/checkpoints, "
             "or name such a file in weights, or set weights: none"
         ) from None

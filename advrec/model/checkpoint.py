@@ -11,9 +11,10 @@ import safetensors
 import safetensors.torch
 
 from advrec.errors import AdvrecError, ConfigError
-from advrec.model import own, state_dict
+from advrec.model import backbones, own, state_dict, weight_files
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.own import OwnArchitecture, OwnNetwork
+from advrec.model.state_dict import Layout, Normaliser
 from advrec.run.files import write_atomically
 
 Network = FashionNet | OwnNetwork
@@ -81,6 +82,8 @@ def load_trained(path: Path) -> FashionNet:
 
 def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
     if "model" in stored:
+        if stored.get("normaliser") is not None:
+            stored["normaliser"] = Normaliser(*map(tuple, stored["normaliser"]))
         return OwnArchitecture(**stored)
     return Architecture(
         **stored
@@ -88,33 +91,31 @@ def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
     )
 
 
-def load_backbone(path: Path, network: FashionNet) -> None:
-    """Start `network`'s backbone from a file of weights: one of ours, or torchvision's own
-    (safetensors, or as torch saves them).
+def load_backbone(path: Path, network: FashionNet) -> str:
+    """Start `network`'s backbone from a file of weights: one of ours, or torchvision's own, as
+    people have them.
+
+    Returns:
+        What was taken of the file and what was not; empty where it is the backbone alone.
 
     Raises:
         ConfigError: the file does not hold this backbone.
     """
-    state = state_dict.read(path)
-    # Ours begin with backbone.; torchvision's mobilenet_v2 calls features what is all of our
-    # backbone; the others have our names.
-    prefix = ""
-    if any(name.startswith("backbone.") for name in state):
-        prefix = "backbone."
-    elif network.architecture.backbone == "mobilenet_v2":
-        prefix = "features."
-    named = {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
-    wanted = network.backbone.state_dict().keys()
+    architecture = network.architecture
+    file = weight_files.read(path)
+    # torchvision's mobilenet_v2 calls features what is all of our backbone.
+    theirs = "features." if architecture.backbone == "mobilenet_v2" else ""
+    layouts = (
+        Layout("backbone.", ("category_head.", "texture_head.", "mean", "std")),
+        Layout(theirs, backbones.classifier(architecture.backbone)),
+    )
     try:
-        # The head of the classifier is no part of it.
-        state_dict.load(
-            network.backbone, {name: value for name, value in named.items() if name in wanted}
-        )
+        taken, normaliser = state_dict.load(file, network.backbone, layouts)
     except state_dict.MisfitError as reason:
-        architecture = network.architecture
         raise ConfigError(
             f"{path}: does not fit {architecture.backbone} of width {architecture.width} "
             f"({reason}); set backbone and width to those of the file"
         ) from None
+    if normaliser is not None:
+        normaliser.put_into(network)
+    return taken

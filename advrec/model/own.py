@@ -7,14 +7,15 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
-from advrec.model import backbones, state_dict
+from advrec.model import backbones, state_dict, weight_files
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
+from advrec.model.state_dict import Layout, Normaliser
 from advrec.run import fingerprint
 from advrec.spec.models import OwnModel
 
@@ -27,6 +28,22 @@ class OwnArchitecture:
     """package.module:function, or a name of torchvision."""
     image_size: int
     dimension: int
+    with_weights: bool = False
+    """A network of torchvision is built as torchvision builds it with weights; runs of before 0.3
+    have it bare.
+    """
+    normaliser: Normaliser | None = None
+    """A network of torchvision behind another normalisation than ImageNet's."""
+
+
+class Adopted(NamedTuple):
+    """A model of the user's own."""
+
+    network: "OwnNetwork"
+    taken: str
+    """What was taken of its file of weights and what was not; empty where it is the model's
+    alone.
+    """
 
 
 class OwnNetwork(nn.Module):
@@ -52,11 +69,12 @@ class _Normalised(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, normaliser: Normaliser | None) -> None:
         super().__init__()
+        mean, std = normaliser or (IMAGENET_MEAN, IMAGENET_STD)
         self.network = network
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, D) of images (N, 3, H, W) in [0, 1]."""
@@ -74,10 +92,10 @@ def check(spec: OwnModel) -> None:
     if ":" in spec.model:
         _function(spec.model)
     else:
-        backbones.check_name(spec.model)
+        backbones.check_name(spec.model, imagenet=spec.weights == "imagenet")
 
 
-def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
+def adopt(spec: OwnModel, image_size: int) -> Adopted:
     """Build the model, load its weights and see that it is one: embeddings (N, D), finite, with
     gradients with respect to the image.
 
@@ -85,9 +103,7 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
         ConfigError: it is not.
         AdvrecError: ImageNet weights cannot be had.
     """
-    module = _module(spec.model, imagenet=spec.weights == "imagenet")
-    if spec.checkpoint is not None:
-        _load(module, Path(spec.checkpoint))
+    module, taken, normaliser = _with_weights(spec)
     module.eval()
     images = torch.rand(2, 3, image_size, image_size, requires_grad=True)
     with _blamed_on(spec.model):
@@ -114,16 +130,24 @@ def adopt(spec: OwnModel, image_size: int) -> OwnNetwork:
             "remove no_grad and detach from it"
         )
     architecture = OwnArchitecture(
-        model=spec.model, image_size=image_size, dimension=embeddings.shape[1]
+        model=spec.model,
+        image_size=image_size,
+        dimension=embeddings.shape[1],
+        with_weights=":" not in spec.model,
+        normaliser=normaliser,
     )
-    return OwnNetwork(architecture, module).eval()
+    return Adopted(OwnNetwork(architecture, module).eval(), taken)
 
 
 def build(architecture: OwnArchitecture) -> OwnNetwork:
     """The network before its weights are loaded; raises ConfigError where the user's function
     cannot be called.
     """
-    return OwnNetwork(architecture, _module(architecture.model, imagenet=False))
+    model = architecture.model
+    if ":" in model:
+        return OwnNetwork(architecture, _users(model))
+    network = backbones.headless(model, with_weights=architecture.with_weights).network
+    return OwnNetwork(architecture, _Normalised(network, architecture.normaliser))
 
 
 @torch.inference_mode()
@@ -146,9 +170,45 @@ def check_same(adopted: OwnNetwork, loaded: nn.Module, model: str) -> None:
         )
 
 
-def _module(model: str, *, imagenet: bool) -> nn.Module:
-    if ":" not in model:
-        return _Normalised(backbones.headless(model, imagenet=imagenet)[0])
+def _with_weights(spec: OwnModel) -> tuple[nn.Module, str, Normaliser | None]:
+    """The module with its weights, what was taken of their file, and the file's normaliser."""
+    module, layout = _bare(spec)
+    if spec.checkpoint is None:
+        return module, "", None
+    target = module.network if isinstance(module, _Normalised) else module
+    try:
+        taken, normaliser = state_dict.load(
+            weight_files.read(Path(spec.checkpoint)), target, (layout,)
+        )
+    except state_dict.MisfitError as reason:
+        raise ConfigError(f"{spec.checkpoint} does not fit the model: {reason}") from None
+    if normaliser is None:
+        return module, taken, None
+    if not isinstance(module, _Normalised):
+        raise ConfigError(
+            f"{spec.checkpoint} holds a normaliser of mean {normaliser.mean} and deviation "
+            f"{normaliser.std} besides, which {spec.model} has to apply itself; "
+            "make it a part of the module, or remove it from the file"
+        )
+    normaliser.put_into(module)
+    return module, taken, normaliser
+
+
+def _bare(spec: OwnModel) -> tuple[nn.Module, Layout]:
+    """The module before a file is loaded, and how a file may hold it."""
+    if ":" in spec.model:
+        return _users(spec.model), Layout()
+    network, _, last = backbones.headless(
+        spec.model, imagenet=spec.weights == "imagenet", with_weights=True
+    )
+    # The classifier's last layer is not part of the embedding: its weights, for whatever classes,
+    # stay behind.
+    left_out = (f"{last}.weight", f"{last}.bias", *backbones.AUXILIARY)
+    return _Normalised(network, None), Layout(left_out=left_out)
+
+
+def _users(model: str) -> nn.Module:
+    """Whatever module a user's function returns."""
     function = _function(model)
     with _blamed_on(model):
         module = function()
@@ -191,23 +251,3 @@ def _blamed_on(model: str) -> Iterator[None]:
         raise ConfigError(
             f"{model} raised {type(error).__name__}: {first_line(error)}{hint}"
         ) from error
-
-
-def _load(module: nn.Module, path: Path) -> None:
-    """Load the state dict of a file, whole."""
-    state = state_dict.read(path)
-    target = module
-    if isinstance(module, _Normalised):
-        target = module.network
-        # The classifier's last layer is not part of the embedding: its weights, for whatever
-        # classes, stay behind.
-        wanted = target.state_dict()
-        surplus = [name for name in state if name not in wanted]
-        if len(surplus) <= 2:
-            state = {name: value for name, value in state.items() if name in wanted}
-    try:
-        state_dict.load(target, state)
-    except state_dict.MisfitError as reason:
-        raise ConfigError(
-            f"{path} does not fit the model ({reason}); is it the checkpoint of another network?"
-        ) from None

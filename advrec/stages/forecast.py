@@ -204,7 +204,7 @@ def _network(run: Run, study: Study, model: str) -> Network:
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
     if isinstance(spec, OwnModel):
-        return own.adopt(spec, study.catalog.image_size)
+        return own.adopt(spec, study.catalog.image_size).network
     return FashionNet(
         Architecture(
             backbone=spec.backbone, width=spec.width or 1.0, categories=("a", "b"), textures=()

@@ -43,7 +43,7 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
     from advrec.model import checkpoint, own
 
     try:
-        network = own.adopt(spec, study.catalog.image_size)
+        network, taken = own.adopt(spec, study.catalog.image_size)
     except ConfigError as error:
         raise ConfigError(f"models.{model}: {error}") from None
     run.claim(f"models/{model}", identity, made=False)
@@ -55,6 +55,8 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
         run.weights(model).unlink()
         raise ConfigError(f"models.{model}: {error}") from None
     say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
+    if taken:
+        say(f"model {model}: {spec.checkpoint}: {taken}")
 
 
 def _train(
@@ -88,7 +90,10 @@ def _check_start(run: Run, study: Study, model: str, spec: TrainedModel) -> None
     if spec.init != "none" or spec.weights != "none":
         from advrec.training.start import initial_network
 
+        def on_taken(taken: str) -> None:
+            say(f"train {model}: {spec.weights}: {taken}")
+
         try:
-            initial_network(run, spec, Catalog(run), study.seed)
+            initial_network(run, spec, Catalog(run), study.seed, on_taken)
         except AdvrecError as error:
             raise type(error)(f"models.{model}: {error}") from None

@@ -1,5 +1,6 @@
 """The network that a training starts from."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,8 +14,17 @@ from advrec.spec.defenses import TrainedModel
 from advrec.training.recipe import RECIPES
 
 
-def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -> FashionNet:
+def initial_network(
+    run: Run,
+    spec: TrainedModel,
+    catalog: Catalog,
+    seed: int,
+    on_taken: Callable[[str], None] = lambda taken: None,
+) -> FashionNet:
     """Build the network: random by seed, or with the weights that `init` or `weights` name.
+
+    Args:
+        on_taken: told what was taken of a file of weights and what was not.
 
     Raises:
         ConfigError: `init` names a model of another architecture.
@@ -40,5 +50,7 @@ def initial_network(run: Run, spec: TrainedModel, catalog: Catalog, seed: int) -
             )
         network.load_state_dict(trained.state_dict())
     elif spec.weights not in ("none", "imagenet"):
-        checkpoint.load_backbone(Path(spec.weights), network)
+        taken = checkpoint.load_backbone(Path(spec.weights), network)
+        if taken:
+            on_taken(taken)
     return network
