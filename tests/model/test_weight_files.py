@@ -115,7 +115,7 @@ HARMLESS = {
     "numpy scalars": [np.float64(0.5), np.float32(0.5), np.int64(3), np.bool_(True), np.str_("a")],
     "numpy array": np.arange(3.0),
     "paths": [pathlib.Path("a/b"), pathlib.PurePosixPath("c")],
-    "times": [datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc), datetime.timedelta(1)],
+    "times": [datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), datetime.timedelta(1)],
     "collections": [
         collections.OrderedDict(a=1),
         collections.defaultdict(list, a=[1]),
