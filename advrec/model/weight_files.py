@@ -110,8 +110,8 @@ def _content(path: Path) -> Any:
             reason = f"{reason}: {first_line(error)}"
         elif unknown := _not_allowed(path):
             raise ConfigError(
-                f"{path} cannot be read as weights: it holds objects of {listed(unknown, 3)}, which "
-                "could run code of the file's; save torch.save(model.state_dict(), ...) alone"
+                f"{path} cannot be read as weights: it holds objects of {listed(unknown, 3)}, "
+                "which could run code of the file's; save torch.save(model.state_dict(), ...) alone"
             ) from None
         raise ConfigError(
             f"{path} cannot be read as weights ({reason}); it must be a state dict, "
