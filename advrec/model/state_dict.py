@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from advrec.model.weight_files import State, WeightsFile, listed
 
@@ -190,7 +190,9 @@ def _besides(best: _Found, whole: Sequence[_Found]) -> tuple[list[str], Normalis
     """
     here = [one for one in whole if one.key == best.key]
     taken = {name for one in here for name in one.names.values()}
-    left_out, surplus, normalising = [], [], {}
+    left_out: list[str] = []
+    surplus: list[str] = []
+    normalising: dict[str, tuple[float, ...]] = {}
     for name, value in best.state.items():
         clean = _clean(name)
         owners = [one for one in here if clean.startswith(one.root)]
@@ -231,7 +233,7 @@ def _taken(best: _Found, others: Sequence[str], left_out: Sequence[str]) -> str:
 
 
 def _load_strictly(module: nn.Module, found: _Found, file: WeightsFile) -> None:
-    state: Mapping[str, Tensor] = found.tensors()
+    state = found.tensors()
     if not found.is_whole:  # torch knows some names of older versions
         begin = found.root + found.layout.inner
         rest = {
@@ -248,7 +250,7 @@ def _load_strictly(module: nn.Module, found: _Found, file: WeightsFile) -> None:
         ) from None
 
 
-def _reason(error: RuntimeError, module: nn.Module, state: Mapping[str, Tensor]) -> str:
+def _reason(error: RuntimeError, module: nn.Module, state: State) -> str:
     """Say how a state dict differs from a network's: names, else torch's first line about it."""
     wanted = module.state_dict()
     said = []
