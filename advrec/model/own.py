@@ -41,8 +41,8 @@ class Adopted(NamedTuple):
 
     network: "OwnNetwork"
     taken: str
-    """What was taken of its file of weights and what was not; empty where it is the model's
-    alone.
+    """Words about what was taken of its file of weights and what was not; empty where it is the
+    model's alone.
     """
 
 

@@ -20,7 +20,7 @@ PLAIN = frozenset(
 # torchvision's files of densenets are older than its names: norm.1 is norm1.
 OLDER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 COUNTERS = ("n_averaged", "num_batches_tracked")
-# Of an adversarially trained network as MadryLab's robustness keeps it.
+# An adversarially trained network of MadryLab's robustness has one.
 NORMALISER = re.compile(r"(^|\.)normali[sz]er?\.(?:new_)?(mean|std)$")
 
 
@@ -32,12 +32,12 @@ class Layout(NamedTuple):
     """A way in which a file may hold a network."""
 
     inner: str = ""
-    """What the network's names begin with in the file, but for a prefix that all share."""
+    """The beginning of the network's names in the file, after a prefix that all share."""
     left_out: tuple[str, ...] = ()
     """Names that may stand beside them and that the network has not; all below one ending in ."""
 
     def leaves_out(self, name: str) -> bool:
-        """Whether a name of the file is known to be no part of the network."""
+        """Say that a name of the file is known to be no part of the network."""
         below = tuple(known for known in self.left_out if known.endswith("."))
         return name in self.left_out or bool(below and name.startswith(below))
 
@@ -58,8 +58,8 @@ class Loaded(NamedTuple):
     """A file as it was loaded."""
 
     taken: str
-    """What was taken of the file and what was not; empty where it is the network and nothing
-    else.
+    """Words about what was taken of the file and what was not; empty where it is the network
+    alone.
     """
     normaliser: Normaliser | None
     """The file's, where it has one."""
@@ -81,12 +81,12 @@ class _Found(NamedTuple):
 
     @property
     def place(self) -> str:
-        """What a user may call it."""
+        """The words that a user may call it by."""
         return ".".join(filter(None, (self.key, self.root.rstrip("."))))
 
     @property
     def rank(self) -> int:
-        """What is taken first: 0 plain weights, 1 of a name that says nothing, 2 averaged ones."""
+        """The order in which they are taken: 0 plain, 1 of a name that says nothing, 2 averaged."""
         words = [word for word in self.place.split(".") if word and not WRAPPERS.match(f"{word}.")]
         if any(AVERAGED.search(word) for word in words):
             return 2
@@ -182,7 +182,7 @@ def _same(first: _Found, second: _Found) -> bool:
 
 
 def _besides(best: _Found, whole: Sequence[_Found]) -> tuple[list[str], Normaliser | None]:
-    """What a state dict holds beside the network: the names that are known to be left out, and a
+    """Sort what a state dict holds beside the network: names that are known to be left out, and a
     normaliser.
 
     Raises:

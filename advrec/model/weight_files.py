@@ -69,7 +69,7 @@ class WeightsFile(NamedTuple):
     """The state dicts of a file."""
 
     parts: dict[str, State]
-    """By the keys that lead to each, joined by dots; "" where the file itself is one."""
+    """Each by the keys that lead to it, joined by dots; "" where the file itself is one."""
     keys: tuple[str, ...]
     """The outermost keys of the file."""
 
