@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 import advrec
 from advrec import cli
 from advrec.run import schema
+from advrec.run.distinct import DISTINCT
 from advrec.spec import catalog, models, search, study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -268,10 +269,13 @@ def tables() -> str:
         parts.append(f"## {path.partition('/model=')[0]}\n\n`{path}`: one row is {row}.\n")
         parts.append(grid(COLUMN, [described(field) for field in columns]))
     known = set(schema.OUTCOMES.names)
-    extra = [f for f in [*schema.outcomes(["png"]), *schema.IMPORTED] if f.name not in known]
+    extra = [
+        f for f in [*schema.outcomes(["png"]), *DISTINCT, *schema.IMPORTED] if f.name not in known
+    ]
     parts.append(
         "## Further columns of attacks/\n\n`evaluation.delivery` adds two columns for each round "
-        "trip, here `png`. Every `-` of its name becomes `_`. `defect` is that of imported runs.\n"
+        "trip, here `png`. Every `-` of its name becomes `_`. Ranks among distinct images "
+        "are there where several articles show one image. `defect` is that of imported runs.\n"
     )
     parts.append(grid(COLUMN, [described(field) for field in extra]))
     return "\n".join(parts)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from advrec.catalog.duplicates import equal_images
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.errors import ConfigError
 from advrec.run import schema
@@ -37,6 +38,7 @@ class Catalog:
         self.textures: tuple[str, ...] = tuple(preparation["textures"])
         self.category_names: list[str] = table["category"].to_pylist()
         self._texture_names = table["textures"]
+        self._image_hashes: list[str] = table["sha256"].to_pylist()
         self._splits = np.array(table["split"].to_pylist())
 
     def __len__(self) -> int:
@@ -56,6 +58,12 @@ class Catalog:
         for article, names in enumerate(self._texture_names.to_pylist()):
             labels[article, [place[name] for name in names]] = True
         return labels
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.int32] | None:
+        """(N,), `duplicates.equal_images`; None where all images differ."""
+        groups = equal_images(self._image_hashes)
+        return groups if groups.any() else None
 
     def ids_of(self, split: Split) -> npt.NDArray[np.int32]:
         """Articles (n,) of a split, ascending."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from advrec.catalog import published
-from advrec.catalog.duplicates import count_near, first_of_each, near_duplicates
+from advrec.catalog.duplicates import count_near, first_of_each, first_ranks, near_duplicates
 from advrec.catalog.listing import Listed, Listing
 from advrec.errors import ConfigError
 from advrec.run import schema
@@ -88,6 +88,9 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
         "categories": sorted({article.category for article in articles}),
         "textures": sorted({texture for article in articles for texture in article.textures}),
         "near_duplicates": count_near(near),
+        "equal_images": first_ranks(
+            catalog["sha256"].to_pylist(), [article.split for article in articles]
+        ),
         "ignored": list(listing.ignored),
         "catalog_sha256": schema.content_hash(catalog),
     }

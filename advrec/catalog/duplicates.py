@@ -72,6 +72,16 @@ def first_of_each(hashes: Hashes, distance: int) -> npt.NDArray[np.int64]:
     return first[stands_for[groups]].astype(np.int64)
 
 
+def equal_images(sha256: Sequence[str]) -> npt.NDArray[np.int32]:
+    """The group of equal prepared images that each article (N,) belongs to, from 1 on; 0 where no
+    other article shows its image, or where its hash is not known (empty).
+    """
+    names, group_of, counts = np.unique(np.array(sha256), return_inverse=True, return_counts=True)
+    several = (counts > 1) & (names != "")
+    numbers = np.where(several, np.cumsum(several), 0)
+    return numbers[group_of].astype(np.int32)
+
+
 def near_duplicates(hashes: Hashes, splits: Sequence[str]) -> pa.Table:
     """The nearest article in each other split, within NEAR bits, of every article that has one
     (NEAR_DUPLICATES); of several as near the first.
@@ -112,6 +122,27 @@ def near_duplicates(hashes: Hashes, splits: Sequence[str]) -> pa.Table:
     return schema.table(
         schema.NEAR_DUPLICATES, dict(zip(schema.NEAR_DUPLICATES.names, columns, strict=True))
     )
+
+
+def first_ranks(sha256: Sequence[str], splits: Sequence[str]) -> dict[str, dict[str, float]]:
+    """First ranks behind equal images, by split of the target; a split without such is absent.
+
+    Returns:
+        articles: those with an equal one in the catalog; smallest, median and largest of their
+        first rank, the best that an attacked article can have where they are the target.
+    """
+    groups, split = equal_images(sha256), np.array(splits, dtype=str)
+    first = np.bincount(groups)[groups]  # its copies are one less
+    return {
+        name: {
+            "articles": len(ranks),
+            "smallest": int(ranks.min()),
+            "median": float(np.median(ranks)),
+            "largest": int(ranks.max()),
+        }
+        for name in SPLITS
+        if len(ranks := first[(groups > 0) & (split == name)])
+    }
 
 
 def count_near(near: pa.Table) -> dict[str, int]:

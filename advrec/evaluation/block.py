@@ -40,6 +40,10 @@ class Block:
     """Go from budget to budget, each from the result of the one before."""
     deliveries: tuple[str, ...] = ()
     """Deliveries other than float."""
+    groups: Ids | None = None
+    """(N,), articles that show one image, see `Catalog.groups`; None: ranks among distinct images
+    are not asked for.
+    """
 
 
 class Outcomes(NamedTuple):
@@ -66,6 +70,7 @@ def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Bl
         stop=cell.attack.stop,
         nested=cell.attack.nested,
         deliveries=cell.deliveries,
+        groups=catalog.groups,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
+from advrec.run.distinct import DISTINCT
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
 MARGIN = 1e-6
@@ -205,6 +207,7 @@ class _Measure:
         for delivery, trip in self._round_trips.items():
             distance, rank = schema.delivered(delivery)
             columns[distance], columns[rank] = self._rank(places, trip(final))
+        columns |= self._distinct(places, final)
         self.table.note(rows, columns)
         for place in np.flatnonzero(block.tuple_ids[places] < block.examples):
             self.table.keep(int(rows[place]), final[place])
@@ -219,6 +222,17 @@ class _Measure:
             index.ranks(targets, attacks, embeddings),
         )
 
+    def _distinct(self, places: Places, images: Tensor) -> dict[str, Ids]:
+        """The columns (n,) of DISTINCT; none where articles show no equal images."""
+        if self._block.groups is None:
+            return {}
+        targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
+        vectors = (self._recommender.bank.items[attacks], self._recommender.embeddings(images))
+        return {
+            name: self._recommender.index.distinct_ranks(targets, attacks, each, self._block.groups)
+            for name, each in zip(DISTINCT.names, vectors, strict=True)
+        }
+
 
 class _Table:
     """The rows of a block: row r is tuple r // E at epsilon r % E.
@@ -229,7 +243,8 @@ class _Table:
 
     def __init__(self, block: Block) -> None:
         self._shape = block.pixels.shape[1:3]
-        self._schema = schema.outcomes(block.deliveries)
+        distinct = () if block.groups is None else DISTINCT
+        self._schema = pa.schema([*schema.outcomes(block.deliveries), *distinct])
         size = len(block.tuple_ids) * len(block.epsilons)
         self._columns = {
             field.name: np.empty(size, dtype=field.type.to_pandas_dtype()) for field in self._schema

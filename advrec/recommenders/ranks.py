@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from advrec.recommenders.bank import Bank, Doubles, Floats, Ids, Rows
 
@@ -30,6 +31,17 @@ class Tile(NamedTuple):
     """The first article; the others follow in their order."""
     costs: Floats
     """(r, w); infinite where an article does not compete."""
+
+
+class Better(NamedTuple):
+    """Articles that cost less than the candidates of some rows."""
+
+    rows: Rows
+    """(r,), places among the rows asked for."""
+    first: int
+    """The first article; the others follow in their order."""
+    better: npt.NDArray[np.bool_]
+    """(r, w)"""
 
 
 class TopK(NamedTuple):
@@ -89,6 +101,40 @@ class ExactIndex:
             ValueError: a candidate is not finite, or zero where vectors count at unit length;
                 without a cost it would compare as the best of all.
         """
+        ranks = np.ones(len(query_ids), dtype=np.int32)
+        for rows, _, better in self._better(query_ids, article_ids, candidates):
+            # several times as fast as a sum
+            ranks[rows] += np.array([np.count_nonzero(row) for row in better], dtype=np.int32)
+        return ranks
+
+    def distinct_ranks(
+        self, query_ids: Ids, article_ids: Ids, candidates: Floats, groups: Ids
+    ) -> Ids:
+        """Rank (R,) of each candidate among distinct images, in a bank of similar articles.
+
+        rank = 1 + the number of images, other than that of the query's article, that a competing
+        article j shows with cost(j) < cost(candidate).
+
+        Args:
+            query_ids, article_ids, candidates: as for `ranks`; raises as that does.
+            groups: (N,), the group of equal images that each article belongs to, from 1 on; 0 where
+                no other article shows its image.
+        """
+        ranks = np.ones(len(query_ids), dtype=np.int32)
+        shown = np.zeros((len(query_ids), int(groups.max()) + 1), dtype=bool)
+        for rows, first, better in self._better(query_ids, article_ids, candidates):
+            tile = groups[first : first + better.shape[1]]
+            ranks[rows] += (better & (tile == 0)).sum(axis=1, dtype=np.int32)
+            places, columns = np.nonzero(better[:, tile > 0])
+            shown[rows[places], tile[tile > 0][columns]] = True
+        shown[np.arange(len(shown)), groups[query_ids]] = False
+        ranks += shown[:, 1:].sum(axis=1, dtype=np.int32)
+        return ranks
+
+    def _better(self, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Iterator[Better]:
+        """The competing articles that cost less than the candidates (R, D), tile by tile. Raises as
+        `ranks` does.
+        """
         zero_or_not = "zero or not finite" if self.bank.unit else "not finite"
         zeros = self.bank.unit and not candidates.any(axis=1).all()
         if zeros or not np.isfinite(candidates).all():
@@ -99,19 +145,16 @@ class ExactIndex:
         # what is recounted.
         within = self._rounding(query_ids)
         low, high = (own - within).astype(np.float32), (own + within).astype(np.float32)
-        ranks = np.ones(len(query_ids), dtype=np.int32)
         for rows, first, costs in self._tiles(query_ids, article_ids):
             better = costs < low[rows, None]
-            # several times as fast as a sum
-            ranks[rows] += np.array([np.count_nonzero(row) for row in better], dtype=np.int32)
             close = np.flatnonzero(~better & (costs <= high[rows, None]))
             # in pieces: a catalog may be full of equal articles
             for start in range(0, len(close), PAIRS):
                 places, columns = np.divmod(close[start : start + PAIRS], costs.shape[1])
                 pairs, articles = rows[places], first + columns
                 exact = self.pair_costs(query_ids[pairs], articles, self.bank.items[articles])
-                np.add.at(ranks, pairs[exact < own[pairs]], 1)
-        return ranks
+                better[places, columns] = exact < own[pairs]
+            yield Better(rows, first, better)
 
     def nearest_distances(self, query_ids: Ids, article_ids: Ids) -> Floats:
         """Cost (R,) of the best article for each query (R,) other than the attacked one (R,): what

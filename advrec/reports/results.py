@@ -17,6 +17,7 @@ from advrec.reports.tables import published
 from advrec.run import cells, schema, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
+from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table
 from advrec.spec import study as study_file
@@ -34,7 +35,7 @@ class Results:
     study: Study
     """Its models are those that are compared."""
     outcomes: pd.DataFrame
-    """schema.outcomes of the study's deliveries, with the columns model and attack before them, and
+    """schema.outcomes of the study's deliveries and DISTINCT, with model and attack before them and
     defect (see schema.IMPORTED).
     """
     probes: pd.DataFrame
@@ -277,9 +278,14 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    # Null where the rows were measured here: only an import knows of defects.
+    # Null where it is not known: only an import knows of defects, and the ranks among distinct
+    # images stand where articles show equal ones.
     columns = pa.schema(
-        [*schema.outcomes(study.evaluation.round_trips), pa.field("defect", pa.bool_())]
+        [
+            *schema.outcomes(study.evaluation.round_trips),
+            *DISTINCT,
+            pa.field("defect", pa.bool_()),
+        ]
     )
     rows: pd.DataFrame = read_outcomes(run.attacks, columns).to_pandas()
     named = (

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from advrec.catalog.duplicates import equal_images
 from advrec.recommenders import ranks
 from advrec.recommenders.ranks import pair_distances, similar_articles
 
@@ -303,3 +304,48 @@ def test_float32_distances_err_by_less_than_what_is_recounted():
     for row in range(20):
         exact = pair_distances(np.broadcast_to(embeddings[row], embeddings.shape), embeddings)
         assert np.abs(approximate[row] - exact).max() < 1e-6
+
+
+def naive_distinct_rank(embeddings, groups, target, attack, candidate):
+    """Walk through the catalog and look at each image once."""
+    own = naive_distance(embeddings[target], candidate)
+    images = {j: groups[j] or -j - 1 for j in range(len(embeddings))}
+    nearer = {
+        images[j]
+        for j, other in enumerate(embeddings)
+        if j not in (target, attack) and naive_distance(embeddings[target], other) < own
+    }
+    return 1 + len(nearer - {images[target]})
+
+
+@given(seed=st.integers(0, 2**31), kind=st.sampled_from(["ties", "different", "near"]))
+@settings(max_examples=30, deadline=None)
+def test_ranks_among_distinct_images_are_those_of_a_naive_loop(seed, kind):
+    random = np.random.default_rng(seed)
+    articles = int(random.integers(4, 14))
+    embeddings = catalog(random, kind, articles, 3)
+    groups = equal_images([str(name) for name in random.integers(0, 6, size=articles)])
+    for group in set(groups.tolist()) - {0}:
+        embeddings[groups == group] = embeddings[groups == group][0]
+    pairs = np.array([random.choice(articles, 2, replace=False) for _ in range(7)], dtype=np.int32)
+    targets, attacks = pairs.T
+    candidates = np.concatenate([embeddings[attacks[:3]], catalog(random, kind, 4, 3)])
+    with small_tiles(rows=3, width=2):
+        made = similar_articles(embeddings).distinct_ranks(targets, attacks, candidates, groups)
+    expected = [
+        naive_distinct_rank(embeddings, groups, *row)
+        for row in zip(targets, attacks, candidates, strict=True)
+    ]
+    assert made.tolist() == expected
+
+
+def test_copies_of_the_target_do_not_count_and_those_of_another_image_count_once():
+    """The target is shown four times, a nearer image three times: rank 7, and 2 among images."""
+    one, near, far = [1.0, 0.0], [1.0, 0.1], [1.0, 0.5]
+    embeddings = np.array([one] * 4 + [near] * 3 + [far, [0.0, 1.0]], dtype=np.float32)
+    groups = equal_images([*"aaaa", *"bbb", "c", "d"])
+    assert groups.tolist() == [1] * 4 + [2] * 3 + [0, 0]
+    index, row = similar_articles(embeddings), (np.array([0]), np.array([8]))
+    candidate = np.array([[1.0, 0.3]], dtype=np.float32)
+    assert index.ranks(*row, candidate).tolist() == [7]
+    assert index.distinct_ranks(*row, candidate, groups).tolist() == [2]

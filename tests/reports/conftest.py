@@ -218,7 +218,7 @@ def write_catalog(
         "category": [("dress", "tee")[article % 2] for article in range(articles)],
         "textures": [["striped"]] * articles,
         "split": ["test"] * articles,
-        "sha256": ["0" * 64] * articles,
+        "sha256": [f"{article:064x}" for article in range(articles)],
     }
     write_table(run.catalog, schema.table(schema.CATALOG, columns))
     pngs = {"article_id": range(articles), "png": [encode_png(image) for image in images]}

@@ -271,6 +271,8 @@ def test_every_table_and_figure_is_written(finished):
         "categories",
         "convergence",
         "defects",
+        "distinct",
+        "equal_pairs",
         "classifiers",
     }
     made |= {"training", "quantile_lines"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from advrec.reports.page import appendix, comparison, images, success, tiles
+from advrec.reports.page import appendix, comparison, equal, images, success, tiles
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
@@ -75,6 +75,8 @@ class Budget:
     last_iterate: Sequence[str]
     """Attacks of which the last iterate counts."""
     winners: Table | None
+    distinct: Table | None
+    pairs: Table | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,8 @@ def budget(results: Results, tables: Mapping[str, pd.DataFrame]) -> Budget:
         success=[success.success_table(results, model) for model in results.study.models],
         last_iterate=[each.name for each in attacks if re.fullmatch(r"pgd-\d+", each.attack)],
         winners=success.winners_table(results),
+        distinct=equal.distinct_table(results, tables["distinct"]),
+        pairs=equal.pairs_table(results, tables["equal_pairs"]),
     )
 
 
