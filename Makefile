@@ -16,7 +16,7 @@ test: .venv/installed-dev check
 	$(ALONE) -m "ray and not slow"
 
 quick: .venv/installed-dev check
-	$(BESIDE) -m "not ray and not browser and not slow"
+	$(BESIDE) -m "not ray and not browser and not long and not slow"
 
 test-all: .venv/installed-dev check
 	$(BESIDE) -m "not ray"

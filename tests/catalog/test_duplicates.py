@@ -140,5 +140,6 @@ assert len(set(ours)) == len(ours)
 """
 
 
+@pytest.mark.long
 def test_hashing_is_imagededups_and_does_not_import_what_it_does_not_need():
     subprocess.run([sys.executable, "-c", ALONE], check=True)

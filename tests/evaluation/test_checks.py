@@ -98,6 +98,7 @@ def failed(judged):
     return {name for name, check in judged.items() if check.verdict == "failed"}
 
 
+@pytest.mark.long
 def test_a_healthy_model_raises_no_flag(catalog, network):
     judged = examine(catalog, network.embed, other=frozen(small_network(catalog, seed=5)).embed)
     assert failed(judged) == set()
@@ -107,6 +108,7 @@ def test_a_healthy_model_raises_no_flag(catalog, network):
     ]
 
 
+@pytest.mark.long
 def test_a_model_that_hides_its_gradients_is_flagged(catalog, network):
     judged = examine(catalog, lambda images: network.embed(Quantised.apply(images)))
     assert "gradients beat no gradients" in failed(judged)
@@ -114,11 +116,13 @@ def test_a_model_that_hides_its_gradients_is_flagged(catalog, network):
     assert judged["gradients beat another model's"].verdict == "not measured"  # there is none
 
 
+@pytest.mark.long
 def test_a_model_without_gradients_is_flagged(catalog, network):
     judged = examine(catalog, lambda images: network.embed((images * 16).round() / 16))
     assert {"gradients are not zero", "gradients beat no gradients"} <= failed(judged)
 
 
+@pytest.mark.long
 def test_a_model_that_draws_random_numbers_is_flagged(catalog, network):
     judged = examine(
         catalog, lambda images: network.embed(images + 0.02 * torch.randn_like(images))
@@ -127,6 +131,7 @@ def test_a_model_that_draws_random_numbers_is_flagged(catalog, network):
     assert "no budget, no change" in failed(judged)
 
 
+@pytest.mark.long
 def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, network):
     judged = examine(
         catalog, lambda images: network.embed(images - images.mean(0, keepdim=True) * 0.5)
@@ -134,6 +139,7 @@ def test_a_model_whose_embedding_depends_on_the_batch_is_flagged(catalog, networ
     assert "two forward passes agree" in failed(judged)
 
 
+@pytest.mark.long
 def test_collapsed_embeddings_are_flagged(catalog, network):
     judged = examine(catalog, lambda images: network.embed(images) + 100.0)
     assert "embeddings are spread out" in failed(judged)

@@ -88,6 +88,7 @@ def whole(tmp_path_factory):
     return Run(root.parent.parent / "run"), lines
 
 
+@pytest.mark.long
 def test_every_published_rate_comes_out_of_rows_made_of_it(whole):
     run, lines = whole
     assert "1,155 of 1,155 published success rates are those of the rows, exactly" in lines
@@ -138,6 +139,7 @@ def test_the_shipped_rates_are_those_of_the_thesis():
     assert known.to_dict() == printed
 
 
+@pytest.mark.long
 def test_the_published_run_has_a_report(whole):
     run, _ = whole
     page = write_report(results.read(run)).read_text(encoding="utf-8")

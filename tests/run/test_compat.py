@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def printed(code: str) -> str:
     return subprocess.run(
@@ -31,5 +33,6 @@ print(torch._dynamo.utils.is_compile_supported)
 """
 
 
+@pytest.mark.long
 def test_networks_train_and_compilers_work_after_the_light_import():
     assert "<function is_compile_supported" in printed(TRAINED)

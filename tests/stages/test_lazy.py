@@ -32,6 +32,7 @@ def fresh(code, *arguments):
     return json.loads(process.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_finished_study_its_report_and_its_status_compute_nothing(tmp_path):
     run = Maker(tmp_path)()
     for model in study_file.read(run.study).models:

@@ -38,7 +38,7 @@ def shop(tmp_path_factory, prepared):
         },
         "evaluation": STUDY["evaluation"]
         | {
-            "tuples": 4,
+            "tuples": 2,
             "attacks": ["auto", {"name": "moved", "attack": "pgd-4", "from": "vision"}],
             "epsilons": [0.02, 0.05],
             "delivery": ["float", "png"],
@@ -50,13 +50,14 @@ def shop(tmp_path_factory, prepared):
     return directory
 
 
+@pytest.mark.long
 def test_a_shops_own_model_is_evaluated_on_its_own_photographs(shop):
     assert advrec("prepare", "study.yaml", cwd=shop).returncode == 0
     done = advrec("evaluate", "study.yaml", cwd=shop)
     assert done.returncode == 0, done.stderr
     assert "shop.resnet:resnet18 is taken as it is, 128 values" in done.stdout
     table = rows(shop / "results" / "shop")
-    assert len(table) == 2 * 2 * 4 * 2
+    assert len(table) == 2 * 2 * 2 * 2
     assert (table.linf <= table.epsilon.astype("float32")).all()
     automatic = table[table.attack == "auto"]
     assert set(automatic.winner) <= {"apgd-50", "apgd-l2-100", "apgd-100"}

@@ -345,6 +345,7 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     assert "is not a directory" in refused.stderr
 
 
+@pytest.mark.long
 def test_a_server_that_goes_down_stops_the_preparation(tmp_path):
     """It says nothing of the images: none is set aside, and with the server back the same command
     goes on.

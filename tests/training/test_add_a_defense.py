@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import advrec
 from advrec.run.directory import Run
 from advrec.run.files import read_json
@@ -65,6 +67,7 @@ print(json.dumps([codes, refused, label, page]))
 """
 
 
+@pytest.mark.long
 def test_a_defense_is_added_by_its_keys_its_class_and_one_registration(prepared, tmp_path):
     shutil.copytree(Path(advrec.__file__).parent, tmp_path / "advrec")
     keys = tmp_path / "advrec" / "spec" / "defenses.py"

@@ -105,7 +105,7 @@ def write_losses(rank, catalog, directory):
 
 def train_on(rank, catalog, directory):
     """As far as the directory says, from where it stands."""
-    spec = study(models={"m": {"defense": "at", "steps": 2, "epochs": 4, "batch": 32}}).models["m"]
+    spec = study(models={"m": {"defense": "at", "steps": 2, "epochs": 3, "batch": 32}}).models["m"]
     most = int((directory / "most").read_text())
 
     def stop(epoch):
@@ -119,8 +119,9 @@ def train_on(rank, catalog, directory):
             torch.save(network.state_dict(), directory / "weights")
 
 
+@pytest.mark.long
 def test_two_workers_go_on_as_if_they_had_not_been_stopped(prepared, tmp_path):
-    for name, stops in (("undisturbed", [9]), ("stopped", [2, 3, 9])):
+    for name, stops in (("undisturbed", [9]), ("stopped", [2, 9])):
         directory = tmp_path / name
         directory.mkdir()
         for most in stops:
@@ -134,6 +135,7 @@ def test_two_workers_go_on_as_if_they_had_not_been_stopped(prepared, tmp_path):
         assert torch.equal(value, found[name]), name
 
 
+@pytest.mark.long
 def test_two_workers_train_as_one_does_on_the_same_batches(prepared, catalog, tmp_path):
     together(write_losses, prepared, tmp_path)
     found = [float(loss) for loss in (tmp_path / "losses").read_text().split()]
