@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# What needs no Ray goes to two processes; what does need it comes after, alone.
+# Two processes, first for what needs no Ray. What does need it mostly waits for processes to start:
+# two files at once, each process with a Ray of its own for all its tests.
 BESIDE := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 25
-ALONE := $(BIN)/pytest --durations 25
+ON_RAY := $(BIN)/pytest --numprocesses 2 --dist loadfile --durations 25
 
 .PHONY: demo test quick test-all check docs bench clean
 
@@ -13,14 +14,14 @@ demo: .venv/installed
 
 test: .venv/installed-dev check
 	$(BESIDE) -m "not ray and not slow"
-	$(ALONE) -m "ray and not slow"
+	$(ON_RAY) -m "ray and not slow"
 
 quick: .venv/installed-dev check
 	$(BESIDE) -m "not ray and not browser and not long and not slow"
 
 test-all: .venv/installed-dev check
 	$(BESIDE) -m "not ray"
-	$(ALONE) -m "ray"
+	$(ON_RAY) -m "ray"
 
 check: .venv/installed-dev docs
 	$(BIN)/ruff check .
