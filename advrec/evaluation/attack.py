@@ -17,8 +17,10 @@ from advrec.attacks import names
 from advrec.errors import ConfigError, first_line
 from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
+from advrec.model import rehearsal
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import Images, to_images
+from advrec.model.rehearsal import UnfitError
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
@@ -172,7 +174,7 @@ def _pixels(recommender: Recommender, articles: Ids) -> Images:
 def _check_made_on(
     recommender: Recommender, source: Recommender | None, attack: str, target: Ids, pixels: Images
 ) -> None:
-    """Refuse what the attack cannot be made on, by a trial on one image.
+    """Refuse what the attack cannot be made on, by a trial on one image and a rehearsal.
 
     Args:
         target: the image's target article, (1,).
@@ -188,23 +190,21 @@ def _check_made_on(
             f"both need the same catalog"
         )
     name, victim = ("the recommender", recommender) if source is None else ("source", source)
-    images = to_images(pixels, victim.device).requires_grad_()
+    height, width = pixels.shape[1:3]
     try:
-        with torch.enable_grad():
-            score = victim.objective(target)(images).sum()
+        victim.objective(target)(to_images(pixels, victim.device))
     except Exception as error:
-        height, width = pixels.shape[1:3]
         raise ConfigError(
             f"{name} does not embed the recommender's images of {width} x {height} pixels: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if attack != AUTO and names.parse(attack).family in names.GRADIENT_FREE:
         return
-    if not score.requires_grad or torch.autograd.grad(score, images, allow_unused=True)[0] is None:
-        raise ConfigError(
-            f"{name} gives embeddings without a gradient with respect to the image; remove no_grad "
-            "and detach from its encoder, or take square-K, which needs no gradient"
-        )
+    given = rehearsal.images(height, width).to(victim.device)
+    try:
+        rehearsal.play(victim.embed, given)
+    except UnfitError as reason:
+        raise ConfigError(f"{name} {reason}, or take square-K, which needs no gradient") from None
 
 
 def _result(outcomes: Outcomes) -> AttackResult:

@@ -31,7 +31,7 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
         entropy).
     """
     embed = recommender.embed
-    with torch.inference_mode():
+    with torch.no_grad():
         embeddings = embed(images)
         again = embed(images)
         alone = torch.cat([embed(image[None]) for image in images])

@@ -1,8 +1,10 @@
 """The recommender: an encoder, and the index of a bank of queries."""
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Self
 
 import numpy as np
@@ -10,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from advrec.errors import ConfigError, first_line
+from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.model import rehearsal
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import EMBED_BATCH, Encoder, Images, embed_all, in_few_sizes
+from advrec.model.rehearsal import Played, UnfitError, Way
 from advrec.recommenders.bank import Bank, Floats, Ids
 from advrec.recommenders.losses import CosineDistance
 from advrec.recommenders.ranks import ExactIndex, similar_articles
@@ -48,7 +52,8 @@ class Recommender:
 
         Args:
             encoder: images (n, 3, H, W) in [0, 1] to embeddings (n, D). A torch module is copied,
-                frozen and put into evaluation mode on `device`.
+                frozen and put into evaluation mode on `device`; one that cannot be copied is itself
+                put into evaluation mode there.
             images: (N, H, W, 3) uint8, or a floating tensor (N, 3, H, W) in [0, 1].
             batch: images on the device at once.
 
@@ -59,12 +64,11 @@ class Recommender:
         catalog = _checked(images)
         if batch < 1:
             raise ConfigError(f"batch is {batch}: at least one image is embedded at once")
-        if isinstance(encoder, nn.Module):
-            encoder = copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
         try:
             with exact_arithmetic():
+                encoder = _rehearsed(encoder, catalog.shape[1], catalog.shape[2], device, batch)
                 embeddings = embed_all(encoder, catalog, device, batch)
-        except ConfigError:
+        except AdvrecError:
             raise
         except Exception as error:
             height, width = catalog.shape[1:3]
@@ -117,11 +121,80 @@ class Recommender:
         vectors = torch.from_numpy(self.bank.vectors(query_ids)).to(self.device)
         return CosineDistance(self.embed, vectors)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embeddings(self, images: Tensor) -> Floats:
         """Raw embeddings (n, D) of images (n, 3, H, W) in [0, 1]."""
         embeddings: Floats = self.embed(images).float().cpu().numpy()
         return embeddings
+
+
+def _rehearsed(encoder: Encoder, height: int, width: int, device: str, batch: int) -> Encoder:
+    """An encoder made ready for being attacked on `device`: a copy if it is a module, unless only
+    the module itself works.
+
+    Raises:
+        ConfigError: it does not embed images, or not each for itself.
+    """
+    module = encoder if isinstance(encoder, nn.Module) else None
+    given = rehearsal.images(height, width)[: max(2, batch)]
+    ways = [*([] if module is None else _copies(module, device)), *_itself(encoder, device)]
+    try:
+        with _evaluating(module):
+            place = next((tensor.device for tensor in _tensors(module)), torch.device(device))
+            plain = _played(encoder, given.to(place), module)
+        return rehearsal.choose(ways, given.to(device), plain).embed
+    except UnfitError as reason:
+        raise ConfigError(f"the encoder {reason}") from None
+
+
+def _played(encoder: Encoder, given: Tensor, module: nn.Module | None) -> Played:
+    """The rehearsal on images (N, 3, H, W); some attacks need no gradients."""
+    embeddings = rehearsal.embed_in_batches(encoder, given, module)
+    try:
+        return Played(embeddings, rehearsal.gradients(encoder, given, embeddings, module))
+    except UnfitError:
+        return Played(embeddings, None)
+
+
+def _copies(module: nn.Module, device: str) -> list[Way]:
+    def copied() -> Encoder:
+        return copy.deepcopy(module).eval().requires_grad_(False).to(device)
+
+    return [
+        Way("copied", copied, rehearsal.SAME),
+        Way("contiguous", lambda: _contiguous(copied()), rehearsal.SAME),
+    ]
+
+
+def _itself(encoder: Encoder, device: str) -> list[Way]:
+    def ready() -> Encoder:
+        return encoder.eval().to(device) if isinstance(encoder, nn.Module) else encoder
+
+    return [
+        Way("uncopied", ready, rehearsal.SAME),
+        Way("plain", lambda: _contiguous(ready()), rehearsal.SAME),
+    ]
+
+
+def _contiguous(encoder: Encoder) -> Encoder:
+    return lambda images: encoder(images.contiguous())
+
+
+def _tensors(module: nn.Module | None) -> Iterator[Tensor]:
+    return iter(()) if module is None else itertools.chain(module.parameters(), module.buffers())
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module | None) -> Iterator[None]:
+    """Put a module into evaluation mode, and back."""
+    training = [] if module is None else [one for one in module.modules() if one.training]
+    try:
+        if module is not None:
+            module.eval()
+        yield
+    finally:
+        for one in training:
+            one.training = True
 
 
 def _check_encoder(encoder: object) -> None:

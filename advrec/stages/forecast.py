@@ -13,7 +13,7 @@ from advrec.attacks import names
 from advrec.attacks.objective import evaluate
 from advrec.catalog.pixels import Pixels
 from advrec.distributed.placement import Placement, place
-from advrec.model import checkpoint, own
+from advrec.model import adoption, checkpoint
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import embed_all, frozen, to_images
@@ -204,7 +204,7 @@ def _network(run: Run, study: Study, model: str) -> Network:
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
     if isinstance(spec, OwnModel):
-        return own.adopt(spec, study.catalog.image_size).network
+        return adoption.adopt(spec, study.catalog.image_size).network
     return FashionNet(
         Architecture(
             backbone=spec.backbone, width=spec.width or 1.0, categories=("a", "b"), textures=()

@@ -40,23 +40,22 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
     Raises:
         ConfigError: it is no model, or its state dict does not determine it.
     """
-    from advrec.model import checkpoint, own
+    from advrec.model import adoption, checkpoint
 
     try:
-        network, taken = own.adopt(spec, study.catalog.image_size)
+        adopted = adoption.adopt(spec, study.catalog.image_size)
     except ConfigError as error:
         raise ConfigError(f"models.{model}: {error}") from None
+    network = adopted.network
     run.claim(f"models/{model}", identity, made=False)
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
-    try:
-        own.check_same(network, checkpoint.load(run.weights(model)), spec.model)
-    except ConfigError as error:
-        run.weights(model).unlink()
-        raise ConfigError(f"models.{model}: {error}") from None
     say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
-    if taken:
-        say(f"model {model}: {spec.checkpoint}: {taken}")
+    if adopted.taken:
+        say(f"model {model}: {spec.checkpoint}: {adopted.taken}")
+    if adopted.slower:
+        reasons = "; ".join(dict.fromkeys(adopted.slower.values()))
+        say(f"model {model}: attacked {network.architecture.form}, for a faster form {reasons}")
 
 
 def _train(

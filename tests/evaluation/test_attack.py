@@ -202,8 +202,11 @@ def test_images_of_another_form_are_refused(images, said):
     [
         (torch.nn.Conv2d, "the encoder is the class Conv2d; give a module"),
         (None, "the encoder is a NoneType; give a torch module"),
-        (tiny(inputs=3), r"does not embed images \(n, 3, 6, 5\): RuntimeError: "),
-        (lambda images: images.mean(), r"must give a tensor \(30, D\)"),
+        (
+            tiny(inputs=3),
+            r"raised RuntimeError for 2 images of 5 x 6 pixels in layer 1 \(Linear\): ",
+        ),
+        (lambda images: images.mean(), r"must give embeddings \(2, D\)"),
         (lambda images: images.flatten(1).numpy(), "gives ndarray"),
         (lambda images: 0.0 * images.flatten(1), "article 0 is zero or not finite"),
     ],

@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from advrec.errors import ConfigError
-from advrec.model import checkpoint, own
+from advrec.model import adoption, checkpoint
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.spec.models import OwnModel
 from tests.shop import kinds
@@ -22,7 +22,7 @@ SMALL = "shufflenet_v2_x0_5"  # 5 MB; its last layer is fc
 
 
 def adopt(model, path):
-    return own.adopt(OwnModel(model=model, checkpoint=str(path)), 64)
+    return adoption.adopt(OwnModel(model=model, checkpoint=str(path)), 32)
 
 
 def drawn(function, seed):
@@ -75,8 +75,8 @@ def test_a_network_is_found_in_its_file_whatever_leads_to_it_and_what_is_taken_i
     wrap, said = WHOLE[kind]
     network, other = drawn("plain", 3), drawn("plain", 4)
     torch.save(wrap(network.state_dict(), other.state_dict()), tmp_path / "f.pt")
-    adopted, taken = adopt("tests.shop.kinds:plain", tmp_path / "f.pt")
-    images = torch.rand(2, 3, 64, 64)
+    adopted, taken, _ = adopt("tests.shop.kinds:plain", tmp_path / "f.pt")
+    images = torch.rand(2, 3, 32, 32)
     assert torch.equal(adopted.embed(images), network(images))
     assert said in taken
     assert bool(said) == bool(taken)
@@ -85,8 +85,8 @@ def test_a_network_is_found_in_its_file_whatever_leads_to_it_and_what_is_taken_i
 def test_an_averaged_model_of_torch_is_said_to_be_averaged(tmp_path):
     network = drawn("plain", 3)
     torch.save(torch.optim.swa_utils.AveragedModel(network).state_dict(), tmp_path / "f.pt")
-    adopted, taken = adopt("tests.shop.kinds:plain", tmp_path / "f.pt")
-    images = torch.rand(2, 3, 64, 64)
+    adopted, taken, _ = adopt("tests.shop.kinds:plain", tmp_path / "f.pt")
+    images = torch.rand(2, 3, 32, 32)
     assert torch.equal(adopted.embed(images), network(images))
     assert "averaged (n_averaged)" in taken
 
@@ -96,7 +96,7 @@ def test_a_networks_own_attribute_named_module_is_no_prefix(tmp_path, wrapped):
     network = drawn("holder", 3)
     state = network.state_dict()
     torch.save(prefixed("module.", state) if wrapped else state, tmp_path / "f.pt")
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 32, 32)
     adopted = adopt("tests.shop.kinds:holder", tmp_path / "f.pt").network
     assert torch.equal(adopted.embed(images), network(images))
 
@@ -105,7 +105,7 @@ def test_tied_weights_of_safetensors_are_loaded(tmp_path):
     network = drawn("tied", 3)
     safetensors.torch.save_model(network, str(tmp_path / "f.safetensors"))
     assert len(safetensors.torch.load_file(tmp_path / "f.safetensors")) < len(network.state_dict())
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 32, 32)
     adopted = adopt("tests.shop.kinds:tied", tmp_path / "f.safetensors").network
     torch.testing.assert_close(adopted.embed(images), network(images))
 
@@ -131,7 +131,7 @@ def test_training_checkpoints_with_harmless_types_beside_the_weights_load(tmp_pa
     network = drawn("plain", 3)
     torch.save({"state_dict": network.state_dict(), "args": HARMLESS[kind]}, tmp_path / "f.pt")
     adopted = adopt("tests.shop.kinds:plain", tmp_path / "f.pt").network
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 32, 32)
     assert torch.equal(adopted.embed(images), network(images))
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_taken_whole_is_refused_in_a_sentence_that_names_it(tmp_p
 def test_only_a_classifiers_last_layer_is_left_out_and_that_is_said(tmp_path):
     network = small(nn.Linear(1024, 64))
     torch.save(network.state_dict(), tmp_path / "f.pt")
-    adopted, taken = adopt(SMALL, tmp_path / "f.pt")
+    adopted, taken, _ = adopt(SMALL, tmp_path / "f.pt")
     assert taken == "fc.weight (64, 1024), fc.bias (64,) is left out"
     assert adopted.dimension == 1024
 
@@ -239,10 +239,10 @@ def test_the_normaliser_of_an_adversarially_trained_network_is_applied(tmp_path)
     for place in ("module.normalizer", "module.attacker.normalize"):
         kept |= {f"{place}.new_mean": mean.view(3, 1, 1), f"{place}.new_std": std.view(3, 1, 1)}
     torch.save({"model": kept, "epoch": 3}, tmp_path / "f.pt")
-    adopted, taken = adopt(SMALL, tmp_path / "f.pt")
+    adopted, taken, _ = adopt(SMALL, tmp_path / "f.pt")
     assert "weights of model.module.model" in taken
     network.fc = nn.Identity()
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 32, 32)
     expected = network((images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
     torch.testing.assert_close(adopted.embed(images), expected)
     checkpoint.save(tmp_path / "m.safetensors", adopted)

@@ -10,9 +10,10 @@ import yaml
 from PIL import Image
 
 from advrec.catalog.dataset import Catalog
+from advrec.run.directory import Run
 from tests.commands import advrec
 from tests.conftest import STUDY
-from tests.runs import rows
+from tests.runs import rows, write_study
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +113,41 @@ def test_a_model_that_is_not_there_is_refused_before_any_work(shop, tmp_path, mo
     assert part in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def kinds_of(ready, tmp_path):
+    """A prepared run in `tmp_path`/run, and what writes a study of modules of tests.shop.kinds."""
+    shutil.copytree(ready.directory, tmp_path / "run")
+
+    def write(*kinds, **evaluation):
+        models = {kind: {"model": f"tests.shop.kinds:{kind}"} for kind in kinds}
+        return write_study(tmp_path / "s.yaml", ready, evaluation=evaluation, models=models)
+
+    return write
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_modules_that_a_faster_form_breaks_are_evaluated_whole_and_attacked(kinds_of, tmp_path):
+    kinds_of("flat_view", "table", "hooked", "weight_norm", tuples=4, attacks=["noise", "pgd-2"])
+    done = advrec("evaluate", "s.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "model flat_view: attacked contiguous" in done.stdout
+    assert len(rows(tmp_path / "run")) == 4 * 2 * 4 * 2
+    names = Catalog(Run(tmp_path / "run")).names
+    pair = ("--target", names[0], "--article", names[1])
+    for model in ("flat_view", "hooked"):
+        call = ("--model", model, "--attack", "pgd-2", "--epsilon", "0.05")
+        shown = advrec("attack", "s.yaml", "--out", "run", *call, *pair, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+
+
+@pytest.mark.parametrize("kind", ["batch_norm_1d", "no_backward", "colour"])
+def test_modules_that_cannot_be_attacked_are_refused_before_any_attack(kinds_of, tmp_path, kind):
+    kinds_of(kind)
+    refused = advrec("evaluate", "s.yaml", "--out", "run", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"advrec: models.{kind}: tests.shop.kinds:{kind} ")
+    assert "layer" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert not list((tmp_path / "run").glob("attacks/*"))
