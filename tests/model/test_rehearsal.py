@@ -2,13 +2,15 @@
 refused when it is adopted, in a sentence that names the layer and the remedy.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 import advrec
 from advrec.errors import ConfigError
-from advrec.model import adoption, checkpoint
+from advrec.model import adoption, checkpoint, own
 from advrec.model.encoder import embed_all, frozen, in_few_sizes, to_images
 from advrec.spec.models import OwnModel
 from tests.shop import kinds
@@ -81,6 +83,20 @@ def test_a_module_is_attacked_as_it_is_in_the_fastest_form_that_changes_nothing(
     values = in_few_sizes(network.embed)(start)[:, 0].sum()
     (gradient,) = torch.autograd.grad(values, start)
     torch.testing.assert_close(gradient, gradients, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "activated_first", "narrow"])
+def test_rows_of_a_model_that_an_older_run_adopted_do_not_change(model):
+    """Bit for bit: such a model has no form in its file."""
+    network = adoption.adopt(OwnModel(model=f"tests.shop.resnet:{model}"), 32).network
+    older = own.OwnNetwork(dataclasses.replace(network.architecture, form=None), network.module)
+    images = to_images(np.random.default_rng(5).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8))
+    made = []
+    for one in (network, older):
+        start = images.clone().requires_grad_()
+        embeddings = frozen(one).embed(start)
+        made.append((embeddings, *torch.autograd.grad(embeddings.square().sum(), start)))
+    assert all(torch.equal(new, old) for new, old in zip(*made, strict=True))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
