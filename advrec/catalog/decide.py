@@ -23,6 +23,11 @@ from advrec.run.directory import IMAGES
 from advrec.spec.base import SPLITS
 from advrec.spec.catalog import CatalogSpec
 
+OTHER_COLOUR = 10
+"""Largest difference of a channel of two mean colours, of 255, that storing an image again may
+make.
+"""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -88,6 +93,15 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
         "categories": sorted({article.category for article in articles}),
         "textures": sorted({texture for article in articles for texture in article.textures}),
         "near_duplicates": count_near(near),
+        "merged": _merged(listing.articles, fates, rows["colour"].to_pylist()),
+        "vanished_categories": sorted(
+            {listed.category for listed in listing.articles}
+            - {article.category for article in articles}
+        ),
+        "untested_categories": sorted(
+            {article.category for article in articles}
+            - {article.category for article in articles if article.split == "test"}
+        ),
         "equal_images": first_ranks(
             catalog["sha256"].to_pylist(), [article.split for article in articles]
         ),
@@ -172,6 +186,32 @@ def _splits(listed: Sequence[Listed], counted_l: Mask) -> dict[str, int]:
         if counted
     )
     return {split: counts[split] for split in SPLITS}
+
+
+def _merged(
+    listed: Sequence[Listed], fates: _Fates, colours_l: Sequence[Sequence[int] | None]
+) -> dict[str, int]:
+    """Images that count as duplicates, and those among them that may be other articles: of another
+    category than the image that stays, or of another mean colour, to which the hash is blind.
+
+    Args:
+        colours_l: mean colour of each listed image, None where it is not known.
+    """
+    pairs = [
+        (place, int(fates.original_l[place]))
+        for place in np.flatnonzero(fates.readable_l & ~fates.distinct_l).tolist()
+    ]
+    return {
+        "images": len(pairs),
+        "other_category": sum(listed[a].category != listed[b].category for a, b in pairs),
+        "other_colour": sum(_differ(colours_l[a], colours_l[b]) for a, b in pairs),
+    }
+
+
+def _differ(one: Sequence[int] | None, other: Sequence[int] | None) -> bool:
+    if one is None or other is None:
+        return False
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) > OTHER_COLOUR
 
 
 def _catalog_table(articles: Sequence[Listed], sha256: pa.ChunkedArray) -> pa.Table:

@@ -37,6 +37,8 @@ class Prepared(NamedTuple):
     """Hash of the prepared pixels."""
     phash: int
     """Perceptual hash of the decoded image before it was made square, 64 bits."""
+    colour: tuple[int, ...]
+    """Its mean colour: red, green and blue, 0 to 255."""
 
 
 class Unreadable(NamedTuple):
@@ -58,6 +60,7 @@ def prepare(root: Root, article: Listed, size: int, square: Square) -> Prepared 
             encode_png(pixels),
             hashlib.sha256(pixels.tobytes()).hexdigest(),
             phash(np.asarray(decoded)),
+            tuple(np.asarray(decoded.resize((1, 1), Image.Resampling.BOX))[0, 0].tolist()),
         )
     except UnreachableError:
         raise

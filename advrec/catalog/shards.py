@@ -43,6 +43,7 @@ def shard_table(start: int, prepared: Sequence[Prepared | Unreadable]) -> pa.Tab
             "png": of_readable("png"),
             "sha256": of_readable("sha256"),
             "phash": of_readable("phash"),
+            "colour": of_readable("colour"),
             "reason": [
                 image.reason if isinstance(image, Unreadable) else None for image in prepared
             ],

@@ -71,6 +71,9 @@ PREPARED = pa.schema(
         column("png", pa.binary(), "Prepared image; null if it could not be read.", nullable=True),
         column("sha256", pa.string(), "Hash of its pixels; null if not read.", nullable=True),
         column("phash", pa.uint64(), "Perceptual hash; null if not read.", nullable=True),
+        column(
+            "colour", pa.list_(pa.uint8()), "Mean colour, RGB; null if not read.", nullable=True
+        ),
         column("reason", pa.string(), "Why it could not be read, or null.", nullable=True),
     ]
 )

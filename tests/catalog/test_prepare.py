@@ -10,6 +10,7 @@ from PIL import Image
 from advrec.catalog import dataset, decide, shards, write
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.listing import Listed, Listing
+from advrec.catalog.sources import folder, registry, splits
 from advrec.catalog.summary import summary
 from advrec.errors import ConfigError
 from advrec.run.directory import Run
@@ -248,3 +249,75 @@ def test_counts_of_a_thousand_and_more_have_their_comma():
         "1,500 of 2,000 test articles have a near duplicate in train (perceptual hashes within 4 "
         "of 64 bits; 1,000 an equal one): test accuracy may be too good",
     ]
+
+
+def test_plain_images_that_the_hash_merges_are_counted_and_their_category_is_named(tmp_path):
+    """To the hash all images of one colour are one article."""
+    colours = {"hat": (200, 30, 30), "bag": (30, 30, 200), "tee": (204, 34, 28)}
+    swatches = [(f"{category}{n}.png", category, ()) for category in colours for n in range(3)]
+    for name, category, _ in swatches:
+        Image.new("RGB", (40, 40), colours[category]).save(tmp_path / name)
+    scene(3).save(tmp_path / "scene.png")
+    both = [("scene.png", "hat", ())] * 2  # a file that is listed twice
+    listed = listing(tmp_path, *swatches, *both, has_textures=False)
+    made = prepare_alone(Run(tmp_path / "run"), SPEC, listed).preparation
+    assert made["merged"] == {"images": 9, "other_category": 6, "other_colour": 3}
+    assert made["vanished_categories"] == ["bag", "tee"]
+    said = "\n".join(summary(made))
+    assert "of 9 images that went as duplicates 6 are of another category" in said
+    assert "and 3 of another mean colour" in said
+    assert "no article is left of 2 of 3 categories: bag, tee" in said
+
+
+@pytest.mark.parametrize("change", ["JPEG 85", "JPEG 95", "half the size", "another hue"])
+def test_only_another_hue_is_another_mean_colour(tmp_path, change):
+    luma = scene(4, (64, 64)).convert("L").point(lambda value: 80 + value // 3)
+
+    def coloured(blue, red):  # luma is all that the hash sees
+        planes = [Image.new("L", luma.size, value) for value in (blue, red)]
+        return Image.merge("YCbCr", (luma, *planes)).convert("RGB")
+
+    picture = coloured(140, 110)
+    picture.save(tmp_path / "a.png")
+    other = coloured(110, 140) if change == "another hue" else picture
+    other = picture.resize((32, 32)) if change == "half the size" else other
+    options = {"quality": int(change[5:])} if change.startswith("JPEG") else {}
+    name = "b.jpg" if options else "b.png"
+    other.save(tmp_path / name, **options)
+    listed = listing(tmp_path, ("a.png", "hat", ()), (name, "hat", ()), has_textures=False)
+    spec = SPEC.model_copy(update={"duplicates": 4})
+    merged = prepare_alone(Run(tmp_path / "run"), spec, listed).preparation["merged"]
+    assert merged == {
+        "images": 1,
+        "other_category": 0,
+        "other_colour": int(change == "another hue"),
+    }
+
+
+def test_categories_without_a_test_article_are_counted(tmp_path):
+    """A category of n images has one in test where (n - 1/2) / n is 0.85 or more."""
+    for category in range(8):
+        for number in range(category + 1):
+            path = tmp_path / "photos" / f"c{category}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scene(100 * category + number).save(path)
+    made = prepare_alone(Run(tmp_path / "run"), SPEC, folder.walk(str(tmp_path / "photos"), 7))
+    small = [f"c{n - 1}" for n in range(1, 9) if (n - 0.5) / n < 0.85]
+    assert made.preparation["untested_categories"] == small == ["c0", "c1", "c2"]
+    said = "3 of 8 categories have no test article (c0, c1, c2): tuples of the test split are of"
+    assert any(line.startswith(said) for line in summary(made.preparation))
+    none = splits.split([f"{n}" for n in range(splits.SMALLEST - 1)], 7)
+    assert "test" not in dict(none).values()
+    assert "test" in dict(splits.split([f"{n}" for n in range(splits.SMALLEST)], 7)).values()
+
+
+def test_the_refusal_of_categories_that_are_too_small_says_why_and_what_to_do(tmp_path):
+    for category in range(30):
+        for number in range(3):
+            path = tmp_path / f"c{category}" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    spec = SPEC.model_copy(update={"root": str(tmp_path)})
+    with pytest.raises(ConfigError, match="none of the 30 categories has 4 images") as refused:
+        registry.read(spec, 7)
+    assert "merge categories, or name the splits" in str(refused.value)

@@ -12,6 +12,7 @@ SPELLINGS: dict[str, Split] = {
     "test": "test",
 }
 TRAIN, VALIDATION = 0.70, 0.85  # cumulative shares; the rest is the test split
+SMALLEST = 4  # images of a category that has one in the test split
 
 
 def split(names: Sequence[str], seed: int) -> list[tuple[str, Split]]:
