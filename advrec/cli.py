@@ -216,6 +216,8 @@ def _add_recommend(commands: Any) -> None:
     command.add_argument("id", metavar="ID", help="article: its number or its name")
     command.add_argument("--model", required=True, help="a model of the study")
     command.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
+    text = "the list of an approximate index (HNSW), and what it misses"
+    command.add_argument("--hnsw", action="store_true", help=text)
     command.set_defaults(function=_recommend)
 
 
@@ -330,7 +332,7 @@ def _recommend(parsed: argparse.Namespace) -> int:
     from advrec.tools.recommend import recommend
 
     loaded, out = _load(parsed)
-    recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k)
+    recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k, approximate=parsed.hnsw)
     return 0
 
 

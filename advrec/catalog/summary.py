@@ -56,7 +56,7 @@ def _merged(preparation: dict[str, Any]) -> list[str]:
 
 
 def _categories(preparation: dict[str, Any]) -> list[str]:
-    left = preparation["categories"]
+    left = preparation.get("categories", [])
     vanished = preparation.get("vanished_categories", [])
     untested = preparation.get("untested_categories", [])
     lines = []

@@ -108,10 +108,19 @@ class Models:
 
     def _measure_index(self, model: str, exact: ExactIndex) -> None:
         queries = self._catalog.ids_of(self._study.evaluation.split)[:RECALL_QUERIES]
-        measured = hnsw.measure_recall(exact, queries, threads=os.cpu_count() or 1)
-        recall = next(value for key, value in measured.items() if key.startswith("recall_at_"))
+        measured = hnsw.measure_recall(
+            exact, queries, groups=self._catalog.groups, threads=os.cpu_count() or 1
+        )
+        recall, *others = (value for key, value in measured.items() if key.startswith("recall_at_"))
+        copies = ""
+        if others and others[0] is not None:
+            copies = (
+                f"; {100 * others[0]:.1f} % for the {measured['queries_without_copies']} that are "
+                f"no copies: {measured['copies']:,} articles show an image that others show too, "
+                "and its graph links these to each other first"
+            )
         say(
             f"index {model}: HNSW finds {100 * recall:.1f} % of the nearest "
-            f"among {len(exact):,} articles (n = {len(queries)} queries)"
+            f"among {len(exact):,} articles (n = {len(queries)} queries){copies}"
         )
         write_json(self._run.index(model), measured)

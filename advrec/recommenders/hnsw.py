@@ -1,5 +1,5 @@
-"""NMSLIB's HNSW index: the top-k lists as a shop would serve them, and their recall against the
-exact ones.
+"""NMSLIB's HNSW index: top-k lists as a shop may serve them, and their recall against the exact
+ones.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from advrec.recommenders.ranks import ExactIndex
 M = 16
 EF_CONSTRUCTION = 200
 EF_SEARCH = 200
+NEAR = 1e-6
+"""Cosine distance beyond the exact k-th that still counts as found: that of rounding."""
 
 
 class HnswIndex:
@@ -56,22 +58,47 @@ class HnswIndex:
 
 
 def measure_recall(
-    exact: ExactIndex, article_ids: Ids, *, k: int = 10, threads: int = 1
+    exact: ExactIndex,
+    article_ids: Ids,
+    *,
+    groups: Ids | None = None,
+    k: int = 10,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """Recall at k of HNSW against the exact lists of articles (Q,); an article as near as the exact
     k-th counts as found.
+
+    Why also without copies: a graph links copies to each other first, so that a search finds them
+    and misses the others.
+
+    Args:
+        groups: (N,), articles that show one image, see `Catalog.groups`; None: all differ.
+
+    Returns:
+        recall_at_<k>, queries and settings; with groups also the number of copies, and recall and
+        number of the queries that are none (recall None: there are none).
     """
     k, embeddings = min(k, len(exact) - 1), exact.bank.items
     approximate = HnswIndex(embeddings, threads=threads)
     furthest = exact.top_k(article_ids, k).costs[:, -1]
-    hits = 0
-    for article, kth, (ids, _) in zip(
-        article_ids, furthest, approximate.top_k(article_ids, k), strict=True
-    ):
-        # The index's own distances are not believed: they are computed again from the ids.
-        hits += int((exact.distances(embeddings[article][None])[0, ids] <= kth + 1e-6).sum())
-    return {
-        f"recall_at_{k}": hits / (k * len(article_ids)),
+    # The index's own distances are not believed: they are computed again from the ids.
+    hits = np.array(
+        [
+            np.count_nonzero(exact.distances(embeddings[article][None])[0, ids] <= kth + NEAR)
+            for article, kth, (ids, _) in zip(
+                article_ids, furthest, approximate.top_k(article_ids, k), strict=True
+            )
+        ]
+    )
+    measured: dict[str, Any] = {f"recall_at_{k}": float(hits.mean() / k)}
+    if groups is not None:
+        single = hits[groups[article_ids] == 0]
+        measured |= {
+            f"recall_at_{k}_without_copies": float(single.mean() / k) if len(single) else None,
+            "queries_without_copies": len(single),
+            "copies": int(np.count_nonzero(groups)),
+        }
+    return measured | {
         "queries": len(article_ids),
         "build_s": round(approximate.build_s, 3),
         "m": M,

@@ -62,7 +62,7 @@ class CatalogSpec(Strict):
     """
     duplicates: Annotated[int, Field(ge=0, le=4)] | Literal["keep"] = 0
     """Bits of 64 in which the perceptual hashes of one article's images differ at most: 0 as in the
-    thesis, or keep all images.
+    thesis, 2, 4, or keep all images. Runs before 0.3.0 may have 1 or 3, which are 0 and 2.
     """
     articles: Annotated[int, Field(ge=1)] | None = None
     """synthetic: how many articles are drawn (duplicates and images without a label come on top);

@@ -22,6 +22,7 @@ from advrec.run.directory import Run
 from advrec.run.files import numbered
 from advrec.run.identity import Identities
 from advrec.spec.models import OwnModel
+from advrec.spec.names import alike, taken_for
 from advrec.spec.study import Study
 
 
@@ -154,8 +155,9 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
         The identities of the study's parts, for which its files were hashed.
 
     Raises:
-        ConfigError: an attack, a file, a model or a codec is not there.
+        ConfigError: an attack, a file, a model or a codec is not there, or a name is no good.
     """
+    _check_new(run, study)
     _check_attacks(study)
     if with_code:
         _check_deliveries(study)
@@ -200,6 +202,43 @@ def check_address(study: Study, address: str | None) -> None:
         raise ConfigError(
             f"--address is {address}, but resources.actors is 0, so this process does all the "
             "work; leave one of them out"
+        )
+
+
+def _check_new(run: Run, study: Study) -> None:
+    """Refuse what runs of earlier versions may hold, and what is made now may not."""
+    duplicates = study.catalog.duplicates
+    if duplicates in (1, 3) and not run.catalog.exists():
+        raise StudyError(
+            f"catalog.duplicates is {duplicates} (allowed: 0, 2, 4 or 'keep'): perceptual hashes "
+            f"differ in even numbers of bits, so {duplicates} is {int(duplicates) - 1}; write that"
+        )
+    models = [model for model in study.models if run.weights(model).exists()]
+    _check_names("models", list(study.models), models)
+    begun = [part.split("/")[2] for part in run.identities() if part.startswith("attacks/")]
+    attacks = [attack.name for attack in study.evaluation.attacks]
+    _check_names("evaluation.attacks", attacks, begun)
+
+
+def _check_names(key: str, names: list[str], known: list[str]) -> None:
+    """Refuse names that readers of result files misread.
+
+    Args:
+        key: of the study, whose names they are.
+        known: those that the run has already, and keeps.
+    """
+    for name in names:
+        kind = taken_for(name)
+        if kind is not None and name not in known:
+            raise StudyError(
+                f"{key}: readers of the result files take the name {name} for {kind}; "
+                f"give it another one, as {key[:-1].rpartition('.')[2]}-{name}"
+            )
+    pair = alike(names)
+    if not set(pair) <= set(known):
+        raise StudyError(
+            f"{key}: {' and '.join(pair)} differ in case alone, and some filesystems take them "
+            "for one; give one of them another name"
         )
 
 

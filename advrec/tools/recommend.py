@@ -7,16 +7,24 @@ import numpy as np
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.recommenders import load
-from advrec.recommenders.hnsw import HnswIndex
+from advrec.recommenders.bank import Floats, Ids
+from advrec.recommenders.hnsw import NEAR, HnswIndex
 from advrec.recommenders.recommender import Recommender
 from advrec.reports.pictures import images as pictures
 from advrec.run.directory import Run
 from advrec.spec.study import Study
 from advrec.tools.catalog import open_catalog
 
+MISSED = 5  # articles that a sentence names
 
-def recommend(run: Run, study: Study, model: str, article_name: str, k: int) -> Path:
-    """Print the k nearest articles of one as a shop would list them (HNSW), and draw them.
+
+def recommend(
+    run: Run, study: Study, model: str, article_name: str, k: int, *, approximate: bool = False
+) -> Path:
+    """Print the k nearest articles of one, and draw them.
+
+    Args:
+        approximate: print the list of HNSW instead, and what it misses.
 
     Returns:
         The picture's path.
@@ -30,15 +38,19 @@ def recommend(run: Run, study: Study, model: str, article_name: str, k: int) -> 
     article = catalog.find(article_name)
     if not 1 <= k < len(catalog):
         raise ConfigError(f"-k is {k}: the catalog has 1..{len(catalog) - 1} other articles")
-    embeddings = recommender.bank.items
-    ids, _ = HnswIndex(embeddings).top_k(np.array([article], dtype=np.int32), k)[0]
-    distances = recommender.index.distances(embeddings[article][None])[0, ids]
+    index, query = recommender.index, np.array([article], dtype=np.int32)
+    exact = index.top_k(query, k)
+    ids = HnswIndex(index.bank.items).top_k(query, k)[0][0] if approximate else exact.ids[0]
+    distances = index.distances(index.bank.items[query])[0]
     print(f"{'rank':>4}  {'article':>7}  {'distance':>8}  name")
     print(f"{'':>4}  {article:>7}  {'':>8}  {_title(catalog, article)}")
-    neighbours = list(zip(ids.tolist(), distances.tolist(), strict=True))
+    neighbours = list(zip(ids.tolist(), distances[ids].tolist(), strict=True))
     for rank, (other, distance) in enumerate(neighbours, start=1):
         print(f"{rank:>4}  {other:>7}  {distance:>8.4f}  {_title(catalog, other)}")
-    path = run.directory / "pictures" / f"recommend-{model}-{article}.png"
+    if approximate:
+        print(_misses(catalog, exact.ids[0], ids, distances))
+    suffix = "-hnsw" if approximate else ""
+    path = run.directory / "pictures" / f"recommend-{model}-{article}{suffix}.png"
     pictures.neighbour_picture(
         path,
         (catalog.pixels([article])[0], _caption(catalog, article)),
@@ -49,6 +61,24 @@ def recommend(run: Run, study: Study, model: str, article_name: str, k: int) -> 
     )
     print(path)
     return path
+
+
+def _misses(catalog: Catalog, exact: Ids, ids: Ids, distances: Floats) -> str:
+    """A sentence on the exact list (k,) that an approximate one (at most k,) has not.
+
+    Args:
+        distances: (N,), from the article to all.
+    """
+    near = distances[ids] <= distances[exact].max() + NEAR
+    if near.all() and len(ids) == len(exact):
+        return f"HNSW finds all {len(exact):,} nearest"
+    missed = [article for article in exact.tolist() if article not in ids]
+    shown = ", ".join(_title(catalog, article) for article in missed[:MISSED])
+    more = f" and {len(missed) - MISSED:,} more" if len(missed) > MISSED else ""
+    return (
+        f"HNSW gives {len(ids):,} of {len(exact):,} articles, and {np.count_nonzero(near):,} of "
+        f"the {len(exact):,} nearest; it misses {shown}{more}"
+    )
 
 
 def open_model(run: Run, study: Study, model: str, catalog: Catalog) -> Recommender:

@@ -174,13 +174,26 @@ def recall_table(results: Results) -> Table:
     """Without an interval: the ten neighbours of a query are not independent, a binomial one would
     be too narrow.
     """
-    columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
-    rows = records(cost.index_recall(results))
+    columns = {
+        "recall_at_10": "Recall at 10",
+        "queries": "n (queries)",
+        "recall_at_10_without_copies": "Recall without copies",
+        "queries_without_copies": "n without copies",
+        "copies": "Copies",
+        "build_s": "Build (s)",
+        "m": "M",
+        "ef_construction": "efConstruction",
+        "ef_search": "efSearch",
+    }
+    made = cost.index_recall(results)
+    if made["copies"].isna().all():
+        columns = {key: name for key, name in columns.items() if "copies" not in key}
+    rows = records(made)
     body = [
         [TextCell(str(row["model"])), *(TextCell(plain(row[column])) for column in columns)]
         for row in rows
     ]
-    names = ["Model", "Recall at 10", "n (queries)", "Build (s)", "M", "efConstruction", "efSearch"]
+    names = ["Model", *columns.values()]
     return Table(
         "Index (HNSW): share of the exact ten nearest neighbours that it finds",
         names,

@@ -70,8 +70,15 @@ def budget(results: Results) -> pd.DataFrame:
 
 
 def index_recall(results: Results) -> pd.DataFrame:
-    """One row a model: recall of the ten nearest neighbours (0..1), queries, settings."""
-    columns = ["recall_at_10", "queries", "build_s", "m", "ef_construction", "ef_search"]
+    """One row a model: recall of the ten nearest neighbours (0..1), queries, settings.
+
+    The same of queries that are no copies, and the number of copies, are empty where articles show
+    no equal images.
+    """
+    columns = [
+        *("recall_at_10", "queries", "recall_at_10_without_copies", "queries_without_copies"),
+        *("copies", "build_s", "m", "ef_construction", "ef_search"),
+    ]
     rows = [
         {"model": model, **{column: results.index.get(model, {}).get(column) for column in columns}}
         for model in results.study.models
