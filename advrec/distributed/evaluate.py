@@ -98,10 +98,10 @@ class _Stage:
         work = self._work(missing)
         if not work:
             return
-        units = [
-            Unit(key=key, method="attack", arguments=partial(self._arguments, one))
-            for key, one in work.items()
-        ]
+
+        def arguments(key: str) -> tuple[Any, ...]:
+            watch.sent(key)
+            return self._arguments(work[key])
 
         def on_result(unit: Unit, outcomes: Outcomes) -> None:
             self._write(unit.key, work[unit.key], outcomes)
@@ -116,6 +116,7 @@ class _Stage:
             from advrec.distributed.meters import Meters
 
             meters = Meters(headline_rank(self._study.evaluation.ranks))
+        units = [Unit(key=key, method="attack", arguments=partial(arguments, key)) for key in work]
         with Watch(self._run, self._study, model, work, len(self._tuples), meters) as watch:
             self._pool.run(units, on_result, on_set_aside)
 
@@ -136,8 +137,11 @@ class _Stage:
         )
 
     def _work(self, missing: Mapping[Cell, Sequence[int]]) -> dict[str, Work]:
-        """The missing blocks, by key. Blocks of unusable models are set aside."""
-        work: dict[str, Work] = {}
+        """The missing blocks, by key: the first of each cell first, so that the pace of all is
+        soon known. Blocks of unusable models are set aside.
+        """
+        first: dict[str, Work] = {}
+        others: dict[str, Work] = {}
         for cell, blocks in missing.items():
             try:
                 self.models.pair(cell)
@@ -146,9 +150,10 @@ class _Stage:
                 continue
             self._claim(cell)
             for block in blocks:
-                tuples = len(self._rows(cell, block))
-                work[cells.block_key(cell, block)] = Work(cell, block, tuples)
-        return work
+                one = Work(cell, block, len(self._rows(cell, block)))
+                work = first if block == blocks[0] else others
+                work[cells.block_key(cell, block)] = one
+        return first | others
 
     def _claim(self, cell: Cell) -> None:
         determined_by = identity.outcomes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from advrec.attacks import names
 from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
+from advrec.run.pace import Pace, Piece
 from advrec.run.progress import Progress
 from advrec.spec.study import Study
 
@@ -28,13 +29,6 @@ class Work(NamedTuple):
     block: int
     """Its number in the cell."""
     tuples: int
-
-    @property
-    def cost(self) -> float:
-        """Gradient steps at most."""
-        attack = self.cell.attack
-        steps = names.most_steps(attack.attack, restarts=attack.restarts, nested=attack.nested)
-        return self.tuples * len(self.cell.epsilons) * steps
 
 
 class Tally(NamedTuple):
@@ -73,14 +67,21 @@ class Watch:
         # is said.
         total = sum(cell.tuples(tuples) for cell in {one.cell: None for one in work.values()})
         left = sum(one.tuples for one in work.values())
-        cost = sum(one.cost for one in work.values())
-        self._progress = Progress(f"attack {model}", total, "tuples", done=total - left, work=cost)
+        self._pace = Pace({key: Piece(one.cell, one.tuples) for key, one in work.items()})
+        self._progress = Progress(
+            f"attack {model}", total, "tuples", done=total - left, left=self._pace.left
+        )
         self._tallies: dict[Cell, Tally] = {}
         self._steps = 0
+
+    def sent(self, key: str) -> None:
+        """Note that a worker begins with a block."""
+        self._pace.begin(key, time.monotonic())
 
     def done(self, key: str, rows: pa.Table) -> None:
         """Show that a block has been written."""
         one = self._work[key]
+        self._pace.end(key, time.monotonic())
         attack = one.cell.attack.name
         steps = pc.sum(rows["gradient_steps"]).as_py()
         self._steps += steps
@@ -95,14 +96,15 @@ class Watch:
             f"{rate:,.0f} image-steps/s, {name} so far {success:.1f} % "
             f"at rank <= {self._rank}, epsilon {one.cell.epsilons[-1]:g}"
         )
-        self._progress.advance(one.tuples, note, work=one.cost)
+        self._progress.advance(one.tuples, note)
 
     def set_aside(self, key: str) -> None:
         """Show that a block was given up on."""
         one = self._work[key]
+        self._pace.end(key, time.monotonic(), done=False)
         if self._meters:
             self._meters.set_aside(one.cell.model, one.cell.attack.name)
-        self._progress.advance(one.tuples, f"{key} is set aside", work=one.cost)
+        self._progress.advance(one.tuples, f"{key} is set aside")
 
     def __enter__(self) -> Watch:
         return self

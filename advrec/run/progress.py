@@ -5,6 +5,7 @@ elsewhere; the log has the lines too.
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 LINE_EVERY_S = 10.0
@@ -20,8 +21,8 @@ class Progress:
         total: units to do in all.
         unit: the plural of what is counted.
         done: units that an earlier run finished; they count as done, not towards the rate.
-        work: what is left to do, in anything that is proportional to time, where units take unequal
-            times; by default units.
+        left: says for a time of the clock how many seconds are left, or None while that is unknown;
+            by default all units take equal times.
     """
 
     def __init__(
@@ -31,22 +32,20 @@ class Progress:
         unit: str,
         *,
         done: int = 0,
-        work: float | None = None,
+        left: Callable[[float], float | None] | None = None,
         stream: TextIO | None = None,
     ) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self._stream = stream or sys.stderr
         self._start = time.monotonic()
         self._earlier = done
-        self._work = float(total - done if work is None else work)
-        self._worked = 0.0
+        self._left = left or self._left_evenly
         self._last = self._start
         self._bar = self._open_bar() if self._stream.isatty() else None
         self._show(f"{label}: {done}/{total} {unit}{' done before' if done else ''}")
 
-    def advance(self, units: int, note: str = "", *, work: float | None = None) -> None:
+    def advance(self, units: int, note: str = "") -> None:
         self.done += units
-        self._worked += units if work is None else work
         now = time.monotonic()
         line = now - self._last >= LINE_EVERY_S or self.done >= self.total
         self._show(self.text(now), note, line=line)
@@ -60,12 +59,16 @@ class Progress:
     def text(self, now: float) -> str:
         elapsed = max(now - self._start, 1e-9)
         rate = (self.done - self._earlier) / elapsed
-        left = duration(elapsed)
-        if self._worked > 0 and self.done < self.total:
-            left = f"{duration((self._work - self._worked) * elapsed / self._worked)} left"
-        return (
-            f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}"
-        )
+        said = f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s"
+        if self.done >= self.total:
+            return f"{said}, {duration(elapsed)}"
+        left = self._left(now)
+        return said if left is None else f"{said}, {duration(left)} left"
+
+    def _left_evenly(self, now: float) -> float | None:
+        """Seconds for the units that are left, at the rate of those that are done."""
+        done = self.done - self._earlier
+        return (self.total - self.done) * (now - self._start) / done if done else None
 
     def __enter__(self) -> "Progress":
         return self

@@ -62,5 +62,22 @@ def test_without_ray_there_are_no_meters(tmp_path, cell):
         watch.done("block 0", rows(1, 1, 1, 1))
 
 
-def test_cost_is_tuples_times_budgets_times_steps(cell):
-    assert Work(cell, 0, 4).cost == 4 * 2 * 2
+def test_the_time_left_is_that_of_each_cell_s_own_blocks(tmp_path, monkeypatch, capsys):
+    """Blocks of fgsm take 11 s, those of pgd-2 100 s; nothing is said until both are known."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    fgsm, pgd = cells(study())
+    # as the stage sends them: the first of each cell first
+    places = [(fgsm, 0), (pgd, 0), (fgsm, 1), (pgd, 1), (pgd, 2)]
+    work = {f"{cell.attack.name} {block}": Work(cell, block, 4) for cell, block in places}
+    said = []
+    with Watch(Run(tmp_path), study(), fgsm.model, work, 12, None) as watch:
+        for key, one in work.items():
+            watch.sent(key)
+            now[0] += 100.0 if one.cell is pgd else 11.0
+            watch.done(key, rows(1, 2, 3, 4))
+            said.append(capsys.readouterr().err.splitlines()[-1])
+    assert " left" not in said[0]
+    assert ", 3 min 31 s left" in said[1]
+    assert ", 3 min 20 s left" in said[2]
+    assert ", 1 min 40 s left" in said[3]

@@ -39,12 +39,13 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_now_and_then(clock):
     ]
 
 
-def test_the_time_left_follows_the_work_where_units_take_unequal_times(clock):
-    """Two cheap units are done; a dear one of nine times the work is left."""
-    shown = Progress("x", 3, "blocks", work=20.0, stream=io.StringIO())
+def test_a_time_left_that_is_not_known_is_not_said(clock):
+    known = [None, 90.0]
+    shown = Progress("x", 3, "blocks", left=lambda now: known.pop(0), stream=io.StringIO())
     clock[0] += 10
-    shown.advance(2, work=2.0)
-    assert ", 1 min 30 s left" in shown.text(clock[0])
+    shown.done = 2
+    assert shown.text(clock[0]) == "x: 2/3 blocks, 0.2 blocks/s"
+    assert shown.text(clock[0]) == "x: 2/3 blocks, 0.2 blocks/s, 1 min 30 s left"
 
 
 def test_a_terminal_shows_what_there_is_and_the_note_below_it(monkeypatch):
