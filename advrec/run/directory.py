@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.run.files import TEMPORARY, read_json, write_json, writing
+from advrec.run.log import say
 
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 
@@ -191,7 +192,8 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run directory for one driver.
 
-        The kernel frees the lock when its holder dies, however it dies.
+        The kernel frees the lock when its holder dies, however it dies. Where the file system has
+        no locks, that is said and nothing is locked.
 
         Raises:
             AdvrecError: another driver holds it, or the directory cannot be written.
@@ -202,11 +204,16 @@ class Run:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise AdvrecError(
                     f"{self.directory} is in use by another advrec ({_holder(handle)}); "
                     "wait for it, or name another --out"
                 ) from None
+            except OSError as error:
+                say(
+                    f"{self.directory}: its file system has no locks ({error.strerror}), so start "
+                    "no second advrec on it; a local --out has locks, and `advrec push` copies it"
+                )
             handle.truncate(0)
             with contextlib.suppress(OSError):  # a full disk: whoever writes results says so
                 handle.write(f"process {os.getpid()} on {platform.node()}")
@@ -218,8 +225,10 @@ class Run:
         with contextlib.suppress(FileNotFoundError), (self.directory / ".lock").open() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 return _holder(handle)
+            except OSError:  # no locks here, so nobody is known
+                return None
         return None
 
 

@@ -16,6 +16,8 @@ from advrec.errors import AdvrecError
 
 # begins with a dot, so that no reader of a directory of tables takes it for one
 TEMPORARY = ".advrec-"
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
+"""Answers of file systems on networks that know no such call."""
 
 
 @contextlib.contextmanager
@@ -83,8 +85,12 @@ def numbered(directory: Path, stem: str) -> list[tuple[int, Path]]:
 
 
 def _sync(path: Path) -> None:
+    """Let the disk keep a file or directory, as far as its file system can be asked to."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
     finally:
         os.close(descriptor)

@@ -1,5 +1,7 @@
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -104,6 +106,47 @@ def test_a_second_driver_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
         process.wait()
     with Run(tmp_path).lock():
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks_is_worked_on_and_that_is_said(
+    tmp_path, monkeypatch, capsys, code
+):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    run = Run(tmp_path)
+    with run.lock():
+        assert run.driver() is None
+    said = capsys.readouterr().out
+    assert f"has no locks ({os.strerror(code)}), so start no second advrec" in said
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_files_are_written_where_directories_cannot_be_synced(tmp_path, monkeypatch, code):
+    synced, real = [], os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    files.write_json(tmp_path / "x.json", {"a": 1})
+    assert files.read_json(tmp_path / "x.json") == {"a": 1}
+    assert len(synced) == 1
+
+
+def test_a_disk_that_fails_to_sync_is_no_success(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.write_json(tmp_path / "x.json", {})
+    assert os.listdir(tmp_path) == []
 
 
 def test_leftovers_of_a_killed_driver_are_removed(tmp_path):
