@@ -31,9 +31,14 @@ class RefusedError(Exception):
     """A file that is not read; the message says why."""
 
 
+Kind = Literal["file", "directory", "link", "other", "unnamed"]
+"""Kinds of entries; unnamed is a directory whose name is no UTF-8."""
+
+
 class Entry(NamedTuple):
     name: str
-    kind: Literal["file", "directory", "link", "other"]
+    """Path below the root; bytes that are no UTF-8 are written as backslash, x and two digits."""
+    kind: Kind
 
 
 class Root(Protocol):
@@ -106,7 +111,7 @@ class LocalRoot:
     def entries(self, directory: str = "") -> list[Entry]:
         with os.scandir(self._path / directory) as found:
             return sorted(
-                Entry(f"{directory}/{file.name}".lstrip("/"), _kind(file))
+                Entry(f"{directory}/{_shown(file.name)}".lstrip("/"), _kind(file))
                 for file in found
                 if not file.name.startswith(".")
             )
@@ -120,6 +125,10 @@ class LocalRoot:
             _refuse_beyond(name)
             if path.resolve() != path:
                 raise RefusedError("is a link, or lies below one; links are not followed")
+            if "\\x" in name and not path.exists():
+                raise RefusedError(
+                    "has a name that is no UTF-8, whatever \\x stands for: rename it"
+                )
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise RefusedError("is not a regular file")
@@ -186,11 +195,15 @@ class RemoteRoot:
         return f"{self._path}/{name}".rstrip("/") if self._path else name
 
 
-def _kind(file: "os.DirEntry[str]") -> Literal["file", "directory", "link", "other"]:
+def _shown(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _kind(file: "os.DirEntry[str]") -> Kind:
     if file.is_symlink():
         return "link"
     if file.is_dir(follow_symlinks=False):
-        return "directory"
+        return "directory" if _shown(file.name) == file.name else "unnamed"
     return "file" if file.is_file(follow_symlinks=False) else "other"
 
 

@@ -8,7 +8,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from advrec.catalog.duplicates import phash
 from advrec.catalog.files import RefusedError, Root
@@ -27,6 +27,8 @@ TRIM_TOLERANCE = 0.05 * 255  # Euclidean distance in RGB, as the study trimmed
 # Pillow warns above this number and refuses above twice of it; here the header is looked at first,
 # so that a reason can be given.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Colour profiles and notes of photo editors exceed Pillow's 1 MiB, and none is looked at.
+PngImagePlugin.MAX_TEXT_CHUNK = 32 * 2**20
 # A table: an image of 16 bits may have 50 million values.
 _EIGHT_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 

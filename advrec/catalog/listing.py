@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
@@ -43,12 +44,14 @@ class Listing:
     """
     ignored: tuple[str, ...] = ()
     """Files beside the images that are not listed, with the reason."""
+    links: int = 0
+    """Images that are links, which will be set aside."""
 
     def checked(self, where: str) -> "Listing":
         """Itself, if tuples are possible in principle; `where` is what an error names.
 
         Raises:
-            ConfigError: fewer than two categories.
+            ConfigError: fewer than two categories, or two that differ in case alone.
         """
         categories = sorted({article.category for article in self.articles})
         if not categories:
@@ -62,6 +65,16 @@ class Listing:
                 "so no tuples are possible: target and attack article are of different categories; "
                 "add a second category"
             )
+        alike = defaultdict[str, list[str]](list)
+        for category in categories:
+            alike[unicodedata.normalize("NFC", category).casefold()].append(category)
+        for names in alike.values():
+            if len(names) > 1:
+                raise ConfigError(
+                    f"{where}: the categories {names[0]} and {names[1]} differ in case or accents' "
+                    "encoding alone, so that tuples would lie within one category; "
+                    "give both one name"
+                )
         return self
 
     def sha256(self) -> str:
@@ -84,6 +97,11 @@ class Listing:
             names = {texture for article in self.articles for texture in article.textures}
             lines.append(
                 f"{textured:,} images with textures, of {len(names)} kinds; the others are dropped"
+            )
+        if self.links:
+            lines.append(
+                f"{self.links:,} of {len(self.articles):,} images are links, which are not "
+                "followed: they will be set aside"
             )
         if self.ignored:
             shown = [*self.ignored[:3], *(["..."] if len(self.ignored) > 3 else [])]

@@ -1,15 +1,19 @@
 """Who attacks whom: (target, attack) pairs of one split, of different categories."""
 
 import csv
+import posixpath
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from advrec.catalog import delimited
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.run import schema
 from advrec.spec.base import Split
+
+COLUMNS = ("target_name", "attack_name")
 
 
 def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
@@ -47,32 +51,36 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
     """Pairs by name, in the file's order: columns target_name and attack_name, as the published
     files have them.
 
+    Names may be spelled as those of a manifest: ./a.jpg is a.jpg.
+
     Raises:
-        ConfigError: the file cannot be read, or names an article that is not in the split, or a
-            pair that is no tuple.
+        ConfigError: the file cannot be read, or names an article that is not in the split, a pair
+            that is no tuple, or one pair twice.
     """
     place = {catalog.names[article]: int(article) for article in catalog.ids_of(split)}
-    pairs = []
+    first = dict[tuple[int, int], int]()
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            if not {"target_name", "attack_name"} <= set(reader.fieldnames or ()):
-                raise ConfigError(f"{path} line 1: needs the columns target_name and attack_name")
-            for row in reader:
-                target, attack = row["target_name"], row["attack_name"]
-                for name in (target, attack):
-                    if name not in place:
-                        raise ConfigError(
-                            f"{path} line {reader.line_num}: {name} is not an article of the "
-                            f"{split} split"
-                        )
-                pair = place[target], place[attack]
-                if catalog.category_names[pair[0]] == catalog.category_names[pair[1]]:
+        read = delimited.read(path.read_bytes(), COLUMNS)
+        if not set(COLUMNS) <= set(read.columns):
+            raise ConfigError(f"{path} line 1: needs the columns {' and '.join(COLUMNS)}")
+        for line, row in read.rows:
+            texts = [(row[column] or "").strip() for column in COLUMNS]
+            names = [text if text in place else posixpath.normpath(text) for text in texts]
+            for name in names:
+                if name not in place:
                     raise ConfigError(
-                        f"{path} line {reader.line_num}: both articles are of category "
-                        f"{catalog.category_names[pair[0]]}"
+                        f"{path} line {line}: {name} is not an article of the {split} split"
                     )
-                pairs.append(pair)
+            target, attack = (place[name] for name in names)
+            category = catalog.category_names[target]
+            if category == catalog.category_names[attack]:
+                raise ConfigError(f"{path} line {line}: both articles are of category {category}")
+            if (target, attack) in first:
+                raise ConfigError(
+                    f"{path} line {line}: the pair stands already in line "
+                    f"{first[target, attack]}; remove one"
+                )
+            first[target, attack] = line
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: is not a CSV in UTF-8 ({error})") from None
     except OSError as error:
@@ -80,9 +88,9 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
             f"{path}: cannot be read ({error.strerror}); set evaluation.tuples to a number or to "
             f"an existing CSV"
         ) from None
-    if not pairs:
+    if not first:
         raise ConfigError(f"{path}: holds no tuples")
-    return _table(pairs, split)
+    return _table(list(first), split)
 
 
 def _table(pairs: list[tuple[int, int]], split: Split) -> pa.Table:

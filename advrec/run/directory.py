@@ -21,6 +21,9 @@ class Run:
 
     def __init__(self, directory: Path | str) -> None:
         self.directory = Path(directory).resolve()
+        if (name := os.fsencode(self.directory)).decode(errors="ignore").encode() != name:
+            shown = name.decode(errors="backslashreplace")
+            raise ConfigError(f"{shown} is no UTF-8, as names in results must be; rename it")
         self.study = self.directory / "study.yaml"
         self.provenance = self.directory / "provenance.json"
         self.catalog = self.directory / "catalog.parquet"

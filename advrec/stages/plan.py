@@ -13,9 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
+from advrec.catalog import delimited
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import codecs, probes
+from advrec.evaluation.tuples import COLUMNS
 from advrec.run import cells, identity, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
@@ -108,8 +110,10 @@ def _count_tuples(run: Run, study: Study) -> int | None:
         return wanted
     if not Path(wanted).is_file():
         return None
-    with Path(wanted).open(newline="", encoding="utf-8-sig", errors="replace") as handle:
-        return sum(1 for _ in csv.DictReader(handle))
+    try:
+        return sum(1 for _ in delimited.read(Path(wanted).read_bytes(), COLUMNS).rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{wanted}: is not a CSV in UTF-8 ({error})") from None
 
 
 def refuse(run: Run, study: Study, parts: Identities) -> None:

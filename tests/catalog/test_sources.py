@@ -111,8 +111,8 @@ def test_a_category_of_many_files_is_listed_in_a_moment(tmp_path):
         def entries(self, directory=""):
             return [entry._replace(name=Name(entry.name)) for entry in self.root.entries(directory)]
 
-    ignored = []
-    assert len(folder._images(Counting(files.at(str(tmp_path))), "hat", ignored)) == 40_000
+    seen = folder._Seen()
+    assert len(folder._images(Counting(files.at(str(tmp_path))), "hat", seen)) == 40_000
     assert compared < 1_000_000
 
 
@@ -215,8 +215,8 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
         (CSV.replace("Tee", ""), "line 2: category is empty"),
         (CSV.replace("a/1.jpg", ""), "line 2: path is empty"),
         (
-            CSV.replace(",val", ",dev"),
-            "line 3: split is dev (allowed: train, val, validation, test)",
+            CSV.replace(",val", ",holdout"),
+            "line 3: split is holdout (allowed: train, val, valid, validation, dev, test)",
         ),
         (CSV.replace(",test", ","), "line 4: split is empty"),
         (CSV.replace("3.jpg", "a/1.jpg"), "line 4: a/1.jpg stands already in line 2"),

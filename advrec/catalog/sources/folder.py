@@ -2,6 +2,7 @@
 textures; or a manifest in its place.
 """
 
+import dataclasses
 from pathlib import PurePosixPath
 
 from advrec.catalog import files
@@ -15,6 +16,17 @@ from advrec.spec.catalog import CatalogSpec
 EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"]
 )
+OF_SYSTEMS = frozenset(["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"])
+"""Directories that are no category and no split, wherever they lie."""
+
+
+@dataclasses.dataclass
+class _Seen:
+    """Counts of a walk, beside its images."""
+
+    ignored: list[str] = dataclasses.field(default_factory=list)
+    links: int = 0
+    """Images that are links."""
 
 
 def read(spec: CatalogSpec, seed: int) -> Listing:
@@ -36,11 +48,11 @@ def walk(root: str, seed: int) -> Listing:
     are read, so that nothing is lost silently.
 
     Raises:
-        ConfigError: root is missing, or holds no images, or one category only.
+        ConfigError: root is missing, holds no images, links alone, or one category only.
     """
-    source, ignored = files.at(root), list[str]()
+    source, seen = files.at(root), _Seen()
     try:
-        articles = _articles(source, root, seed, ignored)
+        articles = _articles(source, root, seed, seen)
     except OSError as error:
         reason = (
             "is not a directory"
@@ -50,17 +62,27 @@ def walk(root: str, seed: int) -> Listing:
         raise ConfigError(
             f"{root}: {reason}; set catalog.root to the folder that holds the category directories"
         ) from None
-    return Listing(
-        root=root, articles=tuple(articles), has_textures=False, ignored=tuple(ignored)
+    listing = Listing(
+        root=root,
+        articles=tuple(articles),
+        has_textures=False,
+        ignored=tuple(seen.ignored),
+        links=seen.links,
     ).checked(root)
+    if listing.links == len(listing.articles):
+        raise ConfigError(
+            f"{root}: all {listing.links:,} images are links, which are not followed; copy the "
+            "files there, or set catalog.root to the folder that holds them"
+        )
+    return listing
 
 
-def _articles(source: Root, root: str, seed: int, ignored: list[str]) -> list[Listed]:
-    categories = _directories(source, "", ignored)
+def _articles(source: Root, root: str, seed: int, seen: _Seen) -> list[Listed]:
+    categories = _directories(source, "", seen)
     names = [directory.name for directory in categories]
     splits = [name for name in names if name.lower() in SPELLINGS]
     if names and splits == names:
-        return _in_splits(source, splits, ignored)
+        return _in_splits(source, splits, seen)
     # A shop of toys may have a category train: it holds images, not directories.
     if any(entry.kind == "directory" for name in splits for entry in source.entries(name)):
         others = ", ".join(name for name in names if name not in splits)
@@ -71,40 +93,45 @@ def _articles(source: Root, root: str, seed: int, ignored: list[str]) -> list[Li
     return [
         Listed(name, category.name, (), kept)
         for category in categories
-        for name, kept in split(_images(source, category.name, ignored), seed)
+        for name, kept in split(_images(source, category.name, seen), seed)
     ]
 
 
-def _in_splits(source: Root, directories: list[str], ignored: list[str]) -> list[Listed]:
+def _in_splits(source: Root, directories: list[str], seen: _Seen) -> list[Listed]:
     """The images of split directories, in the order of SPELLINGS."""
     articles = []
     order = list(SPELLINGS)
     for directory in sorted(directories, key=lambda name: order.index(name.lower())):
-        for category in _directories(source, directory, ignored):
+        for category in _directories(source, directory, seen):
             label = category.name.rpartition("/")[2]
             articles += [
                 Listed(name, label, (), SPELLINGS[directory.lower()])
-                for name in _images(source, category.name, ignored)
+                for name in _images(source, category.name, seen)
             ]
     return articles
 
 
-def _directories(source: Root, directory: str, ignored: list[str]) -> list[Entry]:
+def _directories(source: Root, directory: str, seen: _Seen) -> list[Entry]:
     entries = source.entries(directory)
-    ignored += [
-        f"{entry.name} ({'a link' if entry.kind == 'link' else 'in no category'})"
-        for entry in entries
-        if entry.kind != "directory"
-    ]
-    return [entry for entry in entries if entry.kind == "directory"]
+    kept = []
+    for entry in entries:
+        if entry.kind != "directory":
+            reason = {"link": "a link", "unnamed": "its name is no UTF-8"}.get(entry.kind)
+            seen.ignored.append(f"{entry.name} ({reason or 'in no category'})")
+        elif PurePosixPath(entry.name).name in OF_SYSTEMS:
+            seen.ignored.append(f"{entry.name} (made by an operating system)")
+        else:
+            kept.append(entry)
+    return kept
 
 
-def _images(source: Root, category: str, ignored: list[str]) -> list[str]:
+def _images(source: Root, category: str, seen: _Seen) -> list[str]:
     images = []
     for entry in source.entries(category):
         if entry.kind != "directory" and PurePosixPath(entry.name).suffix.lower() in EXTENSIONS:
             images.append(entry.name)
+            seen.links += entry.kind == "link"
         else:
             reason = "a directory" if entry.kind == "directory" else "no image by its name"
-            ignored.append(f"{entry.name} ({reason})")
+            seen.ignored.append(f"{entry.name} ({reason})")
     return images

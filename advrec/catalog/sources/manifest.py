@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from advrec.catalog import files
+from advrec.catalog import delimited, files
+from advrec.catalog.delimited import Delimited
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog.sources.splits import SPELLINGS, split
 from advrec.errors import ConfigError, first_line
@@ -66,7 +67,7 @@ def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
     textures = row.get("textures")
     if not isinstance(textures, list):
         textures = _text(textures).split(SEPARATOR)
-    status = _text(row["split"]) if has_split else "train"
+    status = _text(row["split"]).lower() if has_split else "train"
     if status not in SPELLINGS:
         raise ConfigError(
             f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPELLINGS)})"
@@ -100,23 +101,21 @@ def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
                     table.read(columns, use_threads=False).to_pylist(), start=1
                 )
             )
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        return list(reader.fieldnames or ()), _csv_rows(path, reader)
+        table_of_text = delimited.read(content, ("path", "category"))
+        return table_of_text.columns, _csv_rows(path, table_of_text)
     except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise ConfigError(
             f"{path}: is neither a CSV in UTF-8 nor a Parquet file ({first_line(error)})"
         ) from None
 
 
-def _csv_rows(path: str, reader: "csv.DictReader[str]") -> Iterator[tuple[str, dict[str, Any]]]:
+def _csv_rows(path: str, read: Delimited) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        for row in reader:
-            where = f"line {reader.line_num}"
+        for line, row in read.rows:
             if None in row:  # more values than columns
                 raise ConfigError(
-                    f"{path} {where}: holds more values "
-                    f"than the {len(reader.fieldnames or ())} columns"
+                    f"{path} line {line}: holds more values than the {len(read.columns)} columns"
                 )
-            yield where, row
+            yield f"line {line}", row
     except csv.Error as error:
-        raise ConfigError(f"{path} line {reader.line_num + 1}: {error}") from None
+        raise ConfigError(f"{path} {error}") from None

@@ -8,7 +8,9 @@ from advrec.spec.base import Split
 SPELLINGS: dict[str, Split] = {
     "train": "train",
     "val": "validation",
+    "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
 }
 TRAIN, VALIDATION = 0.70, 0.85  # cumulative shares; the rest is the test split
