@@ -11,7 +11,7 @@ from advrec.distributed.embed import UnusableModelError, embed_catalog
 from advrec.distributed.pool import Pool
 from advrec.evaluation import lists
 from advrec.model import checkpoint
-from advrec.recommenders import hnsw
+from advrec.recommenders import hnsw, load
 from advrec.recommenders.bank import Floats
 from advrec.recommenders.ranks import ExactIndex, similar_articles
 from advrec.run import identity, provenance
@@ -98,7 +98,7 @@ class Models:
             exact = similar_articles(embeddings)
         except ValueError as error:
             raise UnusableModelError(
-                f"{model} cannot recommend: {error}; train it again or leave it out"
+                f"{model} cannot recommend: {load.why_not(error, self._catalog)}"
             ) from None
         if not self._run.index(model).exists():
             self._measure_index(model, exact)

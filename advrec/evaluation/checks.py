@@ -283,6 +283,7 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
     if not health:
         return [_unknown(name) for name in names]
     n, zeros = health["n"], health["zero_gradients"]
+    broken = health.get("broken_gradients", 0)  # which runs of before 0.3 have not counted
     difference = max(health["repeat_difference"], health["alone_difference"])
     spread = (
         health["mean_cosine"] <= COLLAPSED_COSINE and health["effective_rank"] >= COLLAPSED_RANK
@@ -290,11 +291,14 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
     return [
         _check(
             names[0],
-            float(wilson(zeros, n)[0]) <= FEW and health["zero_values"] < 0.5,
+            float(wilson(zeros, n)[0]) <= FEW and health["zero_values"] < 0.5 and not broken,
             n,
             f"{zeros} of {n} images without any gradient; {100 * health['zero_values']:.1f} % of "
-            "all gradient values are zero",
-            "gradients masked: something in the model is flat or saturated, and attacks by "
+            "all gradient values are zero"
+            + (f"; {broken} of {n} images with gradients that are not finite" if broken else ""),
+            "not finite: add a small number where the model takes a root or divides"
+            if broken
+            else "gradients masked: something in the model is flat or saturated, and attacks by "
             "gradients cannot see through it",
         ),
         _check(

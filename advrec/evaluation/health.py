@@ -25,7 +25,8 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
     Returns:
         n; repeat_difference and alone_difference: the largest cosine distance between an image's
         embedding in a batch and in the same batch again, or by itself; zero_gradients: images whose
-        gradient towards another one is zero everywhere; zero_values: the share of the gradients'
+        gradient towards another one is zero everywhere; broken_gradients: those in whose gradient a
+        value is not finite; zero_values: the share of the gradients'
         values that are exactly zero; and of the catalog's embeddings mean_cosine (of two different
         articles) and effective_rank (Roy & Vetterli 2007: the exponential of the singular values'
         entropy).
@@ -40,6 +41,7 @@ def measure(recommender: Recommender, images: Tensor) -> dict[str, Any]:
         "n": len(images),
         "repeat_difference": float(cosine_distance(embeddings.double(), again.double()).max()),
         "alone_difference": float(cosine_distance(embeddings.double(), alone.double()).max()),
+        "broken_gradients": int((~torch.isfinite(gradient)).flatten(1).any(1).sum()),
         "zero_gradients": int((gradient == 0).flatten(1).all(1).sum()),
         "zero_values": float((gradient == 0).double().mean()),
         **_spread(recommender.bank.items),

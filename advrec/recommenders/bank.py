@@ -18,6 +18,21 @@ Ids = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.intp]
 
 
+SHORTEST, LONGEST = 1e-8, 1e18
+"""Lengths of vectors between which attacks, in float32, compute the cosine that ranks have: below,
+torch's cosine_similarity takes 1e-8 for the length; above, its square is infinite.
+"""
+
+
+class NoDistanceError(ValueError):
+    """A vector that has no distance."""
+
+    def __init__(self, said: str, row: int) -> None:
+        super().__init__(said)
+        self.row = row
+        """Its place: of an article's embedding the article."""
+
+
 class Seen(NamedTuple):
     """The articles that each query has seen, in compressed rows."""
 
@@ -168,8 +183,18 @@ def _norms(vectors: Floats) -> Doubles:
 def _check_vectors(vectors: Floats, norms: Doubles, name: str, *, unit: bool) -> None:
     if vectors.dtype != np.float32:
         raise ValueError(f"{name}s are {vectors.dtype}; they need float32")
-    bad = ~np.isfinite(norms) | ((norms <= 0) if unit else False)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        reason = "zero or not finite: it has no cosine distance" if unit else "not finite"
-        raise ValueError(f"{name} {row} is {reason}")
+    bad = ~np.isfinite(norms)
+    if unit:
+        bad |= (norms < SHORTEST) | (norms > LONGEST)
+    if not bad.any():
+        return
+    row = int(np.flatnonzero(bad)[0])
+    if not unit:
+        raise NoDistanceError(f"{name} {row} is not finite", row)
+    if norms[row] == 0 or not np.isfinite(norms[row]):
+        raise NoDistanceError(f"{name} {row} is zero or not finite: it has no cosine distance", row)
+    raise NoDistanceError(
+        f"{name} {row} has the length {norms[row]:.1e}, outside {SHORTEST:g} to {LONGEST:g}: "
+        "attacks cannot compute its cosine distance; multiply embeddings by a constant",
+        row,
+    )

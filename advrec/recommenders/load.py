@@ -3,12 +3,24 @@
 import numpy as np
 
 from advrec.catalog.dataset import Catalog
+from advrec.errors import AdvrecError
 from advrec.model import checkpoint
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import embed_all, frozen
+from advrec.recommenders.bank import NoDistanceError
 from advrec.recommenders.recommender import Recommender
 from advrec.run.directory import Run
 from advrec.run.tables import embedding_shards, is_embedded, read_embeddings
+
+
+def why_not(error: ValueError, catalog: Catalog) -> str:
+    """The reason why a model recommends nothing, with the name of the image that is at fault."""
+    if not isinstance(error, NoDistanceError):
+        return str(error)
+    return (
+        f"{error}; leave {catalog.names[error.row]} out of the catalog, "
+        "or the model out of the study"
+    )
 
 
 def from_catalog(network: Network, catalog: Catalog, device: str = "cpu") -> Recommender:
@@ -29,7 +41,10 @@ def from_run(run: Run, model: str, catalog: Catalog, device: str = "cpu") -> Rec
     """
     run.require_weights(model)
     network = frozen(checkpoint.load(run.weights(model))).to(device)
-    if is_embedded(run, model, len(catalog)):
-        embeddings = read_embeddings(run, model, network.dimension)
-        return Recommender.similar_articles(network.embed, embeddings, device=device)
-    return from_catalog(network, catalog, device)
+    try:
+        if is_embedded(run, model, len(catalog)):
+            embeddings = read_embeddings(run, model, network.dimension)
+            return Recommender.similar_articles(network.embed, embeddings, device=device)
+        return from_catalog(network, catalog, device)
+    except ValueError as error:
+        raise AdvrecError(f"{model} cannot recommend: {why_not(error, catalog)}") from None

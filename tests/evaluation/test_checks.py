@@ -18,6 +18,7 @@ from advrec.model.encoder import frozen, to_images
 from advrec.recommenders.ranks import similar_articles
 from advrec.recommenders.recommender import Recommender
 from tests.conftest import small_network, study
+from tests.shop import kinds
 
 EVALUATION = {
     "tuples": 40,
@@ -249,3 +250,18 @@ def test_effective_rank_and_mean_cosine_of_known_embeddings(catalog):
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [float(a @ b) for a, b in itertools.combinations(units, 2)]
     assert health._spread(vectors)["mean_cosine"] == pytest.approx(np.mean(pairs), abs=1e-6)
+
+
+def test_gradients_that_are_not_finite_are_counted_and_fail_their_check(catalog):
+    """A root of the differences of channels has none at grey pixels."""
+    embed = kinds.colour().eval()
+    pixels = catalog.pixels(catalog.ids_of("test")[:8])
+    pixels[:3] = pixels[:3, :, :, :1]  # grey all over
+    pixels[3:] = [0, 100, 200]  # nowhere grey
+    measured = health.measure(recommender(catalog, embed), to_images(pixels))
+    assert measured["broken_gradients"] == 3
+    check = next(c for c in checks._health(measured) if c.name == "gradients are not zero")
+    assert check.verdict == "failed"
+    assert "3 of 8 images with gradients that are not finite" in check.measured
+    safe = health.measure(recommender(catalog, kinds.colour_safe().eval()), to_images(pixels))
+    assert safe["broken_gradients"] == 0

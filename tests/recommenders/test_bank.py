@@ -4,10 +4,12 @@ articles is the bank of one row a tuple.
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advrec.recommenders.bank import Bank, Seen
+from advrec.recommenders.bank import Bank, NoDistanceError, Seen
+from advrec.recommenders.losses import cosine_distance
 from advrec.recommenders.ranks import ExactIndex, similar_articles
 from tests.recommenders.test_ranks import small_tiles
 
@@ -156,3 +158,26 @@ def test_zero_vectors_are_allowed_where_length_does_not_count():
     bank = of_ones(items=np.zeros((4, 3)), unit=False)
     rank = ExactIndex(bank).ranks(np.array([0]), np.array([1]), np.zeros((1, 3), np.float32))
     assert rank.tolist() == [1]  # all scores are equal, and ties go to the adversary
+
+
+@pytest.mark.parametrize("length", [1e-7, 1e-3, 1.0, 1e8, 1e17])
+def test_attacks_and_ranks_agree_on_distances_at_every_length_that_is_taken(length):
+    vectors = np.random.default_rng(0).normal(size=(40, 8))
+    vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+    items = vectors.astype(np.float32)
+    ids = np.arange(40, dtype=np.int32)
+    exact = ExactIndex(Bank(items=items)).pair_costs(ids, ids, np.roll(items, 1, axis=0))
+    attack = cosine_distance(torch.from_numpy(np.roll(items, 1, axis=0)), torch.from_numpy(items))
+    np.testing.assert_allclose(attack.numpy(), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1e-10, 1e20])
+def test_vectors_are_refused_at_lengths_where_attacks_and_ranks_disagree(length):
+    items = np.ones((3, 4), dtype=np.float32)
+    items[1] *= np.float32(length)
+    near = torch.from_numpy(items[1:2])
+    assert abs(float(cosine_distance(near, near))) > 0.1  # of itself, which is 0
+    with pytest.raises(NoDistanceError, match="article 1 has the length .* multiply") as refused:
+        Bank(items=items)
+    assert refused.value.row == 1
+    Bank(items=items, unit=False)

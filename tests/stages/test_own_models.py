@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,7 +14,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.run.directory import Run
 from tests.commands import advrec
 from tests.conftest import STUDY
-from tests.runs import rows, write_study
+from tests.runs import EVALUATION, rows, write_study
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +152,35 @@ def test_modules_that_cannot_be_attacked_are_refused_before_any_attack(kinds_of,
     assert "layer" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert not list((tmp_path / "run").glob("attacks/*"))
+
+
+def test_an_image_without_a_distance_is_named(tmp_path):
+    """A white placeholder, of which a network that sees 1 - x embeds nothing."""
+    noise = np.random.default_rng(0)
+    for category in ("dress", "shoe"):
+        for number in range(20):
+            path = tmp_path / "photos" / category / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.integers(0, 200, (32, 32, 3), dtype=np.uint8)).save(path)
+    Image.new("RGB", (32, 32), "white").save(tmp_path / "photos" / "dress" / "placeholder.png")
+    study = {
+        "name": "shop",
+        "catalog": {"source": "folder", "root": "photos", "image_size": 32, "duplicates": "keep"},
+        "models": {"m": {"model": "tests.shop.kinds:zero_on_white"}},
+        "evaluation": EVALUATION | {"tuples": 4},
+        "resources": STUDY["resources"],
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(study))
+    assert advrec("prepare", "s.yaml", cwd=tmp_path).returncode == 0
+    assert advrec("train", "s.yaml", cwd=tmp_path).returncode == 0
+    call = ("--model", "m", "--attack", "pgd-2", "--epsilon", "0.05")
+    pair = ("--target", "dress/00.png", "--article", "shoe/01.png")
+    for words in (("attack", "s.yaml", *call, *pair), ("recommend", "s.yaml", *call[:2], pair[1])):
+        refused = advrec(*words, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert "m cannot recommend: " in refused.stderr
+        assert "leave dress/placeholder.png out of the catalog" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    ended = advrec("evaluate", "s.yaml", cwd=tmp_path)
+    assert ended.returncode == 3
+    assert "leave dress/placeholder.png out of the catalog" in ended.stdout
