@@ -180,4 +180,3 @@ def test_vectors_are_refused_at_lengths_where_attacks_and_ranks_disagree(length)
     with pytest.raises(NoDistanceError, match=r"article 1 has the length .* multiply") as refused:
         Bank(items=items)
     assert refused.value.row == 1
-    Bank(items=items, unit=False)
