@@ -207,6 +207,8 @@ def _besides(best: _Found, whole: Sequence[_Found]) -> tuple[list[str], Normalis
                 raise MisfitError(f"it holds normalisers that differ, {name} and another")
         else:
             surplus.append(f"{name} {tuple(value.shape)}")
+    exact = {best.root + name for name in best.layout.left_out}
+    left_out.sort(key=lambda said: said.partition(" ")[0] not in exact)  # the last layer first
     if surplus:
         raise MisfitError(
             f"it holds {listed(surplus, 4)} besides, which would be ignored; remove that from the "

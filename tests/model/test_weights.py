@@ -2,14 +2,19 @@
 local files, wrong files.
 """
 
+import re
+
 import pytest
 import safetensors.torch
 import torch
 import torchvision
 
 from advrec.errors import AdvrecError, ConfigError
-from advrec.model import backbones, checkpoint
+from advrec.model import adoption, backbones, checkpoint, own, state_dict, weight_files
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.state_dict import Layout
+from advrec.model.weight_files import WeightsFile
+from advrec.spec.models import OwnModel
 
 FILES = {"mobilenet_v2": "mobilenet_v2-b0353104.pth", "resnet18": "resnet18-f37072fd.pth"}
 
@@ -115,3 +120,64 @@ def test_a_file_of_another_network_is_refused(tmp_path, name, width):
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ConfigError, match="cannot be read as weights"):
         checkpoint.load_backbone(tmp_path / "text.pth", fashionnet(name, width))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("inception_v3", "Inception_V3_Weights"), ("googlenet", "GoogLeNet_Weights")],
+)
+def test_a_network_whose_flags_depend_on_weights_is_built_as_torchvision_builds_it(
+    offline, tmp_path, monkeypatch, name, weights
+):
+    """Torchvision transforms the input where it makes the network with weights, and only there."""
+    enum = getattr(torchvision.models, weights).IMAGENET1K_V1
+    bare = torchvision.models.get_model(name, weights=None, init_weights=False)
+    torch.save(bare.state_dict(), offline / enum.url.rpartition("/")[2])
+    for layer in (torch.nn.Conv2d, torch.nn.Linear):  # all are loaded, and drawing takes seconds
+        monkeypatch.setattr(layer, "reset_parameters", lambda self: None)
+    theirs = torchvision.models.get_model(name, weights=enum).eval()
+    torch.save(theirs.state_dict(), tmp_path / "own.pt")  # of googlenet without its auxiliaries
+    theirs.fc = torch.nn.Identity()
+    loaded = backbones.headless(name, imagenet=True).network
+    built = own.build(
+        own.OwnArchitecture(model=name, image_size=80, dimension=1, with_weights=True)
+    ).module.network
+    last = backbones.classifier(name)
+    layout = Layout(left_out=(*last, *backbones.AUXILIARY))
+    taken = state_dict.load(weight_files.read(tmp_path / "own.pt"), built, (layout,)).taken
+    assert last[0] in taken
+    images = torch.rand(1, 3, 80, 80)
+    with torch.no_grad():
+        expected = theirs(images)
+        for network in (loaded.eval(), built.eval()):
+            assert torch.equal(network(images), expected)
+
+
+def test_a_network_that_an_older_run_adopted_is_built_as_it_was(monkeypatch):
+    monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda weights, **_: weights)  # 10 s
+    older = own.OwnArchitecture(model="inception_v3", image_size=80, dimension=2048)
+    network = own.build(older).module.network
+    assert not network.transform_input
+    assert network.AuxLogits is not None
+
+
+@pytest.mark.parametrize("name", ["regnet_y_128gf", "vit_h_14"])
+def test_imagenet_weights_that_do_not_exist_are_refused_before_anything_is_built(name, monkeypatch):
+    monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: pytest.fail("built"))
+    for refuse in (own.check, lambda spec: adoption.adopt(spec, 64)):
+        with pytest.raises(ConfigError, match=f"{name} has IMAGENET1K_SWAG_E2E_V1, .* alone"):
+            refuse(OwnModel(model=name, weights="imagenet"))
+
+
+def test_the_older_names_in_torchvisions_files_of_densenets_are_known():
+    first, second = (
+        torchvision.models.DenseNet(4, (2, 2), 8, num_classes=3, bn_size=2) for _ in range(2)
+    )
+    older = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): value
+        for name, value in first.state_dict().items()
+    }
+    assert older.keys() != first.state_dict().keys()
+    state_dict.load(WeightsFile({"": older}, tuple(older)), second)
+    loaded = second.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in first.state_dict().items())
