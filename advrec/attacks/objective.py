@@ -69,6 +69,42 @@ def score(objective: Objective, images: Tensor) -> Tensor:
     return objective(images)
 
 
+@dataclasses.dataclass(frozen=True)
+class Delivered(Objective):
+    """The same loss of images as a shop stores them: the codec itself forward, the identity
+    backward (straight-through, Bengio et al. 2013; BPDA, Athalye et al. 2018). An attack on it
+    sees the delivery and knows nothing of it.
+
+    Args:
+        objective: of the images that arrive.
+        deliver: images (N, C, H, W) in [0, 1] to what arrives, each by itself.
+    """
+
+    objective: Objective
+    deliver: Callable[[Tensor], Tensor]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Scores (N,) of images (N, C, H, W)."""
+        return self.objective(self._arrived(images))
+
+    def losses(self, images: Tensor) -> Losses:
+        """Both losses (N,) of images (N, C, H, W)."""
+        return self.objective.losses(self._arrived(images))
+
+    def surrogate(self) -> Self:
+        """The surrogate of the images that arrive."""
+        return dataclasses.replace(self, objective=self.objective.surrogate())
+
+    def select(self, rows: Tensor) -> Self:
+        """The loss of some of the images: those at `rows` (n,), int64."""
+        return dataclasses.replace(self, objective=self.objective.select(rows))
+
+    def _arrived(self, images: Tensor) -> Tensor:
+        """What arrives of images (N, C, H, W), to the last bit, with their gradient."""
+        arrived = self.deliver(images.detach())
+        return arrived + (images - images.detach()) if images.requires_grad else arrived
+
+
 def classification_loss(
     category_logits: Tensor,
     texture_logits: Tensor | None,

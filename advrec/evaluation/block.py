@@ -44,13 +44,15 @@ class Block:
     """(N,), articles that show one image, see `Catalog.groups`; None: ranks among distinct images
     are not asked for.
     """
+    through: tuple[str, ...] = ()
+    """Those of them that an attack of its own is made for."""
 
 
 class Outcomes(NamedTuple):
     rows: pa.Table
     """schema.outcomes, ordered by tuple, then epsilon"""
     examples: pa.Table
-    """schema.EXAMPLES, in the same order"""
+    """schema.examples, in the same order, of each row first the image made for float"""
 
 
 def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Block:
@@ -71,6 +73,7 @@ def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Bl
         nested=cell.attack.nested,
         deliveries=cell.deliveries,
         groups=catalog.groups,
+        through=cell.attack.through,
     )
 
 

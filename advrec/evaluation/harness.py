@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advrec.attacks import budget
 from advrec.attacks.ensemble import START
-from advrec.attacks.objective import score
+from advrec.attacks.objective import Delivered, Objective, score
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import Attack
 from advrec.attacks.result import Attacked
@@ -25,6 +25,7 @@ from advrec.recommenders.bank import Doubles, Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
 from advrec.run.distinct import DISTINCT
+from advrec.spec.base import FLOAT
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
 MARGIN = 1e-6
@@ -35,7 +36,8 @@ Places = npt.NDArray[np.int64]
 def evaluate_block(
     recommender: Recommender, attack: Attack, block: Block, source: Recommender | None = None
 ) -> Outcomes:
-    """Attack every tuple of a block at every epsilon and rank the result.
+    """Attack every tuple of a block at every epsilon and rank the result: once for the image as it
+    was computed, and once for each delivery that the attack goes through.
 
     Args:
         attack: called on the source's objective for each target.
@@ -45,12 +47,13 @@ def evaluate_block(
     Raises:
         ValueError: the attack returned pixels that are not finite.
     """
-    attempts = _Attempts(attack, block, source or recommender)
-    measure = _Measure(recommender, attempts, block)
-    if block.nested:
-        _nested(attempts, measure)
-    else:
-        _alone(attempts, measure)
+    measure = _Measure(recommender, block)
+    for delivery in (FLOAT, *block.through):
+        attempts = _Attempts(attack, block, source or recommender, delivery)
+        if block.nested:
+            _nested(attempts, measure)
+        else:
+            _alone(attempts, measure)
     return measure.table.outcomes()
 
 
@@ -64,7 +67,7 @@ def _alone(attempts: "_Attempts", measure: "_Measure") -> None:
     for start in range(0, size, block.batch):
         rows = np.arange(start, min(start + block.batch, size))
         problem = attempts.problem(rows // len(epsilons), epsilons[rows % len(epsilons)])
-        measure(rows, problem, attempts.run(problem))
+        measure(attempts, rows, problem, attempts.run(problem))
 
 
 def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
@@ -80,7 +83,7 @@ def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
             problem = attempts.problem(places, np.full(len(places), epsilon), images)
             attempt = _go_on(attempts, problem, ~solved, winners)
             rows = places * len(block.epsilons) + number
-            images = measure(rows, problem, attempt, inherited=solved.numpy())
+            images = measure(attempts, rows, problem, attempt, inherited=solved.numpy())
             winners = attempt.attacked.winners
             if block.stop != "never":
                 solved = problem.solved(images, score(problem.objective, images))[0].cpu()
@@ -115,13 +118,22 @@ class _Attempt(NamedTuple):
 
 
 class _Attempts:
-    """Problems of a block's tuples, and attacks on them."""
+    """Problems of a block's tuples, and attacks on them.
 
-    def __init__(self, attack: Attack, block: Block, source: Recommender) -> None:
-        self.attack, self.block, self._source = attack, block, source
+    Args:
+        delivery: what the images are made for, FLOAT or one that the attack goes through.
+    """
+
+    def __init__(
+        self, attack: Attack, block: Block, source: Recommender, delivery: str = FLOAT
+    ) -> None:
+        self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
         nearest = source.index.nearest_distances(block.target_ids, block.attack_ids)
         self._below = torch.from_numpy(nearest - MARGIN)
-        self.round_trips = {delivery: round_trip(delivery) for delivery in block.deliveries}
+        # An image made for float is delivered where no other is made for that.
+        unseen = [each for each in block.deliveries if each not in block.through]
+        tested = unseen if delivery == FLOAT else [delivery]
+        self.round_trips = {each: round_trip(each) for each in tested}
 
     def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
         """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
@@ -129,13 +141,18 @@ class _Attempts:
         """
         block, device = self.block, self._source.device
         below = self._below[torch.from_numpy(places)].to(device)
+        objective: Objective = self._source.objective(block.target_ids[places])
+        tests = tuple(self.round_trips.values())
+        if self.delivery != FLOAT:
+            # Its scores are those of what arrives, so that there is nothing else to test.
+            objective, tests = Delivered(objective, *tests), ()
         return Problem(
-            objective=self._source.objective(block.target_ids[places]),
+            objective=objective,
             images=to_images(block.pixels[places], device),
             epsilon=torch.from_numpy(epsilons).to(device),
             start=start,
             seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
-            goal=Goal(below=below, stop=block.stop, round_trips=tuple(self.round_trips.values())),
+            goal=Goal(below=below, stop=block.stop, round_trips=tests),
         )
 
     def run(self, problem: Problem) -> _Attempt:
@@ -160,9 +177,8 @@ class _Attempts:
 class _Measure:
     """Everything that a row says, measured on the projected image by the attacked recommender."""
 
-    def __init__(self, recommender: Recommender, attempts: _Attempts, block: Block) -> None:
+    def __init__(self, recommender: Recommender, block: Block) -> None:
         self._recommender, self._block = recommender, block
-        self._attack, self._round_trips = attempts.attack, attempts.round_trips
         index, attack_ids = recommender.index, block.attack_ids
         clean = recommender.bank.items[attack_ids]
         self._clean_distances = index.pair_costs(block.target_ids, attack_ids, clean)
@@ -171,6 +187,7 @@ class _Measure:
 
     def __call__(
         self,
+        attempts: _Attempts,
         rows: Places,
         problem: Problem,
         attempt: _Attempt,
@@ -179,38 +196,47 @@ class _Measure:
         """Project what was claimed, embed it again, rank it, and note the rows (n,); gives the
         images (n, C, H, W) that count.
         """
-        block, places = self._block, rows // len(self._block.epsilons)
+        block, places, delivery = self._block, rows // len(self._block.epsilons), attempts.delivery
         attacked = attempt.attacked
         final = problem.ball.project(attacked.images)
         if not ((final >= 0.0) & (final <= 1.0)).all():
-            raise ValueError(f"{self._attack} left the box [0, 1] after projection")
+            raise ValueError(f"{attempts.attack} left the box [0, 1] after projection")
         passes = attacked.forward_passes.numpy().astype(np.float64)
         shares = passes / passes.sum() if passes.sum() else np.full(len(rows), 1.0 / len(rows))
-        columns: dict[str, Any] = {
-            "tuple_id": block.tuple_ids[places],
-            "target_id": block.target_ids[places],
-            "attack_id": block.attack_ids[places],
-            "epsilon": problem.epsilon.cpu().numpy(),
-            "clean_distance": self._clean_distances[places],
-            "clean_rank": self._clean_ranks[places],
+        norms = {
             "linf": budget.linf(problem.images, final).cpu().numpy(),
             "l2": budget.l2(problem.images, final).cpu().numpy(),
-            "raw_linf": budget.linf(problem.images, attacked.images).cpu().numpy(),
+        }
+        if delivery == FLOAT:
+            columns: dict[str, Any] = {
+                "tuple_id": block.tuple_ids[places],
+                "target_id": block.target_ids[places],
+                "attack_id": block.attack_ids[places],
+                "epsilon": problem.epsilon.cpu().numpy(),
+                "clean_distance": self._clean_distances[places],
+                "clean_rank": self._clean_ranks[places],
+                **norms,
+                "raw_linf": budget.linf(problem.images, attacked.images).cpu().numpy(),
+                "batch": block.batch,
+                "winner": attacked.winners or block.label,
+                "inherited": inherited,
+            }
+            arrived = self._rank(places, final)
+            columns["adversarial_distance"], columns["adversarial_rank"] = arrived
+            columns |= self._distinct(places, final)
+        else:
+            columns = {schema.suffixed(name, delivery): norm for name, norm in norms.items()}
+        for each, trip in attempts.round_trips.items():
+            distance, rank = schema.delivered(each)
+            columns[distance], columns[rank] = self._rank(places, trip(final))
+        spent = {
             "gradient_steps": attacked.gradient_steps.numpy(),
             "forward_passes": attacked.forward_passes.numpy(),
             "seconds": attempt.seconds * shares,
-            "batch": block.batch,
-            "winner": attacked.winners or block.label,
-            "inherited": inherited,
         }
-        columns["adversarial_distance"], columns["adversarial_rank"] = self._rank(places, final)
-        for delivery, trip in self._round_trips.items():
-            distance, rank = schema.delivered(delivery)
-            columns[distance], columns[rank] = self._rank(places, trip(final))
-        columns |= self._distinct(places, final)
-        self.table.note(rows, columns)
+        self.table.note(rows, columns, spent)
         for place in np.flatnonzero(block.tuple_ids[places] < block.examples):
-            self.table.keep(int(rows[place]), final[place])
+            self.table.keep(int(rows[place]), delivery, final[place])
         return final
 
     def _rank(self, places: Places, images: Tensor) -> tuple[Doubles, Ids]:
@@ -244,32 +270,41 @@ class _Table:
     def __init__(self, block: Block) -> None:
         self._shape = block.pixels.shape[1:3]
         distinct = () if block.groups is None else DISTINCT
-        self._schema = pa.schema([*schema.outcomes(block.deliveries), *distinct])
+        self._schema = pa.schema([*schema.outcomes(block.deliveries, block.through), *distinct])
+        self._made_for = (FLOAT, *block.through)
         size = len(block.tuple_ids) * len(block.epsilons)
         self._columns = {
-            field.name: np.empty(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
+            field.name: np.zeros(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
         }
-        self._examples: dict[int, bytes] = {}
+        self._examples: dict[tuple[int, int], bytes] = {}
+        """By row, and place among `_made_for`."""
 
-    def note(self, rows: Places, columns: Mapping[str, Any]) -> None:
-        """Write values (n,) of every column into rows (n,)."""
+    def note(self, rows: Places, columns: Mapping[str, Any], spent: Mapping[str, Any]) -> None:
+        """Write values (n,) of columns into rows (n,), and add there what was spent, (n,) each."""
         for name, values in columns.items():
             self._columns[name][rows] = values
+        for name, values in spent.items():
+            self._columns[name][rows] += values
 
-    def keep(self, row: int, image: Tensor) -> None:
-        """Keep the image (C, H, W) of a row, as an example."""
+    def keep(self, row: int, delivery: str, image: Tensor) -> None:
+        """Keep the image (C, H, W) that was made for a delivery in a row, as an example."""
         pixels = image.permute(1, 2, 0).contiguous().cpu().numpy().astype("<f4")
-        self._examples[row] = pixels.tobytes()
+        self._examples[row, self._made_for.index(delivery)] = pixels.tobytes()
 
     def outcomes(self) -> Outcomes:
-        rows = sorted(self._examples)
+        kept = sorted(self._examples)
+        rows = [row for row, _ in kept]
         ids = ("tuple_id", "target_id", "attack_id", "epsilon")
         height, width = self._shape
         examples = {name: self._columns[name][rows] for name in ids} | {
             "height": [height] * len(rows),
             "width": [width] * len(rows),
-            "pixels": [self._examples[row] for row in rows],
+            "pixels": [self._examples[key] for key in kept],
         }
+        through = self._made_for[1:]
+        if through:
+            examples["delivery"] = [self._made_for[place] for _, place in kept]
         return Outcomes(
-            schema.table(self._schema, self._columns), schema.table(schema.EXAMPLES, examples)
+            schema.table(self._schema, self._columns),
+            schema.table(schema.examples(through), examples),
         )

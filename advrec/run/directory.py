@@ -16,6 +16,13 @@ from advrec.run.log import say
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 
+def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded identity with the keys that later versions added, as the earlier ones did it:
+    before 0.3.0 every attack was blind.
+    """
+    return {"through": [], **recorded}
+
+
 class Run:
     """One run directory. Only the driver writes to it; everything else reads."""
 
@@ -117,6 +124,7 @@ class Run:
         """
         if recorded is None:
             return None
+        recorded = meant(recorded)
         for key in sorted(identity):
             if recorded.get(key) != identity[key]:
                 # a model or an attack has one

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from advrec.errors import ConfigError
-from advrec.run.cells import Cell
+from advrec.run.cells import Cell, cells, is_begun
+from advrec.run.directory import Run, meant
 from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
@@ -170,6 +171,26 @@ def outcomes(
         "tuples": tuples,
         "device": device,
     }
+
+
+def continued(run: Run, study: Study) -> Study:
+    """The study that goes on with a run: what its file does not say of `through` is as the run's
+    rows of that attack were made, blind by a version before 0.3.0.
+    """
+    recorded = run.identities()
+    made = {
+        cell.attack.name: meant(recorded[cell.key])["through"]
+        for cell in cells(study)
+        if cell.key in recorded and is_begun(run, cell)
+    }
+    attacks = tuple(
+        attack
+        if attack.says_through or attack.name not in made
+        else attack.seeing(made[attack.name])
+        for attack in study.evaluation.attacks
+    )
+    evaluation = study.evaluation.model_copy(update={"attacks": attacks})
+    return study.model_copy(update={"evaluation": evaluation})
 
 
 def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:

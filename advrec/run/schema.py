@@ -7,6 +7,7 @@ travel in the Parquet files and feed the report and the reference page.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -209,29 +210,50 @@ IMPORTED = pa.schema(
 )
 
 
-def outcomes(deliveries: Sequence[str] = ()) -> pa.Schema:
-    """OUTCOMES and, for each delivery other than float, distance and rank after that round trip."""
+def outcomes(deliveries: Sequence[str] = (), through: Sequence[str] = ()) -> pa.Schema:
+    """OUTCOMES and columns for each delivery other than float.
+
+    They are distance and rank after that round trip. Where an attack goes through the delivery,
+    they are of the image made for it, and that image's norms stand beside them.
+    """
     columns = []
     for delivery in deliveries:
         distance, rank = delivered(delivery)
+        seen = delivery in through
+        image = f"the image made for {delivery}" if seen else "the attacked image"
         columns += [
             column(
                 distance,
                 pa.float32(),
-                f"Distance of the attacked image to the target after {delivery}.",
+                f"Distance of {image} to the target, after {delivery}.",
                 unit="cosine distance, 0 to 2",
             ),
-            column(
-                rank, pa.int32(), f"Rank of the attacked image after {delivery}; 1 is the best."
-            ),
+            column(rank, pa.int32(), f"Rank of {image}, after {delivery}; 1 is the best."),
         ]
+        if seen:
+            columns += [
+                column(
+                    suffixed(norm, delivery),
+                    pa.float32(),
+                    f"{words} of {image}, before that round trip.",
+                    unit="pixels in [0, 1]",
+                )
+                for norm, words in (
+                    ("linf", "Largest change of a value"),
+                    ("l2", "Euclidean norm of the change"),
+                )
+            ]
     return pa.schema([*OUTCOMES, *columns])
 
 
 def delivered(delivery: str) -> tuple[str, str]:
     """Names of the columns of a delivery: adversarial_distance_png and adversarial_rank_png, ..."""
-    name = delivery.replace("-", "_")
-    return f"adversarial_distance_{name}", f"adversarial_rank_{name}"
+    return suffixed("adversarial_distance", delivery), suffixed("adversarial_rank", delivery)
+
+
+def suffixed(name: str, delivery: str) -> str:
+    """Name of a column that is about a delivery."""
+    return f"{name}_{re.sub('[^A-Za-z0-9]', '_', delivery)}"
 
 
 EXAMPLES = pa.schema(
@@ -250,6 +272,13 @@ EXAMPLES = pa.schema(
         ),
     ]
 )
+
+
+def examples(through: Sequence[str] = ()) -> pa.Schema:
+    """EXAMPLES; where an attack goes through deliveries, also what each image was made for."""
+    made_for = column("delivery", pa.string(), "Delivery that the image was made for, or `float`.")
+    return pa.schema([*EXAMPLES, made_for]) if through else EXAMPLES
+
 
 HISTORY = pa.schema(
     [

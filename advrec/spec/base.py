@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 # A name becomes a directory (model=<name>), so it can never hold a separator, a leading dot or
 # "..".
@@ -26,13 +33,19 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
-"""One delivery or several."""
+FLOAT = "float"
+"""The image as it was computed: a delivery that changes nothing."""
 
 
 def round_trips(deliveries: Sequence[str]) -> tuple[str, ...]:
     """The deliveries other than float, which is always there."""
-    return tuple(delivery for delivery in deliveries if delivery != "float")
+    return tuple(delivery for delivery in deliveries if delivery != FLOAT)
+
+
+Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
+"""One delivery or several."""
+RoundTrips = Annotated[Deliveries, AfterValidator(round_trips)]
+"""Deliveries, of which float is left out."""
 
 
 def refuse_repeats(key: str, values: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ from advrec.spec.base import (
     Deliveries,
     Epsilon,
     Name,
+    RoundTrips,
     Seed,
     Strict,
     refuse_repeats,
@@ -30,6 +31,18 @@ Stop = Literal["never", "rank-1", "converged"]
 
 AUTO = "auto"
 """The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
+
+
+BLIND = ("fgsm", "pgd", "cw", "noise")
+"""Families that go through a delivery only where the entry says so: those as published, and noise,
+which looks at nothing.
+"""
+
+
+def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
+    """Deliveries of a new study that an attack goes through if its entry does not say it."""
+    family = attack.rpartition("-")[0] or attack
+    return () if family in BLIND else round_trips(deliveries)
 
 
 def attack_defaults(attack: str) -> dict[str, Any]:
@@ -51,6 +64,7 @@ def _attack_entry(value: Any) -> Any:
         changed = [
             key for key, default in defaults.items() if key in value and value[key] != default
         ]
+        changed += [key for key in ("through",) if key in value]
         if changed:
             raise ValueError(
                 f"{changed[0]} differs from what {value['attack']} means; "
@@ -75,11 +89,28 @@ class AttackSpec(Strict):
     """Number of times that the attack begins again, at random, on the tuples it left unsolved."""
     source: Name | None = Field(alias="from")
     """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
+    through: RoundTrips = ()
+    """Deliveries that the attack sees: for each it makes an image of its own, by gradients or
+    queries after that round trip. []: it is blind. If not given, all of the study's; none of fgsm,
+    pgd-K, cw-K and noise, nor where the run has rows of this attack that were made blind.
+    """
 
     @classmethod
-    def named(cls, attack: str) -> "AttackSpec":
-        """The entry that an attack's bare name stands for."""
-        return cls(name=attack, attack=attack, **attack_defaults(attack))
+    def named(cls, attack: str, deliveries: Sequence[str] = ()) -> "AttackSpec":
+        """The entry that an attack's bare name stands for, in a new study of these deliveries."""
+        entry = cls(name=attack, attack=attack, **attack_defaults(attack))
+        return entry.seeing(default_through(attack, deliveries))
+
+    @property
+    def says_through(self) -> bool:
+        """Whether the study file says what the attack goes through."""
+        return "through" in self.model_fields_set
+
+    def seeing(self, through: Sequence[str]) -> "AttackSpec":
+        """The same entry through other deliveries, which the study file does not say."""
+        entry = self.model_copy(update={"through": tuple(through)})
+        entry.model_fields_set.discard("through")
+        return entry
 
 
 class EvaluationSpec(Strict):
@@ -199,6 +230,22 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
+    def _through(self) -> "Study":
+        deliveries = self.evaluation.round_trips
+        for place, attack in enumerate(self.evaluation.attacks):
+            key = f"evaluation.attacks.{place}.through"
+            refuse_repeats(key, attack.through)
+            if attack.through and attack.attack == "noise":
+                raise ValueError(f"{key}: noise looks at nothing; leave through out")
+            for delivery in attack.through:
+                if delivery not in deliveries:
+                    raise ValueError(
+                        f"{key} is {delivery}, which is not in evaluation.delivery "
+                        f"({', '.join(self.evaluation.delivery)}); add it there"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _transfers(self) -> "Study":
         for place, attack in enumerate(self.evaluation.attacks):
             if attack.source is not None and attack.source not in self.models:
@@ -266,9 +313,16 @@ def _resolved(study: Study, directory: Path) -> Study:
         name: spec.resolved(study.catalog.image_size, directory)
         for name, spec in study.models.items()
     }
-    tuples = study.evaluation.tuples
+    tuples, deliveries = study.evaluation.tuples, study.evaluation.round_trips
+    attacks = [
+        attack.model_copy(update={"through": tuple(d for d in deliveries if d in attack.through)})
+        if attack.says_through
+        else attack.seeing(default_through(attack.attack, deliveries))
+        for attack in study.evaluation.attacks
+    ]
     evaluation = study.evaluation.model_copy(
         update={
+            "attacks": tuple(attacks),
             "tuples": tuples if isinstance(tuples, int) else str(directory / tuples),
             "epsilons": tuple(sorted(study.evaluation.epsilons)),
             "ranks": tuple(sorted(study.evaluation.ranks)),
