@@ -36,7 +36,7 @@ from advrec.distributed import attacker
 from advrec.distributed.attacker import Attacker
 from advrec.distributed.placement import Placement
 from advrec.distributed.pool import Pool, Unit, open_pool
-from advrec.spec.study import AttackSpec
+from advrec.spec.attacks import AttackSpec
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
 from advrec.recommenders.recommender import Recommender

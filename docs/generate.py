@@ -23,8 +23,9 @@ from pydantic.fields import FieldInfo
 import advrec
 from advrec import cli
 from advrec.run import schema
+from advrec.run.columns import doc, unit
 from advrec.run.distinct import DISTINCT
-from advrec.spec import catalog, models, search, study
+from advrec.spec import attacks, catalog, models, search, study
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDED = {
@@ -144,7 +145,7 @@ def study_keys() -> str:
             parts += [f"## models: defense {name}\n", own]
     parts += ["## evaluation\n", keys(study.EvaluationSpec), "## evaluation.attacks\n"]
     parts += ["An entry is the name of an attack, or a mapping with these keys.\n"]
-    parts += [keys(study.AttackSpec, defaults=entry_defaults())]
+    parts += [keys(attacks.AttackSpec, defaults=entry_defaults())]
     return "\n".join([*parts, "## resources\n", keys(study.ResourcesSpec)])
 
 
@@ -165,7 +166,7 @@ def search_keys() -> str:
 
 def entry_defaults() -> dict[str, str]:
     """Defaults of an attack's entry, which depend on the attack."""
-    auto, other = study.attack_defaults(study.AUTO), study.attack_defaults("pgd-8")
+    auto, other = attacks.attack_defaults(attacks.AUTO), attacks.attack_defaults("pgd-8")
     texts = {key: f"`{shown(value)}`" for key, value in other.items()}
     differ = [key for key in other if auto[key] != other[key]]
     texts |= {key: f"{texts[key]}; `{shown(auto[key])}` for `auto`" for key in differ}
@@ -288,7 +289,7 @@ def described(field: pa.Field) -> tuple[str, str, str, str]:
     """One row about a column."""
     kind = f"{field.type}{', may be null' if field.nullable else ''}"
     kind = re.sub(r"(fixed_size_)?list<\w+: (\w+).*", r"list of \2", kind)
-    return f"`{field.name}`", kind, schema.unit(field), schema.doc(field)
+    return f"`{field.name}`", kind, unit(field), doc(field)
 
 
 # Pages that show a file of the repository

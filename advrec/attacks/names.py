@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec.study import AUTO
+from advrec.spec.attacks import AUTO
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")

@@ -14,7 +14,7 @@ from torch import Tensor
 from advrec.attacks import budget
 from advrec.attacks.budget import Ball
 from advrec.attacks.objective import Objective, score
-from advrec.spec.study import Stop
+from advrec.spec.attacks import Stop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

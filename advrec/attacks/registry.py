@@ -11,7 +11,7 @@ from advrec.attacks.ensemble import Ensemble, Member, with_restarts
 from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
-from advrec.spec.study import AUTO
+from advrec.spec.attacks import AUTO
 
 
 class Attack(Protocol):

@@ -22,7 +22,7 @@ from advrec.model.checkpoint import AnyArchitecture, Network
 from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
 from advrec.model.memory import give_back, keep_freed
 from advrec.recommenders.recommender import Recommender
-from advrec.spec.study import AttackSpec
+from advrec.spec.attacks import AttackSpec
 
 T = TypeVar("T")
 RENEW_S = 300.0

@@ -3,7 +3,7 @@ directory is needed.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from advrec.model.rehearsal import UnfitError
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
+from advrec.spec.attacks import AUTO, AttackSpec
 from advrec.spec.base import (
     Batch,
     Deliveries,
@@ -34,7 +35,6 @@ from advrec.spec.base import (
     round_trips,
 )
 from advrec.spec.messages import sentence
-from advrec.spec.study import AUTO, AttackSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +43,10 @@ class AttackResult:
 
     images: Tensor
     """(P, 3, H, W) float32 in [0, 1], on the CPU, within the budget."""
+    made_for: Mapping[str, Tensor]
+    """By delivery, the images that were made for it, like `images`, before that round trip. Without
+    the deliveries that the attack does not see: after these `images` count.
+    """
     clean_ranks: Ids
     """(P,), from 1: the place of the unchanged article in its target's list."""
     ranks: Ids
@@ -91,8 +95,9 @@ def attack(
         attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
         epsilon: budget, the largest change of a pixel, 0..1.
         source: the recommender that the perturbation is made on, where that is another (transfer).
-        delivery: forms in which the shop stores an image: float, png, jpeg-Q; one or several. A
-            solved image stays solved after each.
+        delivery: forms in which the shop stores an image: float, png, jpeg-Q, jpeg-Q-444, webp-Q,
+            avif-Q; one or several. For each but float an image of its own is made, by gradients or
+            queries after that round trip; but fgsm, pgd-K, cw-K and noise see none.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.
         batch: images on the device at once.
 
@@ -104,7 +109,7 @@ def attack(
     targets, articles = _pairs(target, article, len(recommender))
     pixels = _pixels(recommender, articles)
     _check_made_on(recommender, source, attack, targets[:1], pixels[:1])
-    entry = AttackSpec.named(attack)
+    entry = AttackSpec.named(attack, values.delivery)
     block = Block(
         tuple_ids=np.arange(len(targets), dtype=np.int32),
         target_ids=targets,
@@ -118,8 +123,9 @@ def attack(
         stop=entry.stop,
         nested=entry.nested,
         deliveries=round_trips(values.delivery),
+        through=entry.through,
     )
-    return _result(evaluate_block(recommender, method_of(entry), block, source))
+    return _result(evaluate_block(recommender, method_of(entry), block, source), entry.through)
 
 
 def _check_kinds(recommender: object, source: object, attack: object) -> None:
@@ -207,13 +213,16 @@ def _check_made_on(
         raise ConfigError(f"{name} {reason}, or take square-K, which needs no gradient") from None
 
 
-def _result(outcomes: Outcomes) -> AttackResult:
+def _result(outcomes: Outcomes, through: Sequence[str]) -> AttackResult:
     height, width = (outcomes.examples[side][0].as_py() for side in ("height", "width"))
     pixels = np.frombuffer(b"".join(outcomes.examples["pixels"].to_pylist()), dtype="<f4")
-    images = torch.from_numpy(pixels.reshape(-1, height, width, 3).copy())
+    images = torch.from_numpy(pixels.reshape(-1, 1 + len(through), height, width, 3).copy())
+    # Of each pair the image made for float, then one for each delivery.
+    made, *others = images.permute(1, 0, 4, 2, 3).contiguous()
     rows = {name: outcomes.rows[name].to_numpy() for name in schema.OUTCOMES.names}
     return AttackResult(
-        images=images.permute(0, 3, 1, 2).contiguous(),
+        images=made,
+        made_for=dict(zip(through, others, strict=True)),
         clean_ranks=rows["clean_rank"],
         ranks=rows["adversarial_rank"],
         clean_distances=rows["clean_distance"],

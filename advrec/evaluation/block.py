@@ -11,7 +11,8 @@ from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import Images
 from advrec.recommenders.bank import Ids
 from advrec.run.cells import Cell
-from advrec.spec.study import AttackSpec, Stop, Study
+from advrec.spec.attacks import AttackSpec, Stop
+from advrec.spec.study import Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from advrec.evaluation.probes import (
     transfer_name,
 )
 from advrec.evaluation.rates import clustered, paired_difference, wilson
-from advrec.spec.study import AUTO, Study
+from advrec.spec.attacks import AUTO
+from advrec.spec.study import Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
 
@@ -207,10 +208,12 @@ def _strong_enough(
 
 def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
     rows = pd.concat([outcomes, probes])
-    excess = rows["linf"].astype("float64") - rows["epsilon"].astype("float32").astype("float64")
-    broken = int((excess > 0).sum())
+    # linf, and linf_D of the images that were made for a delivery D.
+    largest = rows[[name for name in rows.columns if name.startswith("linf")]].astype("float64")
+    allowed = rows["epsilon"].astype("float32").astype("float64")
+    broken, images = int(largest.gt(allowed, axis=0).sum().sum()), int(largest.count().sum())
     text = (
-        f"{broken} of {len(rows)} images beyond their budget; one outside [0, 1] would have "
+        f"{broken} of {images} images beyond their budget; one outside [0, 1] would have "
         "stopped the evaluation"
     )
     remedy = "a fault of advrec: please report it; no number of this run counts"

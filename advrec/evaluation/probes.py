@@ -5,7 +5,8 @@ Free of torch.
 from statistics import median_low
 
 from advrec.run.cells import Cell
-from advrec.spec.study import AttackSpec, Stop, Study
+from advrec.spec.attacks import AttackSpec, Stop
+from advrec.spec.study import Study
 
 WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
 # At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds;

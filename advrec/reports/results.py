@@ -21,7 +21,8 @@ from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table
 from advrec.spec import study as study_file
-from advrec.spec.study import AttackSpec, Study
+from advrec.spec.attacks import AttackSpec
+from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
 State = Literal["done", "set aside", "missing"]
@@ -69,6 +70,13 @@ class Results:
     def deliveries(self) -> tuple[str, ...]:
         """Other than float."""
         return self.study.evaluation.round_trips
+
+    @property
+    def norms(self) -> list[str]:
+        """Columns of outcomes with the largest change of each image of a row: that made for float,
+        and those made for deliveries.
+        """
+        return ["linf", *(schema.suffixed("linf", delivery) for delivery in seen(self.study))]
 
     @property
     def rank(self) -> int:
@@ -194,7 +202,7 @@ class Results:
         if not self.study.evaluation.checks:
             return []
         needed = self.outcomes[
-            ["model", "attack", "tuple_id", "epsilon", "linf", "adversarial_rank"]
+            ["model", "attack", "tuple_id", "epsilon", "adversarial_rank", *self.norms]
         ]
         return [
             (model, check)
@@ -276,13 +284,19 @@ def read(run: Run) -> Results:
     )
 
 
+def seen(study: Study) -> tuple[str, ...]:
+    """The deliveries that some attack of the study goes through."""
+    through = {each for attack in study.evaluation.attacks for each in attack.through}
+    return tuple(each for each in study.evaluation.round_trips if each in through)
+
+
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
     # Null where it is not known: only an import knows of defects, and the ranks among distinct
     # images stand where articles show equal ones.
     columns = pa.schema(
         [
-            *schema.outcomes(study.evaluation.round_trips),
+            *schema.outcomes(evaluation.round_trips, seen(study)),
             *DISTINCT,
             pa.field("defect", pa.bool_()),
         ]

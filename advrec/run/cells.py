@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from advrec.run.directory import Run
 from advrec.run.files import numbered
-from advrec.spec.study import AttackSpec, Study
+from advrec.spec.attacks import AttackSpec
+from advrec.spec.study import Study
 
 
 class Cell(NamedTuple):

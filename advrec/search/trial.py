@@ -27,9 +27,10 @@ from advrec.run.files import read_json, write_json
 from advrec.spec import accuracy
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
+from advrec.spec.attacks import AttackSpec
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
-from advrec.spec.study import AttackSpec, Study
+from advrec.spec.study import Study
 from advrec.training import quality, state
 from advrec.training.loop import fit
 from advrec.training.start import initial_network

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
 from advrec.spec import yaml as strict_yaml
+from advrec.spec.attacks import AttackSpec, attack_entry, default_through
 from advrec.spec.base import (
     Batch,
     Deliveries,
     Epsilon,
     Name,
-    RoundTrips,
     Seed,
     Strict,
     refuse_repeats,
@@ -26,91 +26,6 @@ from advrec.spec.base import (
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, AnyModel
-
-Stop = Literal["never", "rank-1", "converged"]
-
-AUTO = "auto"
-"""The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
-
-
-BLIND = ("fgsm", "pgd", "cw", "noise")
-"""Families that go through a delivery only where the entry says so: those as published, and noise,
-which looks at nothing.
-"""
-
-
-def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
-    """Deliveries of a new study that an attack goes through if its entry does not say it."""
-    family = attack.rpartition("-")[0] or attack
-    return () if family in BLIND else round_trips(deliveries)
-
-
-def attack_defaults(attack: str) -> dict[str, Any]:
-    """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
-    auto = attack == AUTO
-    return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
-
-
-def _attack_entry(value: Any) -> Any:
-    """Write an entry out: `pgd-8` stands for {name: pgd-8, attack: pgd-8} and the defaults."""
-    if isinstance(value, str):
-        value = {"attack": value}
-    if not isinstance(value, dict) or not isinstance(value.get("attack"), str):
-        return value
-    if value["attack"] == "transfer":
-        raise ValueError("a transfer is written {name: ..., attack: pgd-128, from: MODEL}")
-    defaults = attack_defaults(value["attack"])
-    if "name" not in value:
-        changed = [
-            key for key, default in defaults.items() if key in value and value[key] != default
-        ]
-        changed += [key for key in ("through",) if key in value]
-        if changed:
-            raise ValueError(
-                f"{changed[0]} differs from what {value['attack']} means; "
-                "give this attack a name of its own"
-            )
-        defaults["name"] = value["attack"]
-    return defaults | value
-
-
-class AttackSpec(Strict):
-    name: Name
-    """The attack's name in rows and report; by default the attack, if no other key is set."""
-    attack: str
-    """A name of the table of attacks; it means one thing for ever."""
-    stop: Stop
-    """never: every tuple takes all steps; rank-1: one that stands nearer than its target's nearest
-    neighbour stops; converged: so does one that gains no more.
-    """
-    nested: bool
-    """A larger budget goes on from a smaller one's result and skips what is solved."""
-    restarts: Annotated[int, Field(ge=0, le=100)]
-    """Number of times that the attack begins again, at random, on the tuples it left unsolved."""
-    source: Name | None = Field(alias="from")
-    """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
-    through: RoundTrips = ()
-    """Deliveries that the attack sees: for each it makes an image of its own, by gradients or
-    queries after that round trip. []: it is blind. If not given, all of the study's; none of fgsm,
-    pgd-K, cw-K and noise, nor where the run has rows of this attack that were made blind.
-    """
-
-    @classmethod
-    def named(cls, attack: str, deliveries: Sequence[str] = ()) -> "AttackSpec":
-        """The entry that an attack's bare name stands for, in a new study of these deliveries."""
-        entry = cls(name=attack, attack=attack, **attack_defaults(attack))
-        return entry.seeing(default_through(attack, deliveries))
-
-    @property
-    def says_through(self) -> bool:
-        """Whether the study file says what the attack goes through."""
-        return "through" in self.model_fields_set
-
-    def seeing(self, through: Sequence[str]) -> "AttackSpec":
-        """The same entry through other deliveries, which the study file does not say."""
-        entry = self.model_copy(update={"through": tuple(through)})
-        entry.model_fields_set.discard("through")
-        return entry
 
 
 class EvaluationSpec(Strict):
@@ -127,7 +42,7 @@ class EvaluationSpec(Strict):
     ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
     """Ranks that count as success, each in rows of its own."""
     attacks: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack_entry)], ...], Field(min_length=1)
+        tuple[Annotated[AttackSpec, BeforeValidator(attack_entry)], ...], Field(min_length=1)
     ]
     """Attacks, each by its name or as a mapping."""
     examples: Annotated[int, Field(ge=0)] = 4

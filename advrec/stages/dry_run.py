@@ -1,6 +1,7 @@
 """A dry run: what a study would check and do, and how long its evaluation would take."""
 
 from advrec.distributed.placement import cluster_address, this_machine
+from advrec.run import identity
 from advrec.run.directory import Run
 from advrec.spec.study import Study
 from advrec.stages import plan, prepare, status
@@ -17,6 +18,7 @@ def dry_run(
         AdvrecError: as `run_study`.
     """
     run.check_directory()
+    study = identity.continued(run, study)
     plan.check_address(study, address)
     plan.refuse(run, study, plan.check(run, study))
     if "train" in stages or "evaluate" in stages:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from advrec.distributed.placement import cluster_address
-from advrec.run import log
+from advrec.run import identity, log
 from advrec.run.directory import Run, remove_leftovers
 from advrec.run.files import write_text
 from advrec.run.log import say
@@ -50,6 +50,7 @@ def run_study(
     """
     run = Run(out)
     run.check_directory()
+    study = identity.continued(run, study)
     with_code = "train" in stages or "evaluate" in stages
     plan.check_address(study, address)
     parts = plan.check(run, study, with_code=with_code)

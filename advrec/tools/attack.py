@@ -1,7 +1,9 @@
 """`advrec attack`: one tuple attacked as the evaluation would, with its pictures."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +15,13 @@ from advrec.evaluation.block import Block, Outcomes, block_of, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.reports.pictures import images as pictures
-from advrec.run import schema
+from advrec.run import identity, schema
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.tables import read_table
-from advrec.spec.study import AttackSpec, Study
+from advrec.spec.attacks import AttackSpec
+from advrec.spec.base import FLOAT
+from advrec.spec.study import Study
 from advrec.tools.catalog import open_catalog
 from advrec.tools.recommend import open_model
 
@@ -31,42 +35,57 @@ def attack_one(
     target_name: str,
     article_name: str,
 ) -> Path:
-    """Attack one tuple as the evaluation would, print the outcome and draw it.
+    """Attack one tuple as the evaluation would, print the outcome and draw it: the image as it was
+    computed, and those made for deliveries.
 
     Args:
         attack: the name of an entry of the study, or of any attack.
         epsilon: budget, 0..1.
 
     Returns:
-        The picture's path.
+        The first picture's path.
 
     Raises:
         ConfigError: there is no such model, attack or article, or the budget is none.
         AdvrecError: the run is not so far yet.
     """
     catalog = open_catalog(run)
+    study = identity.continued(run, study)
     target, article = catalog.find(target_name), catalog.find(article_name)
+    through = _entry(study, attack).through
     outcomes = outcomes_of(run, study, catalog, model, attack, epsilon, target, article)
-    row, example = outcomes.rows.to_pylist()[-1], outcomes.examples.to_pylist()[-1]
-    adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(
-        example["height"], example["width"], 3
-    )
-    lines = pictures.attack_lines(
-        (row["clean_distance"], row["adversarial_distance"]),
-        (row["clean_rank"], row["adversarial_rank"]),
-        f"{attack} on {model}, budget epsilon {epsilon:g}, "
-        f"largest change of a pixel {row['linf']:.4f}",
-    )
-    for delivery in study.evaluation.round_trips:
-        distance, rank = schema.delivered(delivery)
-        lines.append(f"as {delivery}: distance {row[distance]:.4f}, rank {row[rank]}")
-    print("\n".join(lines))
-    name = f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}.png"
-    path = run.directory / "pictures" / name
+    row, made = outcomes.rows.to_pylist()[-1], (FLOAT, *through)
     clean, wanted = catalog.pixels([article, target])
-    pictures.attack_picture(path, clean, adversarial, wanted, lines)
-    print(path)
-    return path
+    paths = []
+    for delivery, example in zip(made, outcomes.examples.to_pylist()[-len(made) :], strict=True):
+        adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(
+            example["height"], example["width"], 3
+        )
+        lines = _lines(row, f"{attack} on {model}, budget epsilon {epsilon:g}", delivery)
+        if delivery == FLOAT:
+            for unseen in (each for each in study.evaluation.round_trips if each not in through):
+                distance, rank = schema.delivered(unseen)
+                lines.append(f"as {unseen}: distance {row[distance]:.4f}, rank {row[rank]}")
+        suffix = "" if delivery == FLOAT else f"-{delivery}"
+        name = f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}{suffix}.png"
+        paths.append(run.directory / "pictures" / name)
+        pictures.attack_picture(paths[-1], clean, adversarial, wanted, lines)
+        print("\n".join(lines))
+    print("\n".join(map(str, paths)))
+    return paths[0]
+
+
+def _lines(row: Mapping[str, Any], what: str, delivery: str) -> list[str]:
+    """Captions of the image that was made for a delivery, which a row of outcomes is about."""
+    distance, rank, linf = "adversarial_distance", "adversarial_rank", "linf"
+    if delivery != FLOAT:
+        (distance, rank), linf = schema.delivered(delivery), schema.suffixed(linf, delivery)
+        what = f"{what}, made for {delivery} and ranked after it"
+    return pictures.attack_lines(
+        (row["clean_distance"], row[distance]),
+        (row["clean_rank"], row[rank]),
+        f"{what}, largest change of a pixel {row[linf]:.4f}",
+    )
 
 
 def outcomes_of(
@@ -111,7 +130,7 @@ def _entry(study: Study, name: str) -> AttackSpec:
         if entry.name == name:
             return entry
     names.check(name)
-    return AttackSpec.named(name)
+    return AttackSpec.named(name, study.evaluation.delivery)
 
 
 def _tuple(run: Run, study: Study, target: int, article: int) -> pa.Table:

@@ -89,6 +89,7 @@ def test_it_is_the_harness_of_the_evaluation_with_transfer_and_delivery(pixels):
         label="apgd-5",
         seed=11,
         deliveries=("png",),
+        through=("png",),
     )
     rows = evaluate_block(recommender, registry.by_name("apgd-5"), block, source).rows
     result = advrec.attack(

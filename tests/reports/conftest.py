@@ -17,6 +17,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table, write_text
 from advrec.spec import study as study_file
+from advrec.spec.attacks import AttackSpec
 
 SIDE = 32
 NASTY = "<script>alert(1)</script>&\"'.jpg"
@@ -325,7 +326,7 @@ def outcomes(
 
 
 def several(
-    spec: study_file.AttackSpec, tuples: int, budgets: int, rng: np.random.Generator
+    spec: AttackSpec, tuples: int, budgets: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Who made the images of an attack that is made of several, and which a smaller budget had
     solved.

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from advrec.run import schema
+from advrec.run.columns import doc, unit
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_table
 from advrec.run.tables import read_outcomes, read_table
@@ -33,25 +34,25 @@ def before(table):
 
 @pytest.mark.parametrize("columns", SCHEMAS, ids=lambda columns: columns.names[-1])
 def test_every_column_says_what_it_means(columns):
-    assert [field.name for field in columns if not schema.doc(field).endswith(".")] == []
+    assert [field.name for field in columns if not doc(field).endswith(".")] == []
 
 
 def test_every_measured_number_has_a_unit():
     pure = {"learning_rate", "train_loss"}
     floats = {field for columns in SCHEMAS for field in columns if pa.types.is_floating(field.type)}
-    assert {field.name for field in floats if not schema.unit(field)} == pure
+    assert {field.name for field in floats if not unit(field)} == pure
 
 
 def test_meaning_and_unit_travel_in_the_file(tmp_path):
     write_table(tmp_path / "t.parquet", outcomes())
     field = pq.read_schema(tmp_path / "t.parquet").field("adversarial_distance")
-    assert schema.unit(field) == "cosine distance, 0 to 2"
-    assert schema.doc(field) == "Distance of the attacked image to the target."
+    assert unit(field) == "cosine distance, 0 to 2"
+    assert doc(field) == "Distance of the attacked image to the target."
 
 
 def test_files_without_metadata_still_read_also_beside_new_ones(tmp_path):
     new, old = outcomes(), before(outcomes())
-    assert schema.doc(old.schema.field("epsilon")) == ""
+    assert doc(old.schema.field("epsilon")) == ""
     for number, table in enumerate((old, new)):
         write_table(tmp_path / "model=m" / "attack=a" / f"block-{number:06d}.parquet", table)
     single = tmp_path / "model=m" / "attack=a" / "block-000000.parquet"

@@ -87,6 +87,7 @@ def render(
         checks=sections.examination(results),
         budget=sections.budget(results, tables),
         delivered=success.delivered_tables(results),
+        delivered_notes=success.delivered_notes(results),
         categories=sections.categories(results, tables["categories"]),
         injections=[tiles.injection_strip(each) for each in pictures.injections.values()],
         examples=sections.examples(results, pictures.examples, pictures.growing, pictures.kept),

@@ -51,6 +51,7 @@ class GalleryTile(NamedTuple):
     model: str
     attack: str
     epsilon: str
+    delivery: str
     rank: int
 
 
@@ -146,6 +147,7 @@ def filters(kept: Sequence[Example]) -> dict[str, list[str]]:
         "model": list(dict.fromkeys(example.model for example in kept)),
         "attack": list(dict.fromkeys(example.attack for example in kept)),
         "epsilon": [f"{epsilon:g}" for epsilon in sorted({example.epsilon for example in kept})],
+        "delivery": list(dict.fromkeys(example.delivery for example in kept)),
     }
     return {name: values for name, values in choices.items() if len(values) > 1}
 
@@ -187,6 +189,7 @@ def _group(examples: Sequence[Example]) -> GalleryGroup:
             each.model,
             each.attack,
             f"{each.epsilon:g}",
+            each.delivery,
             each.adversarial_rank,
         )
         for each in examples

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -13,13 +14,16 @@ import pyarrow.parquet as pq
 
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.recommenders.ranks import pair_distances
-from advrec.reports.results import Results
+from advrec.reports.results import Results, seen
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import numbered
 from advrec.run.tables import outcomes, read_embeddings, read_outcomes, read_table
+from advrec.spec.base import FLOAT
 
 NEIGHBOURS = 5
+ROW = ["model", "attack", "epsilon", "tuple_id"]
+KEY = [*ROW, "delivery"]
 OUTCOME_COLUMNS = [
     "clean_distance",
     "adversarial_distance",
@@ -57,6 +61,8 @@ class Example:
     adversarial_rank: int
     inherited: bool
     """Taken over from a smaller budget."""
+    delivery: str
+    """The image was made for it; distance and rank are those after it."""
 
 
 class Place(NamedTuple):
@@ -82,12 +88,9 @@ def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
 
     There are so many tuples that the images are at most `limit` and at most LARGEST bytes, but one
     tuple at least. The order is by tuple, then as the study lists models and attacks, then by
-    budget.
+    budget and delivery.
     """
-    keys = [field for field in schema.EXAMPLES if field.name != "pixels"]
-    rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
-    known = results.outcomes[["model", "attack", "epsilon", "tuple_id", *OUTCOME_COLUMNS]]
-    rows = rows.merge(known, on=["model", "attack", "epsilon", "tuple_id"])
+    rows = _kept_rows(results)
     if rows.empty:
         return []
     limit = min(limit, LARGEST // int(rows["height"].max() * rows["width"].max() * 3 * 4))
@@ -104,7 +107,7 @@ def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
             row,
             images,
             labels,
-            pixels[row["model"], row["attack"], row["epsilon"], row["tuple_id"]],
+            pixels[tuple(row[key] for key in KEY)],
         )
         for row in rows.to_dict("records")
         if row["attack_id"] in images and row["target_id"] in images
@@ -119,7 +122,7 @@ def example_images(
 ) -> list[Example]:
     """Examples of the strongest attack on each model at one budget.
 
-    They are of the first tuples, not of the best ones.
+    They are made for float, of the first tuples and not of the best ones.
 
     Args:
         kept: kept_examples.
@@ -132,7 +135,7 @@ def example_images(
     for model, best in strongest.items():
         own = [
             each
-            for each in kept
+            for each in _as_computed(kept)
             if (each.model, each.attack, each.epsilon) == (model, best["attack"], epsilon)
         ]
         examples += own[:share]
@@ -148,7 +151,11 @@ def growing(
     """
     by_model: dict[str, list[Example]] = {}
     for model, best in strongest.items():
-        own = [each for each in kept if (each.model, each.attack) == (model, best["attack"])]
+        own = [
+            each
+            for each in _as_computed(kept)
+            if (each.model, each.attack) == (model, best["attack"])
+        ]
         if own:
             by_model[model] = [each for each in own if each.tuple_id == own[0].tuple_id]
     return by_model
@@ -170,13 +177,37 @@ def injections(
     for model, best in strongest.items():
         own = [
             each
-            for each in kept
+            for each in _as_computed(kept)
             if (each.model, each.attack, each.epsilon) == (model, best["attack"], results.epsilon)
         ]
         own.sort(key=lambda example: example.adversarial_rank > NEIGHBOURS)
         if own and results.run.embedding_shard(model, 0).exists():
             by_model[model] = _injection(results, own[0])
     return by_model
+
+
+def _as_computed(kept: Sequence[Example]) -> list[Example]:
+    """The examples that were made for float, as the headline's images are."""
+    return [each for each in kept if each.delivery == FLOAT]
+
+
+def _kept_rows(results: Results) -> pd.DataFrame:
+    """One row a kept image, with its outcome after the delivery that it was made for."""
+    keys = [field for field in schema.examples([FLOAT]) if field.name != "pixels"]
+    rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
+    rows = rows.assign(delivery=rows["delivery"].fillna(FLOAT))  # blind attacks name none
+    parts = []
+    for delivery in (FLOAT, *seen(results.study)):
+        distance, rank = ("adversarial_distance", "adversarial_rank")
+        names = dict(zip(OUTCOME_COLUMNS, OUTCOME_COLUMNS, strict=True))
+        if delivery != FLOAT:
+            names[distance], names[rank] = schema.delivered(delivery)
+        known = results.outcomes[[*ROW, *names.values()]].set_axis([*ROW, *names], axis=1)
+        part = rows[rows["delivery"] == delivery].merge(known, on=ROW)
+        # The column is about the image made for float.
+        parts.append(part if delivery == FLOAT else part.assign(inherited=False))
+    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return joined
 
 
 def _injection(results: Results, example: Example) -> Injection:
@@ -225,20 +256,19 @@ def dimension(run: Run, model: str) -> int:
     return size
 
 
-def _pixels(
-    results: Results, tuple_ids: Any
-) -> dict[tuple[str, str, float, int], npt.NDArray[np.float32]]:
-    """(H, W, 3) by model, attack, budget and tuple."""
+def _pixels(results: Results, tuple_ids: Any) -> dict[tuple[Any, ...], npt.NDArray[np.float32]]:
+    """(H, W, 3) by KEY."""
     images = {}
     wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
-    for batch in outcomes(results.run.examples, schema.EXAMPLES).to_batches(
+    for batch in outcomes(results.run.examples, schema.examples([FLOAT])).to_batches(
         filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1
     ):
         for row in batch.to_pylist():
             image = np.frombuffer(row["pixels"], dtype="<f4").reshape(
                 row["height"], row["width"], 3
             )
-            images[row["model"], row["attack"], row["epsilon"], row["tuple_id"]] = image
+            row["delivery"] = row["delivery"] or FLOAT
+            images[tuple(row[key] for key in KEY)] = image
     return images
 
 
@@ -250,7 +280,7 @@ def _example(
 ) -> Example:
     attack_name, attack_category = labels[row["attack_id"]]
     target_name, target_category = labels[row["target_id"]]
-    keys = ("model", "attack", "epsilon", "tuple_id", "attack_id", "target_id", *OUTCOME_COLUMNS)
+    keys = (*KEY, "attack_id", "target_id", *OUTCOME_COLUMNS)
     return Example(
         **{key: row[key] for key in keys},
         attack_name=attack_name,

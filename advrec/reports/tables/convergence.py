@@ -21,7 +21,7 @@ def convergence(results: Results) -> pd.DataFrame:
     which a nested attack goes on, count too.
 
     Any other attack has one row, at the most steps that it took: also one made on another model,
-    or one that looks at deliveries, for these stop elsewhere.
+    or one in a study with deliveries: blind it stops elsewhere, else its steps are sums.
     """
     parts = []
     for (_, attack), cell in results.outcomes.groupby(["model", "attack"], observed=True):

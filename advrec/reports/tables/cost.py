@@ -45,20 +45,22 @@ def cost(results: Results) -> pd.DataFrame:
     settings = {"stop": "stop", "nested": "nested", "restarts": "restarts", "from": "source"}
     for place, (column, field) in enumerate(settings.items(), start=2):
         table.insert(place, column, [getattr(spec, field) for spec in specs])
+    table.insert(2 + len(settings), "through", [" ".join(spec.through) for spec in specs])
     return results.in_study_order(table, [])
 
 
 def budget(results: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon) whose images were measured: the budget and its excess.
 
-    max_excess is max(linf - epsilon), negative where the budget is not used up; max_raw_overshoot
-    is max(raw_linf - epsilon), never below 0. Both in pixels of [0, 1].
+    max_excess is max(linf - epsilon) of all images, also those made for deliveries, negative where
+    the budget is not used up; max_raw_overshoot is max(raw_linf - epsilon), never below 0. Both in
+    pixels of [0, 1].
     """
     rows = results.outcomes[results.outcomes["linf"].notna()].astype(
-        {"linf": "float64", "raw_linf": "float64"}
+        dict.fromkeys([*results.norms, "raw_linf"], "float64")
     )
     rows = rows.assign(
-        excess=rows["linf"] - rows["epsilon"],
+        excess=rows[results.norms].max(axis=1) - rows["epsilon"],
         raw=(rows["raw_linf"] - rows["epsilon"]).clip(lower=0.0),
     )
     grouped = rows.groupby(["model", "attack", "epsilon"], observed=True)

@@ -8,9 +8,10 @@ from advrec.evaluation.rates import CELL, SHARE, shares
 from advrec.reports.results import Results
 from advrec.reports.tables.rows import records
 from advrec.run import schema
-from advrec.spec.study import AUTO
+from advrec.spec.attacks import AUTO
+from advrec.spec.base import FLOAT
 
-DELIVERED_COLUMNS = [*CELL, "rank", "delivery", *SHARE]
+DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "seen", *SHARE]
 WINNER_COLUMNS = [*CELL, "winner", *SHARE]
 DEFECT_COLUMNS = [
     *("model", "attack", "epsilon", "tuple_id", "clean_distance", "adversarial_distance"),
@@ -41,9 +42,10 @@ def delivered(results: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon, delivery): success at the headline's rank.
 
     float is the image as it was computed; any other delivery is the image as it comes back from
-    it. Empty where the study has no delivery but float.
+    it: the one that the attack made for it where it has `seen` it, else the one made for float.
+    Empty where the study has no delivery but float.
     """
-    columns = {"float": "adversarial_rank"} | {
+    columns = {FLOAT: "adversarial_rank"} | {
         delivery: schema.delivered(delivery)[1] for delivery in results.deliveries
     }
     if not results.deliveries:
@@ -52,7 +54,13 @@ def delivered(results: Results) -> pd.DataFrame:
     for delivery, column in columns.items():
         known = results.outcomes[results.outcomes[column].notna()]
         hits = known[[*CELL, "target_id"]].assign(won=known[column] <= results.rank)
-        parts.append(shares(hits, CELL).assign(delivery=delivery))
+        seen = [
+            spec.name
+            for spec in results.study.evaluation.attacks
+            if delivery in (FLOAT, *spec.through)
+        ]
+        part = shares(hits, CELL).assign(delivery=delivery)
+        parts.append(part.assign(seen=part["attack"].isin(seen)))
     table = pd.concat(parts).assign(rank=results.rank)
     return results.in_study_order(table, ["epsilon"])[DELIVERED_COLUMNS]
 
