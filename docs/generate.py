@@ -170,7 +170,10 @@ def entry_defaults() -> dict[str, str]:
     texts = {key: f"`{shown(value)}`" for key, value in other.items()}
     differ = [key for key in other if auto[key] != other[key]]
     texts |= {key: f"{texts[key]}; `{shown(auto[key])}` for `auto`" for key in differ}
-    return texts | {"name": "the attack, if no other key is set"}
+    return texts | {
+        "name": "the attack, if no other key is set",
+        "through": "see its meaning",
+    }
 
 
 def keys(
@@ -271,12 +274,14 @@ def tables() -> str:
         parts.append(grid(COLUMN, [described(field) for field in columns]))
     known = set(schema.OUTCOMES.names)
     extra = [
-        f for f in [*schema.outcomes(["png"]), *DISTINCT, *schema.IMPORTED] if f.name not in known
+        f
+        for f in [*schema.outcomes(["png"], ["png"]), *DISTINCT, *schema.IMPORTED]
+        if f.name not in known
     ]
     parts.append(
-        "## Further columns of attacks/\n\n`evaluation.delivery` adds two columns for each round "
-        "trip, here `png`. Every `-` of its name becomes `_`. Ranks among distinct images "
-        "are there where several articles show one image. `defect` is that of imported runs.\n"
+        "## Further columns of attacks/\n\n`evaluation.delivery` adds columns for each round trip, "
+        "here `png`; two of them for attacks that go through it. Every `-` of its name becomes `_`. "
+        "Ranks among distinct images are there where several articles show one image. `defect` is that of imported runs.\n"
     )
     parts.append(grid(COLUMN, [described(field) for field in extra]))
     return "\n".join(parts)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advrec.attacks.objective import score
+from advrec.attacks.objective import Delivered, score
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 
@@ -64,13 +64,20 @@ class Ensemble:
     A problem may have a start, the result at a smaller budget. Then the first member goes on from
     it and the others begin afresh, for a nested start can end in a worse optimum. A lone member
     does both. The start competes too: a larger budget is never worse.
+
+    Args:
+        delivered: who takes the place of `members` where the images are delivered before they are
+            embedded: a codec's rounding leads astray who adapts the step to each fall.
     """
 
     members: tuple[Member, ...]
+    delivered: tuple[Member, ...] = ()
 
     def __call__(self, problem: Problem) -> Attacked:
         """The images (N, C, H, W) that are kept, and what all members spent on each."""
         kept, members = Kept.nothing(problem.images), self.members
+        if self.delivered and isinstance(problem.objective, Delivered):
+            members = self.delivered
         unsolved = ~kept.solved  # by a member: a start that is solved is attacked all the same
         steps, passes = torch.zeros(2, len(problem.images), dtype=torch.int32)
         if problem.start is not None:

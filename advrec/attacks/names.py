@@ -13,11 +13,13 @@ from advrec.spec.attacks import AUTO
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")
-STRONG = ("pgd-decay", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
+STRONG = ("pgd-decay", "pgd-momentum", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
 FAMILIES = PUBLISHED + STRONG
 GRADIENT_FREE = ("square", "noise")
 AUTO_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
 """Members of the ensemble `auto`, cheapest first."""
+AUTO_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200")
+"""Its members where it goes through a delivery; in all they take as many steps."""
 FORWARD = 1 / 3
 """Cost of a forward pass in gradient steps: the backward pass takes two thirds of one."""
 

@@ -8,7 +8,7 @@ from advrec.attacks.apgd import APGD
 from advrec.attacks.blind import Square, UniformNoise
 from advrec.attacks.carlini import ExactCW, PublishedCW
 from advrec.attacks.ensemble import Ensemble, Member, with_restarts
-from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM
+from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM, MomentumPGD
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 from advrec.spec.attacks import AUTO
@@ -26,6 +26,7 @@ FAMILIES: dict[str, Callable[[int], Attack]] = {
     "pgd": lambda steps: PGD(steps=steps),
     "cw": lambda steps: PublishedCW(steps=steps),
     "pgd-decay": lambda steps: DecayingPGD(steps=steps),
+    "pgd-momentum": lambda steps: MomentumPGD(steps=steps),
     "mifgsm": lambda steps: MomentumFGSM(steps=steps),
     "apgd": lambda steps: APGD(steps),
     "apgd-l2": lambda steps: APGD(steps, squared=True),
@@ -48,7 +49,11 @@ def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
     """
     names.check(name, restarts=restarts)
     if name == AUTO:
-        return Ensemble(tuple(Member(member, by_name(member)) for member in names.AUTO_MEMBERS))
+        members, delivered = (
+            tuple(Member(member, by_name(member)) for member in several)
+            for several in (names.AUTO_MEMBERS, names.AUTO_DELIVERED)
+        )
+        return Ensemble(members, delivered)
     attack = by_name(name)
     return with_restarts(name, attack, restarts) if restarts or nested else attack
 

@@ -73,10 +73,8 @@ class Results:
 
     @property
     def norms(self) -> list[str]:
-        """Columns of outcomes with the largest change of each image of a row: that made for float,
-        and those made for deliveries.
-        """
-        return ["linf", *(schema.suffixed("linf", delivery) for delivery in seen(self.study))]
+        """Columns with the largest change of each image of a row, also those for deliveries."""
+        return ["linf", *(schema.suffixed("linf", each) for each in self.study.evaluation.seen)]
 
     @property
     def rank(self) -> int:
@@ -284,19 +282,13 @@ def read(run: Run) -> Results:
     )
 
 
-def seen(study: Study) -> tuple[str, ...]:
-    """The deliveries that some attack of the study goes through."""
-    through = {each for attack in study.evaluation.attacks for each in attack.through}
-    return tuple(each for each in study.evaluation.round_trips if each in through)
-
-
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
     # Null where it is not known: only an import knows of defects, and the ranks among distinct
     # images stand where articles show equal ones.
     columns = pa.schema(
         [
-            *schema.outcomes(evaluation.round_trips, seen(study)),
+            *schema.outcomes(evaluation.round_trips, evaluation.seen),
             *DISTINCT,
             pa.field("defect", pa.bool_()),
         ]

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from advrec.run.schema import column
+from advrec.run.columns import column
 
 DISTINCT = pa.schema(
     [

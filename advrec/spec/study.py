@@ -59,6 +59,12 @@ class EvaluationSpec(Strict):
         """The deliveries other than float, which is always there."""
         return round_trips(self.delivery)
 
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The deliveries that some attack goes through."""
+        through = {each for attack in self.attacks for each in attack.through}
+        return tuple(each for each in self.round_trips if each in through)
+
     @model_validator(mode="after")
     def _no_repeats(self) -> "EvaluationSpec":
         for key, values in (

@@ -9,7 +9,7 @@ import torch
 
 from advrec.attacks import names, registry
 from advrec.attacks.ensemble import START, Ensemble, Member, with_restarts
-from advrec.attacks.objective import score
+from advrec.attacks.objective import Delivered, score
 from advrec.attacks.problem import Goal
 from tests.attacks.problems import families, problem_of
 
@@ -109,6 +109,16 @@ def test_auto_is_the_ensemble_that_the_registry_says():
     assert [member.attack for member in attack.members] == [
         registry.by_name(name) for name in names.AUTO_MEMBERS
     ]
+
+
+def test_auto_has_members_of_its_own_where_images_are_delivered():
+    problem = problem_of(COUNT, epsilon=0.1)
+    delivered = problem.but(objective=Delivered(problem.objective, lambda images: images))
+    labels = [set(registry.build("auto")(each).winners) for each in (problem, delivered)]
+    assert labels[0] <= {*names.AUTO_MEMBERS}
+    assert labels[1] <= {*names.AUTO_DELIVERED}
+    # A forecast counts the same steps for both.
+    assert names.most_steps("auto") == sum(map(names.most_steps, names.AUTO_DELIVERED))
 
 
 def test_a_solved_image_is_its_first_solvers_even_where_another_came_nearer_unsolved():

@@ -43,6 +43,7 @@ def share_of_optimum(name, target, shape=(3, 4, 4)):
         "pgd-128",
         "apgd-100",
         "pgd-decay-64",
+        "pgd-momentum-64",
         "mifgsm-64",
         "cw-exact-100",
         "cw-exact-1000",

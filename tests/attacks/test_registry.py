@@ -156,5 +156,5 @@ def test_every_name_of_the_grammar_has_its_attack_and_the_other_way_round():
     assert set(registry.FIXED) == set(names.FIXED)
     assert set(registry.FAMILIES) == set(names.FAMILIES)
     assert names.parse("apgd-l2-50") == ("apgd-l2", 50)
-    for member in names.AUTO_MEMBERS:
+    for member in (*names.AUTO_MEMBERS, *names.AUTO_DELIVERED):
         registry.by_name(member)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.recommenders.ranks import pair_distances
-from advrec.reports.results import Results, seen
+from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import numbered
@@ -197,7 +197,7 @@ def _kept_rows(results: Results) -> pd.DataFrame:
     rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
     rows = rows.assign(delivery=rows["delivery"].fillna(FLOAT))  # blind attacks name none
     parts = []
-    for delivery in (FLOAT, *seen(results.study)):
+    for delivery in (FLOAT, *results.study.evaluation.seen):
         distance, rank = ("adversarial_distance", "adversarial_rank")
         names = dict(zip(OUTCOME_COLUMNS, OUTCOME_COLUMNS, strict=True))
         if delivery != FLOAT:
