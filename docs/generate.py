@@ -280,8 +280,9 @@ def tables() -> str:
     ]
     parts.append(
         "## Further columns of attacks/\n\n`evaluation.delivery` adds columns for each round trip, "
-        "here `png`; two of them for attacks that go through it. Every `-` of its name becomes `_`. "
-        "Ranks among distinct images are there where several articles show one image. `defect` is that of imported runs.\n"
+        "here `png`; two of them for attacks that go through it. Every `-` of its name becomes "
+        "`_`. Ranks among distinct images are there where several articles show one image. "
+        "`defect` is that of imported runs.\n"
     )
     parts.append(grid(COLUMN, [described(field) for field in extra]))
     return "\n".join(parts)

@@ -100,7 +100,7 @@ class Delivered(Objective):
         return dataclasses.replace(self, objective=self.objective.select(rows))
 
     def _arrived(self, images: Tensor) -> Tensor:
-        """What arrives of images (N, C, H, W), to the last bit, with their gradient."""
+        """Images (N, C, H, W) as they arrive, to the last bit, with the gradient of those given."""
         arrived = self.deliver(images.detach())
         return arrived + (images - images.detach()) if images.requires_grad else arrived
 

@@ -44,8 +44,8 @@ class AttackResult:
     images: Tensor
     """(P, 3, H, W) float32 in [0, 1], on the CPU, within the budget."""
     made_for: Mapping[str, Tensor]
-    """By delivery, the images that were made for it, like `images`, before that round trip. Without
-    the deliveries that the attack does not see: after these `images` count.
+    """Images like `images` that were made for a delivery, by its name, before that round trip. A
+    delivery that the attack does not see is not among them: it stores `images`.
     """
     clean_ranks: Ids
     """(P,), from 1: the place of the unchanged article in its target's list."""
@@ -95,9 +95,8 @@ def attack(
         attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
         epsilon: budget, the largest change of a pixel, 0..1.
         source: the recommender that the perturbation is made on, where that is another (transfer).
-        delivery: forms in which the shop stores an image: float, png, jpeg-Q, jpeg-Q-444, webp-Q,
-            avif-Q; one or several. For each but float an image of its own is made, by gradients or
-            queries after that round trip; but fgsm, pgd-K, cw-K and noise see none.
+        delivery: forms in which the shop stores an image, one or several, named as in a study. For
+            each but float an image of its own is made; fgsm, pgd-K, cw-K and noise see none.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.
         batch: images on the device at once.
 
@@ -217,7 +216,7 @@ def _result(outcomes: Outcomes, through: Sequence[str]) -> AttackResult:
     height, width = (outcomes.examples[side][0].as_py() for side in ("height", "width"))
     pixels = np.frombuffer(b"".join(outcomes.examples["pixels"].to_pylist()), dtype="<f4")
     images = torch.from_numpy(pixels.reshape(-1, 1 + len(through), height, width, 3).copy())
-    # Of each pair the image made for float, then one for each delivery.
+    # Each pair has its image for float, then one for each delivery.
     made, *others = images.permute(1, 0, 4, 2, 3).contiguous()
     rows = {name: outcomes.rows[name].to_numpy() for name in schema.OUTCOMES.names}
     return AttackResult(

@@ -277,7 +277,7 @@ class _Table:
             field.name: np.zeros(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
         }
         self._examples: dict[tuple[int, int], bytes] = {}
-        """By row, and place among `_made_for`."""
+        """Images by row, and place among `_made_for`."""
 
     def note(self, rows: Places, columns: Mapping[str, Any], spent: Mapping[str, Any]) -> None:
         """Write values (n,) of columns into rows (n,), and add there what was spent, (n,) each."""

@@ -83,7 +83,7 @@ class AttackSpec(Strict):
 
     @property
     def says_through(self) -> bool:
-        """Whether the study file says what the attack goes through."""
+        """True where the study file says what the attack goes through."""
         return "through" in self.model_fields_set
 
     def seeing(self, through: Sequence[str]) -> "AttackSpec":
