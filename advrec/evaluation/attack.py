@@ -95,8 +95,7 @@ def attack(
         attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
         epsilon: budget, the largest change of a pixel, 0..1.
         source: the recommender that the perturbation is made on, where that is another (transfer).
-        delivery: forms in which the shop stores an image, one or several, named as in a study. For
-            each but float an image of its own is made; fgsm, pgd-K, cw-K and noise see none.
+        delivery: one or several, as in a study; an image is made for each that the attack sees.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.
         batch: images on the device at once.
 

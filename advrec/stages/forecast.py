@@ -153,12 +153,14 @@ def forecast(
 def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     """Seconds of a whole block, if nothing stops the attack.
 
-    They are those of its gradient steps, at the rate of the one that was timed.
+    They are those of its gradient steps, at the rate of the one that was timed. A codec's seconds
+    are not among them: of a JPEG few, of an AVIF more than those of the steps.
     """
     images = study.evaluation.block * len(cell.epsilons)
     steps = names.most_steps(
         cell.attack.attack, restarts=cell.attack.restarts, nested=cell.attack.nested
     )
+    steps *= 1 + len(cell.attack.through)
     return images * (steps + names.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
 
 
