@@ -1,7 +1,6 @@
 """Models of a study for the workers of a pool: embeddings of the catalog, and quality of lists."""
 
 import dataclasses
-import os
 from typing import NamedTuple
 
 from advrec.catalog.dataset import Catalog
@@ -19,6 +18,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
+from advrec.run.machine import cores
 from advrec.run.tables import read_embeddings
 from advrec.spec.study import Study
 
@@ -108,9 +108,7 @@ class Models:
 
     def _measure_index(self, model: str, exact: ExactIndex) -> None:
         queries = self._catalog.ids_of(self._study.evaluation.split)[:RECALL_QUERIES]
-        measured = hnsw.measure_recall(
-            exact, queries, groups=self._catalog.groups, threads=os.cpu_count() or 1
-        )
+        measured = hnsw.measure_recall(exact, queries, groups=self._catalog.groups, threads=cores())
         recall, *others = (value for key, value in measured.items() if key.startswith("recall_at_"))
         copies = ""
         if others and others[0] is not None:

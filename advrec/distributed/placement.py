@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from advrec.errors import AdvrecError
+from advrec.run.machine import cores
 from advrec.spec.study import ResourcesSpec
 
 
@@ -130,4 +131,4 @@ def this_machine() -> list[dict[str, float]]:
     """The resources of this process's machine, as `nodes` of Ray would give them."""
     import torch
 
-    return [{"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}]
+    return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]

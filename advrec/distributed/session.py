@@ -23,6 +23,7 @@ import ray
 
 from advrec.distributed.placement import cluster_address
 from advrec.errors import AdvrecError, first_line
+from advrec.run.machine import cores
 
 ANSWER_S = 10.0  # of a head's port
 
@@ -42,12 +43,14 @@ def session(address: str | None = None) -> Iterator[None]:
             address=address or "local",
             log_to_driver=False,
             logging_level="ERROR",
-            **({"include_dashboard": False} if address is None else {}),
+            # Ray itself looks at no affinity
+            **({"include_dashboard": False, "num_cpus": cores()} if address is None else {}),
         )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        where = address or "this machine"
+    except Exception as error:  # some are bare ones
+        ray.shutdown()
         raise AdvrecError(
-            f"Ray at {where} cannot be used ({first_line(error)}); check --address and the token"
+            f"Ray at {address or 'this machine'} cannot be used ({first_line(error)}); "
+            f"{_remedy(address, error)}"
         ) from None
     # ray.init takes SIGTERM, and prints a stack trace at it: give it back to the command line.
     signal.signal(signal.SIGTERM, on_terminate)
@@ -60,6 +63,16 @@ def session(address: str | None = None) -> Iterator[None]:
         ) from error
     finally:
         ray.shutdown()
+
+
+def _remedy(address: str | None, error: Exception) -> str:
+    """Say what to do about a Ray that does not start or answer."""
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+        # sockets in a directory whose name is too long, one of another user's, a full disk
+        return "set TMPDIR to a directory of your own with a short name and free space"
+    if address is None:
+        return "Ray's logs below TMPDIR may say more; resources.actors: 0 works without Ray"
+    return "check --address and the token"
 
 
 def _check_port(address: str | None) -> None:

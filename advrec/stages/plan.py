@@ -6,7 +6,6 @@ Free of torch and Ray: a finished study, or one that is refused, is answered in 
 
 import csv
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import numbered
 from advrec.run.identity import Identities
+from advrec.run.machine import cores
 from advrec.spec.models import OwnModel
 from advrec.spec.names import alike, taken_for
 from advrec.spec.study import Study
@@ -195,7 +195,7 @@ def check_room(study: Study, address: str | None) -> None:
     if cluster_address(address) is not None:
         return
     resources = study.resources.model_copy(update={"gpus_per_actor": 0.0})
-    nodes = [{"CPU": float(len(os.sched_getaffinity(0)))}]
+    nodes = [{"CPU": float(cores())}]
     place(resources, nodes, grows=False)
     place_training(resources, nodes, grows=False)
 

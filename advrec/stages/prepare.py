@@ -1,6 +1,5 @@
 """Stage 1 of a study: the images that its source lists become catalog.parquet and images/."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from advrec.distributed.placement import place_preparation
 from advrec.errors import ConfigError
 from advrec.run import identity
 from advrec.run.directory import Run
+from advrec.run.machine import cores
 from advrec.run.progress import duration
 from advrec.spec.study import Study
 
@@ -131,7 +131,6 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
     prepared = [images.prepare(root, article, size, study.catalog.square) for article in sample]
     seconds = (time.monotonic() - start) / len(sample)
     sizes = [len(image.png) for image in prepared if isinstance(image, images.Prepared)]
-    cores = len(os.sched_getaffinity(0))
     broken = [
         (article.name, image.reason)
         for article, image in zip(sample, prepared, strict=True)
@@ -145,8 +144,8 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
         )
     gigabytes = len(listing.articles) * sum(sizes) / max(len(sizes), 1) / 1e9
     return (
-        f"about {duration(left * seconds / cores)} and 10 s to start "
-        f"on the {cores} cores of this machine; "
+        f"about {duration(left * seconds / cores())} and 10 s to start "
+        f"on the {cores()} cores of this machine; "
         f"{gigabytes:.2f} GB while it works and as much again for what stays{unreadable}"
     )
 
