@@ -45,8 +45,18 @@ class ModelRef:
 
 def put(pool: Pool, sha256: str, network: Network) -> ModelRef:
     """Make a model available to the workers of a pool."""
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    state = {name: _array(value) for name, value in network.state_dict().items()}
     return ModelRef(sha256=sha256, architecture=network.architecture, state=pool.put(state))
+
+
+def _array(value: torch.Tensor) -> npt.NDArray[Any]:
+    """A weight of any shape, as (D, C, h, w), for NumPy, which lacks the shorter floats: float32
+    holds them exactly.
+    """
+    known = (torch.float16, torch.float32, torch.float64)
+    return (
+        value.float() if value.is_floating_point() and value.dtype not in known else value
+    ).numpy()
 
 
 class Attacker:

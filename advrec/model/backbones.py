@@ -106,7 +106,7 @@ def check_name(name: str, *, imagenet: bool = False) -> None:
             f"{name} is not a classifier of torchvision{suggest(name, names)}; "
             "for your own write package.module:function"
         )
-    there = torchvision.models.get_model_weights(name).__members__
+    there = [weights.name for weights in torchvision.models.get_model_weights(name)]
     if imagenet and IMAGENET not in there:
         raise ConfigError(
             f"weights: imagenet is torchvision's {IMAGENET}, and {name} has {', '.join(there)} "

@@ -165,7 +165,9 @@ def test_a_network_that_an_older_run_adopted_is_built_as_it_was(monkeypatch):
 def test_imagenet_weights_that_do_not_exist_are_refused_before_anything_is_built(name, monkeypatch):
     monkeypatch.setattr(torchvision.models, "get_model", lambda *_, **__: pytest.fail("built"))
     for refuse in (own.check, lambda spec: adoption.adopt(spec, 64)):
-        with pytest.raises(ConfigError, match=f"{name} has IMAGENET1K_SWAG_E2E_V1, .* alone"):
+        with pytest.raises(
+            ConfigError, match=f"{name} has IMAGENET1K_SWAG_E2E_V1, IMAGENET1K_SWAG_LINEAR_V1 alone"
+        ):
             refuse(OwnModel(model=name, weights="imagenet"))
 
 

@@ -130,11 +130,12 @@ def kinds_of(ready, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_modules_that_a_faster_form_breaks_are_evaluated_whole_and_attacked(kinds_of, tmp_path):
-    kinds_of("flat_view", "table", "hooked", "weight_norm", tuples=4, attacks=["noise", "pgd-2"])
+    kinds = ("flat_view", "table", "hooked", "weight_norm", "brain_floats")
+    kinds_of(*kinds, tuples=4, attacks=["noise", "pgd-2"])
     done = advrec("evaluate", "s.yaml", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "model flat_view: attacked contiguous" in done.stdout
-    assert len(rows(tmp_path / "run")) == 4 * 2 * 4 * 2
+    assert len(rows(tmp_path / "run")) == len(kinds) * 2 * 4 * 2
     names = Catalog(Run(tmp_path / "run")).names
     pair = ("--target", names[0], "--article", names[1])
     for model in ("flat_view", "hooked"):
