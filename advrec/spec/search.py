@@ -67,6 +67,14 @@ class Domain(Strict):
             self.uniform or self.loguniform or self.randint or self.choice or self.grid or ()
         )
 
+    @property
+    def size(self) -> float:
+        """Number of different values, infinite between numbers that are not whole."""
+        if self.randint is not None:
+            return self.randint[1] - self.randint[0] + 1
+        values = self.choice or self.grid
+        return math.inf if values is None else len({json.dumps(value) for value in values})
+
 
 Key = Annotated[str, StringConstraints(pattern=r"^models\.[A-Za-z0-9_-]+\.[a-z_]+$")]
 LONGEST_NAME = 50
@@ -143,6 +151,11 @@ class TuneSpec(Strict):
     def num_trials(self) -> int:
         grids = [domain.grid for domain in self.space.values() if domain.grid is not None]
         return math.prod(map(len, grids)) if grids else self.trials
+
+    @property
+    def num_combinations(self) -> float:
+        """Number of different trials that the space holds, perhaps infinite."""
+        return math.prod(domain.size for domain in self.space.values())
 
 
 def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:

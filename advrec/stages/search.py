@@ -48,6 +48,7 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
     home.check_directory()
     with home.lock():
         _claim(out, spec, whole)
+        _say_beforehand(spec)
         base = Run(out / "base")
         before, stages = _before(whole, spec)
         study.run_study(before, base.directory, stages=stages, address=address)
@@ -172,10 +173,25 @@ def _write_best(
     write_text(path, comment + yaml.safe_dump(resolved, sort_keys=False))
 
 
+def _say_beforehand(spec: TuneSpec) -> None:
+    if spec.num_combinations < spec.num_trials:
+        print(
+            f"tune {spec.name}: the space holds {_different(int(spec.num_combinations))} for "
+            f"{spec.num_trials} trials; one that comes again is not trained again"
+        )
+
+
 def _say(outcome: _Outcome, spec: TuneSpec, study: Path) -> None:
+    trials, different = len(outcome.trials), outcome.trials["trial"].nunique()
+    of = f" of {_different(different)}" if different < trials else ""
     print(
-        f"tune {spec.name}: {len(outcome.trials)} trials, {len(outcome.front)} of them on the "
+        f"tune {spec.name}: {trials} trials{of}, {len(outcome.front)} of them on the "
         f"Pareto front; the best, {outcome.best['trial']}: {outcome.reached} "
         f"(validation split, success of {spec.tuples} tuples)"
     )
     print(f"tune {spec.name}: advrec study {study}")
+
+
+def _different(combinations: int) -> str:
+    """So many different combinations, in words."""
+    return f"{combinations} different combination{'' if combinations == 1 else 's'}"

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from advrec.errors import ConfigError
 from advrec.reports.pictures import pareto
 from advrec.spec import search as search_file
+from advrec.spec.search import TuneSpec
+from advrec.stages import search as stage
 from tests.commands import advrec, kill_when
 
 STUDY = {
@@ -136,6 +138,44 @@ def test_the_best_of_a_front_is_nearest_to_the_best_of_each():
     assert pareto.best(rows, modes)["trial"] == "b"
     assert pareto.best(rows, {"accuracy": "max"})["trial"] == "c"
     assert pareto.best(rows[:1], modes)["trial"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("space", "different"),
+    [
+        ({"a": {"choice": [1, 2, 2]}, "b": {"randint": [3, 5]}}, 6),
+        ({"a": {"choice": [1, True, "1"]}}, 3),
+        ({"a": {"grid": [1, 2]}, "b": {"grid": [[1], [2], [1, 2]]}}, 6),
+        ({"a": {"choice": [1, 2]}, "b": {"uniform": [0.1, 0.2]}}, float("inf")),
+    ],
+    ids=str,
+)
+def test_different_combinations_of_a_space(space, different):
+    keys = {f"models.at.{key}": domain for key, domain in space.items()}
+    searcher = "random" if "grid" in str(space) else "optuna"
+    spec = TuneSpec.model_validate_json(
+        json.dumps({"name": "a", "study": "s", "model": "at", "space": keys, "searcher": searcher})
+    )
+    assert spec.num_combinations == different
+
+
+def test_a_search_says_how_many_different_combinations_it_tried(tmp_path, capsys):
+    """A searcher sampled one of two combinations four times."""
+    space = {"models.at.steps": {"choice": (1, 2)}}
+    spec = TuneSpec(name="a", study="s", model="at", space=space, trials=4)
+    measured = {"clean_accuracy": 0.5, "success_rate": 0.1, "seconds": 1.0}
+    row = {"trial": "0" * 12, "models.at.steps": "1"} | measured
+    stage._say_beforehand(spec)
+    assert "the space holds 2 different combinations for 4 trials" in capsys.readouterr().out
+    for trials, words in (
+        ([row] * 4, "4 trials of 1 different combination, 1"),
+        ([row], "1 trials, 1"),
+    ):
+        outcome = stage._outcome(pd.DataFrame(trials), spec, tmp_path)
+        stage._say(outcome, spec, tmp_path / "best.yaml")
+        assert f"tune a: {words}" in capsys.readouterr().out
+    stage._say_beforehand(spec.model_copy(update={"trials": 2}))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.ray
