@@ -113,7 +113,8 @@ def gradients(
     Raises:
         UnfitError: they cannot be had, or are not finite.
     """
-    towards = nn.functional.normalize(embeddings.float().roll(1, 0), dim=1)
+    known = torch.isfinite(embeddings).all(1)
+    towards = nn.functional.normalize(embeddings.float().roll(1, 0).nan_to_num(0.0), dim=1)
     start = given.detach().clone(memory_format=torch.preserve_format).requires_grad_()
     with torch.enable_grad():
         scores = (_embedded(embed, start, module) * towards).sum()
@@ -136,7 +137,7 @@ def gradients(
             "gives embeddings without a gradient with respect to the image; "
             "remove no_grad and detach from it"
         )
-    bad = (~torch.isfinite(gradient)).flatten(1).any(1).nonzero()[:, 0]
+    bad = (known & (~torch.isfinite(gradient)).flatten(1).any(1)).nonzero()[:, 0]
     if len(bad):
         names = [*(["noisy"] * NOISY), *COLOURS]
         place = _first_bad(embed, given, module, _has_no_finite_gradient)
@@ -190,7 +191,10 @@ def _agree(plain: Played, other: Played, within: float) -> bool:
 def differ(first: Tensor, second: Tensor, within: float = SAME) -> bool:
     """Say that an embedding of two batches (N, D) differs by more than a share of the longest."""
     first, second = first.double().flatten(1), second.double().flatten(1)
-    far = (first - second).norm(dim=1).max() > within * second.norm(dim=1).max()
+    both = torch.isfinite(first).all(1) & torch.isfinite(second).all(1)
+    if not both.any():
+        return False
+    far = (first - second)[both].norm(dim=1).max() > within * second[both].norm(dim=1).max()
     return bool(far)
 
 
@@ -216,7 +220,8 @@ def _embedded(embed: Encoder, given: Tensor, module: nn.Module | None) -> Tensor
         raise UnfitError(
             f"gives {shape} for {these} of {pixels}; it must give embeddings ({count}, D)"
         )
-    if not torch.isfinite(embeddings).all():
+    # A flat image may have no embedding; an article that has none is named.
+    if not torch.isfinite(embeddings[:NOISY]).all():
         raise UnfitError(
             "gives embeddings that are not finite; "
             "look at its weights and at the range of its input, [0, 1]"

@@ -21,6 +21,7 @@ FORMS = {
     "holder": "fast",
     "tied": "fast",
     "zero_on_white": "fast",
+    "standardised": "fast",
     "table": "fast",
     "lazy_linear": "fast",
     "spectral_conv": "unfolded",

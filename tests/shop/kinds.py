@@ -330,3 +330,10 @@ def huge_embeddings():
 
 def brain_floats():
     return seq(Fn(lambda x: x.bfloat16()), body(), mean()).bfloat16()
+
+
+def standardised():
+    """Has no embedding of an image of one colour."""
+    return seq(
+        Fn(lambda x: (x - x.mean((1, 2, 3), True)) / x.std((1, 2, 3), keepdim=True)), plain()
+    )
