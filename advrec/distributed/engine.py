@@ -24,7 +24,7 @@ from advrec.distributed.pool import (
     describe,
     ignore,
 )
-from advrec.errors import AdvrecError, last_line
+from advrec.errors import AdvrecError, first_line, last_line
 
 WAITING_S = 60.0  # without any actor at work, until the user is told
 
@@ -139,6 +139,13 @@ class Actors:
             result = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             reason = describe(error.cause)
+        except ray.exceptions.OutOfMemoryError as error:
+            reason = f"its process died: {first_line(error)}; a smaller evaluation.batch helps"
+            self._ask_idle()
+            if self._one_less(actor):
+                unit.attempts -= 1
+                backlog.again(unit, reason)
+                return
         except ray.exceptions.RayError as error:  # the actor, its node or its memory is gone
             reason = f"its process died: {last_line(error)}"
             self._ask_idle()  # those on the same node have died with it
@@ -176,6 +183,22 @@ class Actors:
         self._since.pop(actor)
         self._start()
 
+    def _one_less(self, actor: ActorHandle) -> bool:
+        """Go on without a process that was killed for want of memory, unless it is the last one.
+
+        Returns:
+            Whether others go on: then it is their number that was too large, not its unit.
+        """
+        if self._most == 1:
+            return False
+        self._most -= 1
+        ray.kill(actor)
+        self._since.pop(actor, None)
+        log.warning("memory is short: no more than %d processes work from here on", self._most)
+        if not (self._asked or self._idle or self._running):
+            self._start()
+        return True
+
     def _ask_idle(self) -> None:
         for actor in self._idle:
             self._asked[actor.__ray_ready__.remote()] = _Asked(actor, new=False)
@@ -186,6 +209,8 @@ class Actors:
         try:
             ray.get(reference)
         except ray.exceptions.RayError as error:
+            if isinstance(error, ray.exceptions.OutOfMemoryError) and self._one_less(actor):
+                return
             ray.kill(actor)
             self._since.pop(actor, None)
             log.warning("a process %s: %s", "did not start" if new else "is gone", last_line(error))
@@ -212,6 +237,7 @@ def start(worker: type, *arguments: object, placement: Placement) -> ActorHandle
     options = {
         "num_cpus": placement.cpus,
         "num_gpus": placement.gpus,
+        "memory": placement.memory or None,
         "max_restarts": 0,
         "max_task_retries": 0,
     }

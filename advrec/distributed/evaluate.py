@@ -13,19 +13,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from advrec.catalog.dataset import Catalog
-from advrec.distributed import attacker
+from advrec.distributed import attacker, memory
 from advrec.distributed.attacker import Attacker
 from advrec.distributed.embed import UnusableModelError
 from advrec.distributed.models import Models
-from advrec.distributed.placement import place, this_machine
+from advrec.distributed.placement import (
+    Placement,
+    left_out,
+    place,
+    this_machine,
+    within_memory,
+)
 from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work
 from advrec.evaluation.block import Outcomes, block_of
 from advrec.evaluation.rates import headline_rank
+from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
+from advrec.run.log import say
 from advrec.spec.study import Study
 
 HEALTH_IMAGES = 64
@@ -55,7 +63,7 @@ def evaluate_models(
         The reason of each block that was given up on, by key; the run's set_aside.json has it since
         then.
     """
-    placement = place(study.resources, _nodes(study), grows=grows)
+    placement = _placement(run, study, {cell.model for cell in missing}, grows=grows)
     device = "cuda" if placement.gpus else "cpu"
     renew_s = math.inf if placement.gpus else attacker.RENEW_S
     with open_pool(Attacker, device, placement.cpus, placement=placement, renew_s=renew_s) as pool:
@@ -73,12 +81,34 @@ def evaluate_models(
     return stage.set_aside
 
 
-def _nodes(study: Study) -> list[dict[str, float]]:
+def _placement(run: Run, study: Study, models: Collection[str], *, grows: bool) -> Placement:
+    """Find room for attackers of these models, in memory too."""
     if study.resources.actors == 0:
-        return this_machine()
+        return place(study.resources, this_machine(), grows=grows)
     from advrec.distributed.session import nodes
 
-    return nodes()
+    there = nodes()
+    wanted = place(study.resources, there, grows=grows)
+    if wanted.actors == 1 or wanted.gpus:  # nothing to leave out; a GPU has a memory of its own
+        return wanted
+    each = max(
+        (memory.process_bytes(checkpoint.load(run.weights(model)), study) for model in models),
+        default=0.0,
+    )
+    placement = within_memory(wanted, there, each, grows=grows)
+    if placement.actors < wanted.actors:
+        say(f"evaluate: {left_out(wanted, placement, there, each)}")
+    return placement
+
+
+def _store(study: Study) -> float:
+    """Bytes of the smallest node's object store; infinite without Ray."""
+    if study.resources.actors == 0:
+        return math.inf
+    from advrec.distributed.session import nodes
+
+    sizes = (node.get("object_store_memory", math.inf) for node in nodes() if node.get("CPU"))
+    return min(sizes, default=math.inf)
 
 
 class _Stage:
@@ -90,7 +120,7 @@ class _Stage:
         self._run, self._study, self._catalog = run, study, catalog
         self._tuples, self._pool, self._device = tuples, pool, device
         self._tuples_hash = schema.content_hash(tuples)
-        self.models = Models(run, study, catalog, pool, device)
+        self.models = Models(run, study, catalog, pool, device, _store(study))
         self.set_aside: dict[str, str] = {}
 
     def attack(self, model: str, missing: Mapping[Cell, Sequence[int]]) -> None:

@@ -1,6 +1,7 @@
 """Models of a study for the workers of a pool: embeddings of the catalog, and quality of lists."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 from advrec.catalog.dataset import Catalog
@@ -37,12 +38,24 @@ class Models:
 
     Args:
         device: of the workers: cpu or cuda.
+        room: bytes that a node has for embeddings, which its processes share.
     """
 
-    def __init__(self, run: Run, study: Study, catalog: Catalog, pool: Pool, device: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        study: Study,
+        catalog: Catalog,
+        pool: Pool,
+        device: str,
+        room: float = math.inf,
+    ) -> None:
         self._run, self._study, self._catalog = run, study, catalog
         self._pool, self._device = pool, device
+        self._room = room
         self._references: dict[str, ModelRef | UnusableModelError] = {}
+        self._bytes: dict[str, int] = {}
+        """Of each model's embeddings."""
         self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.models}
         """The hash of each model's weights."""
 
@@ -84,6 +97,7 @@ class Models:
             articles=len(self._catalog),
             device=self._device,
         )
+        self._check_room(model, network.dimension)
         there = self._run.embeddings(model).exists()
         self._run.claim(f"embeddings/{model}", determined_by, made=there)
         reference = attacker.put(self._pool, self.sha256[model], network)
@@ -91,6 +105,17 @@ class Models:
         embeddings = read_embeddings(self._run, model, network.dimension)
         self._measure(model, embeddings)
         return dataclasses.replace(reference, embeddings=self._pool.put(embeddings))
+
+    def _check_room(self, model: str, dimension: int) -> None:
+        """Say it before embeddings go to disk: those of this model and of others still needed."""
+        self._bytes[model] = 4 * len(self._catalog) * dimension
+        taken = sum(self._bytes.get(other, 0) for other in {model, *self._references})
+        if taken > self._room:
+            say(
+                f"embed {model}: embeddings take {taken / 2**20:,.0f} MiB, the object store of Ray "
+                f"has {self._room / 2**20:,.0f}: the rest goes to disk, which is slow; enlarge "
+                "/dev/shm, or start Ray with --object-store-memory and name it in --address"
+            )
 
     def _measure(self, model: str, embeddings: Floats) -> None:
         """Measure the approximate index, and keep the lists that nobody attacks."""

@@ -3,13 +3,17 @@
 Free of Ray: a dry run asks, too.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from advrec.errors import AdvrecError
-from advrec.run.machine import cores
+from advrec.run import machine
 from advrec.spec.study import ResourcesSpec
+
+OBJECT_STORE = 0.3
+"""The share of a machine's free memory that Ray takes for shared objects, by default."""
 
 
 def cluster_address(given: str | None) -> str | None:
@@ -29,6 +33,8 @@ class Placement(NamedTuple):
     """0, or a share of one GPU."""
     cpus: int
     """Cores, and threads of torch."""
+    memory: int = 0
+    """Bytes that each reserves on its node; 0: nobody counted."""
 
     @property
     def each(self) -> str:
@@ -80,6 +86,36 @@ def place(
     return Placement(wanted, gpus, cpus)
 
 
+def within_memory(
+    placement: Placement, nodes: Sequence[Mapping[str, float]], each: float, *, grows: bool
+) -> Placement:
+    """Reserve memory for each actor, and leave out those that do not fit; one is always left.
+
+    Why one: what is counted is an upper bound.
+
+    Args:
+        nodes: with their memory in bytes; one that does not say it has enough.
+        each: bytes of an actor.
+        grows: as for `place`; actors then wait for nodes that come later.
+    """
+    most = max((node["memory"] for node in nodes if "memory" in node), default=math.inf)
+    placement = placement._replace(memory=int(min(each, most)))
+    room = sum(_room(node, placement.gpus, placement.cpus, placement.memory) for node in nodes)
+    actors = placement.actors if grows else min(placement.actors, max(1, room))
+    return placement._replace(actors=actors)
+
+
+def left_out(
+    wanted: Placement, placement: Placement, nodes: Sequence[Mapping[str, float]], each: float
+) -> str:
+    """Say how many actors do not fit into memory."""
+    has = sum(node.get("memory", 0) for node in nodes)
+    return (
+        f"memory for {placement.actors} of {wanted.actors} processes: each takes about "
+        f"{each / 2**20:,.0f} MiB of {has / 2**20:,.0f} (a smaller evaluation.batch takes less)"
+    )
+
+
 def place_training(
     resources: ResourcesSpec, nodes: Sequence[Mapping[str, float]], *, grows: bool
 ) -> tuple[int, bool]:
@@ -118,9 +154,13 @@ def place_preparation(
     return _total(nodes, "CPU") or place(each, nodes, grows=grows).actors
 
 
-def _room(node: Mapping[str, float], gpus: float, cpus: int) -> int:
-    by_cores = int(node.get("CPU", 0)) // cpus
-    return min(by_cores, int(node.get("GPU", 0)) * int(1 / gpus)) if gpus else by_cores
+def _room(node: Mapping[str, float], gpus: float, cpus: int, memory: int = 0) -> int:
+    room = int(node.get("CPU", 0)) // cpus
+    if gpus:
+        room = min(room, int(node.get("GPU", 0)) * int(1 / gpus))
+    if memory and "memory" in node:
+        room = min(room, int(node["memory"]) // memory)
+    return room
 
 
 def _total(nodes: Sequence[Mapping[str, float]], kind: str) -> int:
@@ -131,4 +171,5 @@ def this_machine() -> list[dict[str, float]]:
     """The resources of this process's machine, as `nodes` of Ray would give them."""
     import torch
 
-    return [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}]
+    own = {"CPU": float(machine.cores()), "GPU": float(torch.cuda.device_count())}
+    return [own | {"memory": (1 - OBJECT_STORE) * machine.free_memory()}]

@@ -83,6 +83,11 @@ class Backlog:
         log.info("%s: sent, attempt %d", unit.key, unit.attempts + 1)
         return unit
 
+    def again(self, unit: Unit, reason: str) -> None:
+        """Let a unit be the next one: it did not fail by itself."""
+        log.warning("%s: %s", unit.key, reason)
+        self.waiting.appendleft(unit)
+
     def failed(self, unit: Unit, reason: str) -> None:
         """Let a unit wait for its next attempt, or set it aside after the last one."""
         log.warning("%s: %s", unit.key, reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+MEMORY = Path("/proc/meminfo")
 
 
 def cores() -> int:
@@ -23,6 +24,23 @@ def cores() -> int:
         if len(quota) == 2 and quota[0].isdecimal():  # neither max nor -1
             most = min(most, int(quota[0]) / int(quota[1]))
     return max(1, int(most))
+
+
+def free_memory() -> int:
+    """Count the bytes that are free for new processes, or can be made free."""
+    lines = _words(MEMORY)
+    free = int(lines[lines.index("MemAvailable:") + 1]) * 1024
+    for group in _groups("memory"):
+        for limit, used, idle in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            most, now = _words(group / limit), _words(group / used)
+            if most and now and most[0].isdecimal():
+                stat = _words(group / "memory.stat")
+                cached = int(stat[stat.index(idle) + 1]) if idle in stat else 0
+                free = min(free, int(most[0]) - int(now[0]) + cached)
+    return max(0, free)
 
 
 def _groups(controller: str) -> Iterator[Path]:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from advrec.attacks import names
 from advrec.attacks.objective import evaluate
 from advrec.catalog.pixels import Pixels
-from advrec.distributed.placement import Placement, place
+from advrec.distributed import memory
+from advrec.distributed.placement import Placement, place, within_memory
 from advrec.model import adoption, checkpoint
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import Network
@@ -28,8 +28,6 @@ from advrec.spec.study import Study
 from advrec.stages.plan import Plan
 
 LONG_S = 600.0  # a block that takes longer is much to lose with a process
-PROCESS_BYTES = 450e6
-"""Memory of an attacker at most, beside embeddings, model and activations (benchmarks.engine)."""
 STEPS = 3  # gradient steps that are timed
 
 
@@ -146,6 +144,9 @@ def forecast(
                 for cell, blocks in missing.items()
             ]
             models.append(ModelForecast(model, step, forecasts))
+    each = max((_process(model.step) for model in models), default=0.0)
+    if placement.actors > 1 and not placement.gpus:
+        placement = within_memory(placement, nodes, each, grows=grows)
     articles = pq.read_metadata(run.catalog).num_rows if plan.catalog else None
     return Forecast(study, placement, grows, articles, models)
 
@@ -169,26 +170,21 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
     keep_freed()
     device = "cuda" if placement.gpus and torch.cuda.is_available() else "cpu"
     size = study.catalog.image_size
-    batch = min(study.evaluation.batch, study.evaluation.block * len(study.evaluation.epsilons))
+    batch = memory.batch_of(study)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     with exact_arithmetic(placement.cpus):
-        return _measure(frozen(network).to(device), pixels, device)
+        ready = frozen(network)
+        each = memory.activations(ready, size)
+        return _measure(ready.to(device), pixels, device)._replace(activations=each * batch)
 
 
 def _measure(network: Network, pixels: Pixels, device: str) -> Step:
     """Time a gradient step of a frozen network on `device` on images (n, H, W, 3)."""
-    images, kept = to_images(pixels, device), 0
+    images = to_images(pixels, device)
     embeddings = embed_all(network.embed, pixels, device)
     recommender = Recommender.similar_articles(network.embed, embeddings, device=device)
     objective = recommender.objective(np.roll(np.arange(len(pixels)), 1))
-
-    def _keep(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
-        evaluate(objective, images)
+    evaluate(objective, images)
     seconds = []
     for _ in range(STEPS):
         start = time.monotonic()
@@ -196,8 +192,8 @@ def _measure(network: Network, pixels: Pixels, device: str) -> Step:
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.monotonic() - start)
-    weights = sum(value.nbytes for value in network.state_dict().values())
-    return Step(len(pixels), sorted(seconds)[STEPS // 2], kept, weights, network.dimension)
+    median = sorted(seconds)[STEPS // 2]
+    return Step(len(pixels), median, 0, memory.weights(network), network.dimension)
 
 
 def _network(run: Run, study: Study, model: str) -> Network:
@@ -221,11 +217,15 @@ def _memory(step: Step, articles: int | None) -> str:
         if articles
         else "the embeddings, once a node"
     )
-    own_part = (PROCESS_BYTES + step.weights + step.activations) / mib
     return (
-        f"about {own_part:,.0f} MiB a process, of which {step.activations / mib:,.0f} are "
-        f"the activations of {step.batch} images (evaluation.batch); besides {shared}"
+        f"about {_process(step) / mib:,.0f} MiB a process, "
+        f"of which {step.activations / mib:,.0f} are the activations "
+        f"of {step.batch} images (evaluation.batch); besides {shared}"
     )
+
+
+def _process(step: Step) -> float:
+    return memory.PROCESS_BYTES + step.weights + step.activations
 
 
 def _long(study: Study, seconds: float) -> str:

@@ -158,6 +158,47 @@ def test_work_waits_for_a_node_that_comes_later(cluster):
     assert sorted(results) == [0, 1, 4, 9]
 
 
+@pytest.fixture
+def short_of_memory(monkeypatch):
+    """Every death is one by Ray's memory monitor."""
+    get = ray.get
+
+    def get_or_say(reference):
+        try:
+            return get(reference)
+        except ray.exceptions.ActorDiedError:
+            message = "1 worker(s) were killed due to the node running low on memory.\nMore"
+            raise ray.exceptions.OutOfMemoryError(message) from None
+
+    monkeypatch.setattr("ray.get", get_or_say)
+
+
+def test_a_kill_for_memory_costs_a_unit_no_attempt_while_fewer_processes_go_on(
+    cluster, tmp_path, short_of_memory
+):
+    crash = unit("crash", "crash_once", 5, str(tmp_path / "flag"))
+    poison = unit("poison", "poison")
+    results = {}
+    with engine.Actors(start, 2) as pool:
+
+        def run(*units):
+            return pool.run(units, lambda unit, result: results.__setitem__(unit.key, result))
+
+        assert run(crash, unit("1", "square", 1)) == {}
+        assert results == {"crash": 5, "1": 1}
+        assert crash.attempts == 1
+        (reason,) = run(poison, unit("2", "square", 2)).values()  # the last process, for all it has
+        assert results["2"] == 4
+    assert "low on memory.; a smaller evaluation.batch helps (3 attempts)" in reason
+
+
+def test_one_process_too_few_for_one_unit_is_started_again(cluster, tmp_path, short_of_memory):
+    """A pool of two that has started one: when that one is killed, none is left."""
+    crash = unit("crash", "crash_once", 5, str(tmp_path / "flag"))
+    results, set_aside = run(crash)
+    assert (results, set_aside, crash.attempts) == ({"crash": 5}, {}, 1)
+
+
 def test_a_process_that_fails_once_gets_no_more_work(cluster, tmp_path):
     """As one whose GPU is in a bad state would: it alone would fail everything that waits, while
     another is at work.

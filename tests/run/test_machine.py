@@ -48,6 +48,40 @@ def test_cores_are_those_of_affinity_and_of_every_quota(groups, own, files, expe
     assert machine.cores() == expected
 
 
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("", {}, 8000 * 1024),
+        ("0::/\n", {"memory.max": "max", "memory.current": "5000"}, 8000 * 1024),
+        (
+            "0::/s\n",
+            {
+                "s/memory.max": "1000000",
+                "s/memory.current": "700000",
+                "s/memory.stat": "anon 100\ninactive_file 250000\nactive_file 9",
+            },
+            550000,
+        ),
+        (
+            V1,
+            {
+                "memory/b/memory.limit_in_bytes": "1000000",
+                "memory/b/memory.usage_in_bytes": "1100000",
+                "memory/b/memory.stat": "cache 1",
+            },
+            0,
+        ),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_and_of_every_limit(
+    groups, monkeypatch, tmp_path, own, files, expected
+):
+    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemFree: 9 kB\nMemAvailable: 8000 kB\n")
+    monkeypatch.setattr(machine, "MEMORY", tmp_path / "meminfo")
+    groups(own, files)
+    assert machine.free_memory() == expected
+
+
 def test_no_room_is_counted_by_this_number_everywhere(groups, tmp_path):
     """A dry run refuses the second process on a quota of one core, as Ray would."""
     groups("0::/\n", {"cpu.max": "100000 100000"})

@@ -2,6 +2,8 @@
 
 import pytest
 
+from advrec.distributed import evaluate
+from advrec.spec import study as study_file
 from tests.commands import advrec
 from tests.runs import write_study
 
@@ -29,6 +31,21 @@ def test_a_dry_run_says_blocks_time_and_memory_and_warns_of_long_blocks(ready, s
     checked = advrec(*dry, "--set", "evaluation.checks=4", cwd=study.parent).stdout
     assert "unsecured checks: up to about" in checked
     assert sorted(ready.directory.rglob("*")) == before
+
+
+def test_a_dry_run_and_an_evaluation_count_memory_alike(ready, study, monkeypatch, capsys):
+    """Cores for two, memory for one: Ray takes 30 % for shared objects."""
+    free = 1e9
+    monkeypatch.setattr("advrec.run.machine.free_memory", lambda: free)
+    dry = ("evaluate", study, "--out", ready.directory, "--dry-run")
+    assert "in 1 process of 1 core each" in advrec(*dry, cwd=study.parent).stdout
+    nodes = [{"CPU": 2.0, "memory": 0.7 * free}]
+    monkeypatch.setattr("advrec.distributed.session.nodes", lambda: nodes)
+    loaded = study_file.load(study)
+    placement = evaluate._placement(ready, loaded, {"unsecured"}, grows=False)
+    assert placement.actors == 1
+    assert 450e6 < placement.memory < 0.7 * free
+    assert "evaluate: memory for 1 of 2 processes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", ["actors", "training_workers"])

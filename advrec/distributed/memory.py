@@ -1,0 +1,51 @@
+"""Memory that an attacker takes, before there is one: placement counts it, a dry run shows it."""
+
+import torch
+from torch import Tensor
+
+from advrec.model.checkpoint import Network
+from advrec.model.encoder import frozen
+from advrec.spec.study import Study
+
+PROCESS_BYTES = 450e6
+"""Memory of an attacker at most, beside embeddings, model and activations (benchmarks.engine)."""
+
+
+def batch_of(study: Study) -> int:
+    """Images that an attacker has at once."""
+    evaluation = study.evaluation
+    return min(evaluation.batch, evaluation.block * len(evaluation.epsilons))
+
+
+def activations(network: Network, size: int) -> int:
+    """Bytes that a frozen network on the CPU keeps of each image of `size` pixels for the backward
+    pass.
+
+    It is what a second image adds to the first: weights are kept once.
+    """
+    return _kept(network, 2, size) - _kept(network, 1, size)
+
+
+def process_bytes(network: Network, study: Study) -> float:
+    """Bytes of an attacker that works on cores, but for the embeddings, which processes share."""
+    each = activations(frozen(network), study.catalog.image_size)
+    return PROCESS_BYTES + weights(network) + each * batch_of(study)
+
+
+def weights(network: Network) -> int:
+    """Bytes of a network's weights."""
+    return sum(value.nbytes for value in network.state_dict().values())
+
+
+def _kept(network: Network, count: int, size: int) -> int:
+    kept = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    images = torch.full((count, 3, size, size), 0.5).to(memory_format=torch.channels_last)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.embed(images.requires_grad_())
+    return kept
