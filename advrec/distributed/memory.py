@@ -40,12 +40,12 @@ def weights(network: Network) -> int:
 def _kept(network: Network, count: int, size: int) -> int:
     kept = 0
 
-    def keep(tensor: Tensor) -> Tensor:
+    def _keep(tensor: Tensor) -> Tensor:
         nonlocal kept
         kept += tensor.nbytes
         return tensor
 
     images = torch.full((count, 3, size, size), 0.5).to(memory_format=torch.channels_last)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
         network.embed(images.requires_grad_())
     return kept

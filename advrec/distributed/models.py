@@ -55,7 +55,7 @@ class Models:
         self._room = room
         self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._bytes: dict[str, int] = {}
-        """Of each model's embeddings."""
+        """Bytes of each model's embeddings."""
         self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.models}
         """The hash of each model's weights."""
 
