@@ -88,9 +88,9 @@ def delivered_notes(results: Results) -> list[str]:
         return []
     attacks = results.study.evaluation.attacks
     notes = [
-        "float is the image as it was computed, and that of the verdict and the checks; every other "
-        "column is after the round trip through what a shop stores. Budgets hold before it: "
-        "rounding to 8 bits moves a value by up to 1/510, a codec by more."
+        "float is the image as it was computed, as in verdict and checks. Every other column is "
+        "after the round trip through what a shop stores. Budgets hold before it: rounding to 8 "
+        "bits moves a value by up to 1/510, a codec by more."
     ]
     if any(attack.through for attack in attacks):
         notes.append(
