@@ -85,7 +85,8 @@ class ResourcesSpec(Strict):
     """
 
     actors: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Processes that attack. auto: as many as there is room for: one a GPU, else one a core.
+    """Processes that attack. auto: as many as there is room for: one a GPU, else one a core,
+    as far as memory holds them.
 
     0: this process prepares and attacks, and trains too unless training_workers is a number above
     0. A debugger works then, and what is small is sooner done. A crash of the process ends the
