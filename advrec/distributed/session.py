@@ -49,8 +49,8 @@ def session(address: str | None = None) -> Iterator[None]:
     except Exception as error:  # some are bare ones
         ray.shutdown()
         raise AdvrecError(
-            f"Ray at {address or 'this machine'} cannot be used ({first_line(error)}); "
-            f"{_remedy(address, error)}"
+            f"Ray at {address or 'this machine'} cannot be used; {_remedy(address, error)} "
+            f"({first_line(error)})"
         ) from None
     # ray.init takes SIGTERM, and prints a stack trace at it: give it back to the command line.
     signal.signal(signal.SIGTERM, on_terminate)

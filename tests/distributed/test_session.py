@@ -19,7 +19,7 @@ FOREIGN = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/tmp/ray/ses
         (FOREIGN, None, ("/tmp/ray/session_1", "set TMPDIR to a directory of your own")),
         (OSError(errno.ENOSPC, "No space left on device"), None, ("No space left", "set TMPDIR")),
         # ray.init raises bare ones, of several lines
-        (Exception("timed out during startup.\nmore"), None, ("(timed out during startup.);",)),
+        (Exception("timed out during startup.\nmore"), None, ("(timed out during startup.)",)),
         (Exception("No node info"), "auto", ("Ray at auto", "check --address and the token")),
         (ConnectionError("refused"), "auto", ("refused", "check --address and the token")),
     ],
