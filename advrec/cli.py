@@ -21,6 +21,7 @@ from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
 from advrec.stages import plan, report, status, study
 
+SET_ASIDE = 3
 INTERRUPTED = 130
 
 
@@ -31,7 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM, as a job manager or `kill` sends it, ends a run as orderly as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return command(parsed)
+        code = command(parsed)
+        if code == SET_ASIDE:
+            print(
+                "advrec: finished, but some work was set aside (exit code 3); "
+                "`advrec status DIR` of the run says which and why",
+                file=sys.stderr,
+            )
+        return code
     except AdvrecError as error:
         where = f"{parsed.study}: " if isinstance(error, StudyError) and "study" in parsed else ""
         print(f"advrec: {where}{error}", file=sys.stderr)
