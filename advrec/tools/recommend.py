@@ -48,7 +48,7 @@ def recommend(
     for rank, (other, distance) in enumerate(neighbours, start=1):
         print(f"{rank:>4}  {other:>7}  {distance:>8.4f}  {_title(catalog, other)}")
     if approximate:
-        print(_misses(catalog, exact.ids[0], ids, distances))
+        print(missing(catalog, exact.ids[0], ids, distances))
     suffix = "-hnsw" if approximate else ""
     path = run.directory / "pictures" / f"recommend-{model}-{article}{suffix}.png"
     pictures.neighbour_picture(
@@ -63,7 +63,7 @@ def recommend(
     return path
 
 
-def _misses(catalog: Catalog, exact: Ids, ids: Ids, distances: Floats) -> str:
+def missing(catalog: Catalog, exact: Ids, ids: Ids, distances: Floats) -> str:
     """A sentence on the exact list (k,) that an approximate one (at most k,) has not.
 
     Args:
