@@ -34,38 +34,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = command(parsed)
         if code == SET_ASIDE:
-            print(
-                "advrec: finished, but some work was set aside (exit code 3); "
-                "`advrec status DIR` of the run says which and why",
-                file=sys.stderr,
-            )
+            _complain("exit code 3: work was set aside; `advrec status DIR` says which and why")
         return code
     except AdvrecError as error:
         where = f"{parsed.study}: " if isinstance(error, StudyError) and "study" in parsed else ""
-        print(f"advrec: {where}{error}", file=sys.stderr)
+        _complain(f"{where}{error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print(
-            "\nadvrec: interrupted; what is finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(file=sys.stderr)
+        _complain("interrupted; what is finished is kept, the same command goes on from there")
         return INTERRUPTED
     except pa.ArrowInvalid as error:
-        print(
-            f"advrec: a table of the run cannot be read ({first_line(error)}); "
-            "restore it, or name another --out",
-            file=sys.stderr,
+        _complain(
+            f"a table of the run cannot be read ({first_line(error)}); "
+            "restore it, or name another --out"
         )
         return 1
     except BrokenPipeError:
         return 1
     except OSError as error:
-        print(
-            f"advrec: {error.filename or 'a file'}: {error.strerror or error}; "
-            "what is finished is kept",
-            file=sys.stderr,
-        )
+        where = error.filename or "a file"
+        _complain(f"{where}: {error.strerror or error}; what is finished is kept")
         return 1
+
+
+def _complain(sentence: str) -> None:
+    print(f"advrec: {sentence}", file=sys.stderr)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -83,7 +83,7 @@ def test_a_model_that_cannot_recommend_is_set_aside_alone(ready, tmp_path):
     )
     ended = advrec("evaluate", study, "--out", run, cwd=tmp_path)
     assert ended.returncode == 3, ended.stderr
-    assert ended.stderr.splitlines()[-1].startswith("advrec: finished, but some work was set aside")
+    assert ended.stderr.splitlines()[-1].startswith("advrec: exit code 3: work was set aside")
     reasons = json.loads((run / "set_aside.json").read_text())
     assert all("dead" in key for key in reasons), (
         "of the other model only what is made on the dead one"
