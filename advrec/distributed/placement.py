@@ -91,7 +91,7 @@ def within_memory(
 ) -> Placement:
     """Reserve memory for each actor, and leave out those that do not fit; one is always left.
 
-    Why one: what is counted is an upper bound.
+    Why one: what is counted is an estimate, up to 15 % off where it was measured.
 
     Args:
         nodes: with their memory in bytes; one that does not say it has enough.
