@@ -18,7 +18,10 @@ from advrec.catalog.decide import Decision, decide
 from advrec.catalog.write import write
 from advrec.catalog.listing import Listing
 from advrec.spec.catalog import CatalogSpec
+from advrec.model.encoder import Encoder, embed_all
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.recommenders.ranks import similar_articles
+from advrec.recommenders.recommender import Recommender
 from advrec.run.directory import Run
 from advrec.run.files import write_table
 
@@ -143,6 +146,12 @@ def random_network(categories: int = 5, textures: int = 3, seed: int = 0) -> Fas
     for norm in norms:
         norm.momentum = 0.1
     return network.eval()
+
+
+def recommender(catalog: Catalog, embed: Encoder) -> Recommender:
+    """The recommender of similar articles with an encoder as it is, which pads no batch."""
+    embeddings = embed_all(embed, catalog.pixels(range(len(catalog))), batch=len(catalog))
+    return Recommender(embed=embed, index=similar_articles(embeddings))
 
 
 def small_network(catalog: Catalog, seed: int = 0) -> FashionNet:

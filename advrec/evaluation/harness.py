@@ -21,7 +21,7 @@ from advrec.attacks.result import Attacked
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.delivery import round_trip
 from advrec.model.encoder import to_images
-from advrec.recommenders.bank import Doubles, Ids
+from advrec.recommenders.bank import Doubles, Floats, Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
 from advrec.run.distinct import DISTINCT
@@ -48,8 +48,10 @@ def evaluate_block(
         ValueError: the attack returned pixels that are not finite.
     """
     measure = _Measure(recommender, block)
+    source = source or recommender
+    below = source.index.nearest_distances(block.target_ids, block.attack_ids) - MARGIN
     for delivery in (FLOAT, *block.through):
-        attempts = _Attempts(attack, block, source or recommender, delivery)
+        attempts = _Attempts(attack, block, source, torch.from_numpy(below), delivery)
         if block.nested:
             _nested(attempts, measure)
         else:
@@ -121,15 +123,15 @@ class _Attempts:
     """Problems of a block's tuples, and attacks on them.
 
     Args:
+        below: distances (N,) to the targets, below which a tuple is solved.
         delivery: what the images are made for, FLOAT or one that the attack goes through.
     """
 
     def __init__(
-        self, attack: Attack, block: Block, source: Recommender, delivery: str = FLOAT
+        self, attack: Attack, block: Block, source: Recommender, below: Tensor, delivery: str
     ) -> None:
         self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
-        nearest = source.index.nearest_distances(block.target_ids, block.attack_ids)
-        self._below = torch.from_numpy(nearest - MARGIN)
+        self._below = below
         # An image made for float is delivered where no other is made for that.
         unseen = [each for each in block.deliveries if each not in block.through]
         tested = unseen if delivery == FLOAT else [delivery]
@@ -183,6 +185,8 @@ class _Measure:
         clean = recommender.bank.items[attack_ids]
         self._clean_distances = index.pair_costs(block.target_ids, attack_ids, clean)
         self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
+        if block.groups is not None:
+            self._clean_distinct = self._distinct(slice(None), clean)
         self.table = _Table(block)
 
     def __call__(
@@ -221,14 +225,18 @@ class _Measure:
                 "winner": attacked.winners or block.label,
                 "inherited": inherited,
             }
-            arrived = self._rank(places, final)
-            columns["adversarial_distance"], columns["adversarial_rank"] = arrived
-            columns |= self._distinct(places, final)
+            embeddings = self._recommender.embeddings(final)
+            ranked = self._rank(places, embeddings)
+            columns["adversarial_distance"], columns["adversarial_rank"] = ranked
+            if block.groups is not None:
+                distinct = (self._clean_distinct[places], self._distinct(places, embeddings))
+                columns |= zip(DISTINCT.names, distinct, strict=True)
         else:
             columns = {schema.suffixed(name, delivery): norm for name, norm in norms.items()}
         for each, trip in attempts.round_trips.items():
             distance, rank = schema.delivered(each)
-            columns[distance], columns[rank] = self._rank(places, trip(final))
+            arrived = self._recommender.embeddings(trip(final))
+            columns[distance], columns[rank] = self._rank(places, arrived)
         spent = {
             "gradient_steps": attacked.gradient_steps.numpy(),
             "forward_passes": attacked.forward_passes.numpy(),
@@ -239,25 +247,21 @@ class _Measure:
             self.table.keep(int(rows[place]), delivery, final[place])
         return final
 
-    def _rank(self, places: Places, images: Tensor) -> tuple[Doubles, Ids]:
-        """Distance (n,) to the target and rank (n,) of images (n, C, H, W)."""
-        index, embeddings = self._recommender.index, self._recommender.embeddings(images)
+    def _rank(self, places: Places, embeddings: Floats) -> tuple[Doubles, Ids]:
+        """Distance (n,) to the target and rank (n,) of embeddings (n, D)."""
+        index = self._recommender.index
         targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
         return (
             index.pair_costs(targets, attacks, embeddings),
             index.ranks(targets, attacks, embeddings),
         )
 
-    def _distinct(self, places: Places, images: Tensor) -> dict[str, Ids]:
-        """The columns (n,) of DISTINCT; none where articles show no equal images."""
-        if self._block.groups is None:
-            return {}
+    def _distinct(self, places: Places | slice, embeddings: Floats) -> Ids:
+        """Ranks (n,) among distinct images of embeddings (n, D)."""
+        assert self._block.groups is not None, "the caller asks"
         targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
-        vectors = (self._recommender.bank.items[attacks], self._recommender.embeddings(images))
-        return {
-            name: self._recommender.index.distinct_ranks(targets, attacks, each, self._block.groups)
-            for name, each in zip(DISTINCT.names, vectors, strict=True)
-        }
+        index = self._recommender.index
+        return index.distinct_ranks(targets, attacks, embeddings, self._block.groups)
 
 
 class _Table:

@@ -10,17 +10,12 @@ from advrec.attacks import registry
 from advrec.attacks.result import spent
 from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
-from advrec.model.encoder import frozen, to_images
-from advrec.recommenders.ranks import similar_articles
-from advrec.recommenders.recommender import Recommender
-from tests.conftest import random_network
+from advrec.model.encoder import frozen
+from tests.conftest import random_network, recommender
 
 
 @pytest.fixture(scope="module")
 def setting(catalog):
-    network = frozen(random_network())
-    with torch.inference_mode():
-        embeddings = network.embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
     ids = catalog.ids_of("test")
     block = Block(
         tuple_ids=np.arange(4, 10, dtype=np.int32),
@@ -33,7 +28,7 @@ def setting(catalog):
         label="named",
         seed=7,
     )
-    return Recommender(embed=network.embed, index=similar_articles(embeddings)), block
+    return recommender(catalog, frozen(random_network()).embed), block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,10 +192,7 @@ def test_with_a_delivery_the_stop_tests_the_delivered_image(setting):
 
 
 def test_a_transfer_is_made_on_one_model_and_measured_on_another(setting, catalog):
-    other = frozen(random_network(seed=3))
-    with torch.inference_mode():
-        embeddings = other.embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
-    source = Recommender(embed=other.embed, index=similar_articles(embeddings))
+    source = recommender(catalog, frozen(random_network(seed=3)).embed)
     white, transferred, same = (
         evaluate_block(setting[0], registry.by_name("pgd-8"), setting[1], made_on).rows.to_pandas()
         for made_on in (None, source, setting[0])

@@ -15,9 +15,7 @@ from advrec.evaluation.block import Block
 from advrec.evaluation.harness import evaluate_block
 from advrec.evaluation.probes import cells as probe_cells
 from advrec.model.encoder import frozen, to_images
-from advrec.recommenders.ranks import similar_articles
-from advrec.recommenders.recommender import Recommender
-from tests.conftest import small_network, study
+from tests.conftest import recommender, small_network, study
 from tests.shop import kinds
 
 EVALUATION = {
@@ -87,12 +85,6 @@ def examine(catalog, embed, other=None):
         asked, "model", 3, probes, probes[probes["attack"] == "apgd-100"], measured
     )
     return {check.name: check for check in judged}
-
-
-def recommender(catalog, embed):
-    with torch.inference_mode():
-        embeddings = embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
-    return Recommender(embed=embed, index=similar_articles(embeddings))
 
 
 def failed(judged):

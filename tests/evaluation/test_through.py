@@ -10,10 +10,8 @@ from advrec.attacks import registry
 from advrec.evaluation.block import Block
 from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.harness import evaluate_block
-from advrec.model.encoder import frozen, to_images
-from advrec.recommenders.ranks import similar_articles
-from advrec.recommenders.recommender import Recommender
-from tests.conftest import random_network
+from advrec.model.encoder import frozen
+from tests.conftest import random_network, recommender
 
 DELIVERIES = ("png", "jpeg-30-444")
 SUFFIX = "jpeg_30_444"
@@ -23,10 +21,7 @@ SPENT = ["gradient_steps", "forward_passes", "seconds"]
 @pytest.fixture(scope="module")
 def setting(catalog):
     def of(seed):
-        network = frozen(random_network(seed=seed))
-        with torch.inference_mode():
-            embeddings = network.embed(to_images(catalog.pixels(range(len(catalog))))).numpy()
-        return Recommender(embed=network.embed, index=similar_articles(embeddings))
+        return recommender(catalog, frozen(random_network(seed=seed)).embed)
 
     ids = catalog.ids_of("test")
     block = Block(

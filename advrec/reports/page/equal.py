@@ -9,27 +9,17 @@ from advrec.reports.tables.rows import records, span
 
 def distinct_table(results: Results, made: pd.DataFrame) -> Table | None:
     """Success by the rank among distinct images; None where these are not known."""
-    return _table(
-        results,
-        made,
-        f"Among distinct images: success at rank {results.rank} in percent",
-        "distinct",
-    )
+    return _table(results, made, "Among distinct images", "distinct")
 
 
 def pairs_table(results: Results, made: pd.DataFrame) -> Table | None:
     """Success on pairs that are equal before any attack and on the others; None without such."""
-    return _table(
-        results,
-        made,
-        f"Pairs that are equal before any attack: success at rank {results.rank} in percent",
-        "equal_pairs",
-        more=("pairs",),
-    )
+    title = "Pairs that are equal before any attack"
+    return _table(results, made, title, "equal_pairs", more=("pairs",))
 
 
 def _table(
-    results: Results, made: pd.DataFrame, caption: str, source: str, more: tuple[str, ...] = ()
+    results: Results, made: pd.DataFrame, title: str, source: str, more: tuple[str, ...] = ()
 ) -> Table | None:
     """A row a model, an attack and the keys `more`; a column a budget."""
     rows = records(made[made["rank"] == results.rank])
@@ -47,6 +37,5 @@ def _table(
         body.append([*head, *texts, *(interval(cell) for cell in cells)])
     names = [name.capitalize() for name in keys]
     columns = [*names, "n (tuples)", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
-    return Table(
-        f"{caption}, with 95\u00a0% interval", columns, body, heads=len(keys), source=source
-    )
+    caption = f"{title}: success at rank {results.rank} in percent, with 95\u00a0% interval"
+    return Table(caption, columns, body, heads=len(keys), source=source)
