@@ -6,8 +6,8 @@ Free of torch: a finished study is looked through fast.
 from pathlib import Path
 from typing import NamedTuple
 
+from advrec.run import files
 from advrec.run.directory import Run
-from advrec.run.files import numbered
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.study import Study
 
@@ -61,12 +61,16 @@ def missing_blocks(run: Run, study: Study, cell: Cell, tuples: int) -> list[int]
 
 def block_files(run: Run, cell: Cell) -> list[tuple[int, Path]]:
     """List numbers and files of the blocks that are there."""
-    return numbered(run.block(cell.model, cell.attack.name, 0, cell.part).parent, "block")
+    return files.numbered(_directory(run, cell), "block")
+
+
+def _directory(run: Run, cell: Cell) -> Path:
+    return run.block(cell.model, cell.attack.name, 0, cell.part).parent
 
 
 def is_begun(run: Run, cell: Cell) -> bool:
     """Say whether any block has its file."""
-    return bool(block_files(run, cell))
+    return any(files.matching(_directory(run, cell), "block"))
 
 
 def block_key(cell: Cell, block: int) -> str:

@@ -1,6 +1,7 @@
 """The run directory: where everything lies, its lock, its identities, and what was set aside."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from advrec.errors import AdvrecError, ConfigError
-from advrec.run.files import TEMPORARY, read_json, write_json, writing
+from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json, writing
 from advrec.run.log import say
 
 IMAGES = "images/"  # what the key of an image that was set aside begins with
@@ -215,12 +216,14 @@ class Run:
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise AdvrecError(
-                    f"{self.directory} is in use by another advrec ({_holder(handle)}); "
-                    "wait for it, or name another --out"
-                ) from None
             except OSError as error:
+                if error.errno in HELD:
+                    raise AdvrecError(
+                        f"{self.directory} is in use by another advrec ({_holder(handle)}); "
+                        "wait for it, or name another --out"
+                    ) from None
+                if error.errno not in (*UNSUPPORTED, errno.ENOLCK):
+                    raise
                 say(
                     f"{self.directory}: its file system has no locks ({error.strerror}), so start "
                     "no second advrec on it; a local --out has locks, and `advrec push` copies it"
@@ -236,10 +239,8 @@ class Run:
         with contextlib.suppress(FileNotFoundError), (self.directory / ".lock").open() as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _holder(handle)
-            except OSError:  # no locks here, so nobody is known
-                return None
+            except OSError as error:  # where there are no locks, nobody is known
+                return _holder(handle) if error.errno in HELD else None
         return None
 
 

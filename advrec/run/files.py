@@ -18,6 +18,8 @@ from advrec.errors import AdvrecError
 TEMPORARY = ".advrec-"
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 """Answers of file systems on networks that know no such call."""
+HELD = (errno.EWOULDBLOCK, errno.EACCES)
+"""Answers to who asks for a lock that another has; CIFS gives the second."""
 
 
 @contextlib.contextmanager
@@ -79,9 +81,15 @@ def numbered(directory: Path, stem: str) -> list[tuple[int, Path]]:
     """Numbers and paths of the files <stem>-<number>.parquet in a directory, ascending; what bears
     another name, as copies do, is passed over.
     """
+    return sorted(matching(directory, stem))
+
+
+def matching(directory: Path, stem: str) -> Iterator[tuple[int, Path]]:
+    """The same one by one, in the order of the directory."""
     pattern = re.compile(rf"{stem}-(\d{{6,}})\.parquet")
-    found = ((pattern.fullmatch(path.name), path) for path in directory.glob(f"{stem}-*.parquet"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    for path in directory.glob(f"{stem}-*.parquet"):
+        if match := pattern.fullmatch(path.name):
+            yield int(match[1]), path
 
 
 def _sync(path: Path) -> None:

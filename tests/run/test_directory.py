@@ -123,6 +123,24 @@ def test_a_file_system_without_locks_is_worked_on_and_that_is_said(
     assert f"has no locks ({os.strerror(code)}), so start no second advrec" in said
 
 
+@pytest.mark.parametrize(("code", "held"), [(errno.EACCES, True), (errno.EIO, False)])
+def test_a_lock_that_is_refused_for_another_reason_is_not_passed_over(
+    tmp_path, monkeypatch, code, held
+):
+    """CIFS answers EACCES where another has the lock."""
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    run = Run(tmp_path)
+    with run.lock():
+        monkeypatch.setattr("fcntl.flock", refuse)
+        assert bool(run.driver()) == held
+        with pytest.raises(AdvrecError if held else OSError) as refused, run.lock():
+            pass
+    assert held == (f"in use by another advrec (process {os.getpid()}" in str(refused.value))
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_files_are_written_where_directories_cannot_be_synced(tmp_path, monkeypatch, code):
     synced, real = [], os.fsync
