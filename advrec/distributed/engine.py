@@ -83,6 +83,8 @@ class Actors:
         self._each = each
         self._renew_s = renew_s
         self._since: dict[ActorHandle, float] = {}
+        self._starved: set[str] = set()
+        """Keys of units whose process was killed for want of memory."""
         """Time of an actor's first unit."""
         self._asked: dict[ray.ObjectRef, _Asked] = {}
         self._idle: list[ActorHandle] = []
@@ -142,7 +144,8 @@ class Actors:
         except ray.exceptions.OutOfMemoryError as error:
             reason = f"its process died: {first_line(error)}; a smaller evaluation.batch helps"
             self._ask_idle()
-            if self._one_less(actor):
+            if unit.key not in self._starved and self._one_less(actor):
+                self._starved.add(unit.key)  # again, it is its own size that kills
                 unit.attempts -= 1
                 backlog.again(unit, reason)
                 return

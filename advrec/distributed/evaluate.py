@@ -63,7 +63,8 @@ def evaluate_models(
         The reason of each block that was given up on, by key; the run's set_aside.json has it since
         then.
     """
-    placement = _placement(run, study, {cell.model for cell in missing}, grows=grows)
+    models = {model for cell in missing for model in (cell.model, cell.attack.source) if model}
+    placement = _placement(run, study, models, grows=grows)
     device = "cuda" if placement.gpus else "cpu"
     renew_s = math.inf if placement.gpus else attacker.RENEW_S
     with open_pool(Attacker, device, placement.cpus, placement=placement, renew_s=renew_s) as pool:

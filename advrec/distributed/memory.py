@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from advrec.model.checkpoint import Network
-from advrec.model.encoder import frozen
+from advrec.model.encoder import frozen, padded_size
 from advrec.spec.study import Study
 
 PROCESS_BYTES = 450e6
@@ -12,9 +12,9 @@ PROCESS_BYTES = 450e6
 
 
 def batch_of(study: Study) -> int:
-    """Images that an attacker has at once."""
+    """Images that an attacker has at once, with those that fill a batch up."""
     evaluation = study.evaluation
-    return min(evaluation.batch, evaluation.block * len(evaluation.epsilons))
+    return padded_size(min(evaluation.batch, evaluation.block * len(evaluation.epsilons)))
 
 
 def activations(network: Network, size: int) -> int:
@@ -38,14 +38,15 @@ def weights(network: Network) -> int:
 
 
 def _kept(network: Network, count: int, size: int) -> int:
-    kept = 0
+    kept: dict[int, int] = {}
 
     def _keep(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.nbytes
+        storage = tensor.untyped_storage()  # which several layers may keep
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     images = torch.full((count, 3, size, size), 0.5).to(memory_format=torch.channels_last)
     with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
-        network.embed(images.requires_grad_())
-    return kept
+        embeddings = network.embed(images.requires_grad_())
+    del embeddings  # until here none of what is kept was freed, nor its address used again
+    return sum(kept.values())

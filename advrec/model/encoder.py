@@ -1,6 +1,4 @@
-"""A network made ready for being attacked: frozen, in evaluation mode, BatchNorm folded into the
-convolutions.
-"""
+"""A network made ready for being attacked: frozen, in evaluation mode, in its fastest form."""
 
 import copy
 import itertools
@@ -178,14 +176,19 @@ def in_few_sizes(embed: Encoder) -> Encoder:
     def padded(images: Tensor) -> Tensor:
         """Embeddings (N, D) of images (N, 3, H, W)."""
         count = len(images)
-        step = max(1, 2 ** (count.bit_length() - 3))
-        surplus = -count % step
+        surplus = padded_size(count) - count
         if not surplus:
             return embed(images)
         filled = torch.cat([images, images[:1].detach().expand(surplus, -1, -1, -1)])
         return embed(filled.contiguous(memory_format=torch.channels_last))[:count]
 
     return padded
+
+
+def padded_size(count: int) -> int:
+    """The size to which `in_few_sizes` fills up a batch of so many images."""
+    step = 1 << max(0, count.bit_length() - 3)
+    return count + -count % step
 
 
 def to_images(pixels: Images, device: torch.device | str = "cpu") -> Tensor:

@@ -192,6 +192,16 @@ def test_a_kill_for_memory_costs_a_unit_no_attempt_while_fewer_processes_go_on(
     assert "low on memory.; a smaller evaluation.batch helps (3 attempts)" in reason
 
 
+def test_a_unit_too_large_for_any_process_costs_one_process(cluster, short_of_memory):
+    with engine.Actors(start, 2) as pool:
+        poison = unit("poison", "poison")
+        assert list(pool.run([poison, unit("1", "square", 1)], lambda unit, result: None)) == [
+            "poison"
+        ]
+        assert poison.attempts == 3
+        assert pool.run([unit(str(n), "slow_pid") for n in range(3)], lambda *_: None) == {}
+
+
 def test_one_process_too_few_for_one_unit_is_started_again(cluster, tmp_path, short_of_memory):
     """A pool of two that has started one: when that one is killed, none is left."""
     crash = unit("crash", "crash_once", 5, str(tmp_path / "flag"))

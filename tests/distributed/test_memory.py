@@ -22,6 +22,23 @@ def test_activations_are_those_of_one_image_more(size):
     assert memory.activations(Squares(), size) == 3 * size * size * 4
 
 
+class KeptTwice(nn.Module):
+    """Two layers keep the same result of a third one."""
+
+    def embed(self, images):
+        positive = images.relu()
+        return (positive * positive).flatten(1)
+
+
+def test_what_two_layers_keep_takes_its_memory_once():
+    assert memory.activations(KeptTwice(), 8) == 3 * 8 * 8 * 4
+
+
+def test_a_batch_is_counted_with_what_fills_it_up():
+    asked = study(evaluation={"attacks": ["fgsm"], "tuples": 40, "block": 33, "epsilons": [0.1]})
+    assert memory.batch_of(asked) == 40
+
+
 def test_a_process_takes_itself_its_weights_and_the_activations_of_a_batch():
     network = random_network()
     small, large = study(), study(evaluation={"attacks": ["fgsm"], "tuples": 12, "block": 8})
