@@ -106,7 +106,7 @@ def load_backbone(path: Path, network: FashionNet) -> str:
     # torchvision's mobilenet_v2 calls features what is all of our backbone.
     theirs = "features." if architecture.backbone == "mobilenet_v2" else ""
     layouts = (
-        Layout("backbone.", ("category_head.", "texture_head.", "mean", "std")),
+        Layout("backbone.", ("category_head.", "texture_head."), own_normaliser=True),
         Layout(theirs, backbones.classifier(architecture.backbone)),
     )
     try:

@@ -21,7 +21,7 @@ SAME = 5e-3
 SAME_GRADIENT = 0.5
 """Relative, over all noisy images: an image may lie at a kink, where rounding decides."""
 SHORTEST, LONGEST = 1e-6, 1e6
-"""Lengths of embeddings. Beyond, float32's cosine of the attacks is not the index's in float64."""
+"""Lengths of embeddings, with room to those at which float32 fails (recommenders/bank.py)."""
 
 
 class UnfitError(Exception):
@@ -99,8 +99,8 @@ def embed_in_batches(embed: Encoder, given: Tensor, module: nn.Module | None = N
     wrong = lengths[(lengths > 0) & ((lengths < SHORTEST) | (lengths > LONGEST))]
     if len(wrong):
         raise UnfitError(
-            f"gives embeddings of length {float(wrong[0]):.1e}; distances are computed right "
-            f"between {SHORTEST:g} and {LONGEST:g}: multiply the embedding by a constant"
+            f"gives embeddings of length {float(wrong[0]):.1e}, outside {SHORTEST:g} to "
+            f"{LONGEST:g}, where float32 begins to fail: multiply the embedding by a constant"
         )
     return first
 

@@ -35,6 +35,8 @@ class Layout(NamedTuple):
     """The beginning of the network's names in the file, after a prefix that all share."""
     left_out: tuple[str, ...] = ()
     """Names that may stand beside them and that the network has not; all below one ending in ."""
+    own_normaliser: bool = False
+    """The names mean and std beside them are a normaliser, as in our files."""
 
     def leaves_out(self, name: str) -> bool:
         """Say that a name of the file is known to be no part of the network."""
@@ -111,8 +113,10 @@ def load(file: WeightsFile, module: nn.Module, layouts: Sequence[Layout] = (Layo
     best, whole = found[0], [one for one in found if one.is_whole]
     if not best.is_whole:
         best = max(found, key=lambda one: len(one.names))
-        _load_strictly(module, best, file)
-        return Loaded(_taken(best, [], []), None)
+        state, left_out, surplus = _older(best)
+        _load_strictly(module, state, file)
+        _refuse(surplus)
+        return Loaded(_taken(best, [], left_out), None)
     others = [one for one in whole[1:] if not _same(one, best)]
     rivals = [other.place for other in others if other.rank == best.rank]
     if rivals:
@@ -121,7 +125,7 @@ def load(file: WeightsFile, module: nn.Module, layouts: Sequence[Layout] = (Layo
             "save the one that you mean alone"
         )
     left_out, normaliser = _besides(best, whole)
-    _load_strictly(module, best, file)
+    _load_strictly(module, best.tensors(), file)
     return Loaded(_taken(best, [other.place for other in others], left_out), normaliser)
 
 
@@ -201,22 +205,52 @@ def _besides(best: _Found, whole: Sequence[_Found]) -> tuple[list[str], Normalis
         if any(one.layout.leaves_out(clean.removeprefix(one.root)) for one in owners):
             if clean.removeprefix(best.root) != clean or not best.root:
                 left_out.append(f"{name} {tuple(value.shape)}")
-        elif (match := NORMALISER.search(clean)) and value.numel() == 3:
+        elif (part := _of_normaliser(best, clean)) and value.numel() == 3:
             numbers = tuple(value.flatten().tolist())
-            if normalising.setdefault(match[2], numbers) != numbers:
+            if normalising.setdefault(part, numbers) != numbers:
                 raise MisfitError(f"it holds normalisers that differ, {name} and another")
         else:
             surplus.append(f"{name} {tuple(value.shape)}")
     exact = {best.root + name for name in best.layout.left_out}
     left_out.sort(key=lambda said: said.partition(" ")[0] not in exact)  # the last layer first
+    _refuse(surplus)
+    if len(normalising) == 1:
+        raise MisfitError(f"it holds the {next(iter(normalising))} of a normaliser alone")
+    return left_out, Normaliser(**normalising) if normalising else None
+
+
+def _of_normaliser(best: _Found, name: str) -> str | None:
+    """Say which part of a normaliser bears a name: mean or std."""
+    if best.layout.own_normaliser and name.removeprefix(best.root) in Normaliser._fields:
+        return name.removeprefix(best.root)
+    match = NORMALISER.search(name)
+    return match and match[2]
+
+
+def _older(best: _Found) -> tuple[State, list[str], list[str]]:
+    """A network that is not whole by its names, some of which torch may know as older ones: its
+    state dict; names that are left out; names besides.
+    """
+    state, left_out, surplus = best.tensors(), [], []
+    begin = best.root + best.layout.inner
+    for name, value in best.state.items():
+        clean = _clean(name)
+        if best.layout.leaves_out(clean.removeprefix(best.root)):
+            left_out.append(f"{name} {tuple(value.shape)}")
+        elif clean.startswith(begin):
+            state.setdefault(clean.removeprefix(begin), value)
+        elif clean.rpartition(".")[2] not in COUNTERS:
+            surplus.append(f"{name} {tuple(value.shape)}")
+    return state, left_out, surplus
+
+
+def _refuse(surplus: Sequence[str]) -> None:
+    """Refuse names that nothing takes: raises MisfitError."""
     if surplus:
         raise MisfitError(
             f"it holds {listed(surplus, 4)} besides, which would be ignored; remove that from the "
             "file, or write a module:function of the whole network"
         )
-    if normalising.keys() == {"mean", "std"}:
-        return left_out, Normaliser(normalising["mean"], normalising["std"])
-    return left_out, None
 
 
 def _taken(best: _Found, others: Sequence[str], left_out: Sequence[str]) -> str:
@@ -234,16 +268,7 @@ def _taken(best: _Found, others: Sequence[str], left_out: Sequence[str]) -> str:
     return "; ".join(said)
 
 
-def _load_strictly(module: nn.Module, found: _Found, file: WeightsFile) -> None:
-    state = found.tensors()
-    if not found.is_whole:  # torch knows some names of older versions
-        begin = found.root + found.layout.inner
-        rest = {
-            name.removeprefix(begin): value
-            for name, value in ((_clean(name), value) for name, value in found.state.items())
-            if name.startswith(begin)
-        }
-        state = rest | state
+def _load_strictly(module: nn.Module, state: State, file: WeightsFile) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -48,8 +48,8 @@ REFUSED = {
     "inferring": "without a gradient .*; remove no_grad",
     "pair": "gives tuple for 2 images of 32 pixels; it must give embeddings",
     "extra_state": "keeps _extra_state, a dict, in its state dict",
-    "tiny_embeddings": "embeddings of length .*e-1.; .* multiply the embedding by a constant",
-    "huge_embeddings": r"embeddings of length .*e\+..; .* multiply the embedding by a constant",
+    "tiny_embeddings": "embeddings of length .*e-1., .*: multiply the embedding by a constant",
+    "huge_embeddings": r"embeddings of length .*e\+.., .*: multiply the embedding by a constant",
 }
 
 
