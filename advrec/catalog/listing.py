@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
 from advrec.spec.base import SPLITS, Split
+from advrec.spec.names import alike
 
 
 class Box(NamedTuple):
@@ -65,16 +65,11 @@ class Listing:
                 "so no tuples are possible: target and attack article are of different categories; "
                 "add a second category"
             )
-        alike = defaultdict[str, list[str]](list)
-        for category in categories:
-            alike[unicodedata.normalize("NFC", category).casefold()].append(category)
-        for names in alike.values():
-            if len(names) > 1:
-                raise ConfigError(
-                    f"{where}: the categories {names[0]} and {names[1]} differ in case or accents' "
-                    "encoding alone, so that tuples would lie within one category; "
-                    "give both one name"
-                )
+        for one, other, *_ in alike(categories):
+            raise ConfigError(
+                f"{where}: the categories {one} and {other} differ in case or accents' encoding "
+                "alone, so that tuples would lie within one category; give both one name"
+            )
         return self
 
     def sha256(self) -> str:

@@ -5,6 +5,8 @@ A name is a value of partitions (`model=<name>`) and of CSV files. Readers guess
 
 import contextlib
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 
 _NOTHING = frozenset({"null", "none", "nan", "na", "nat"})
@@ -33,13 +35,11 @@ def _is_number(name: str) -> bool:
     return False
 
 
-def alike(names: Iterable[str]) -> list[str]:
-    """The first two names that differ in case alone, which some filesystems take for one; [] where
-    there are none.
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ in case or in the encoding of accents alone, which some
+    filesystems take for one.
     """
-    seen: dict[str, str] = {}
+    groups = defaultdict[str, list[str]](list)
     for name in names:
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            return [other, name]
-    return []
+        groups[unicodedata.normalize("NFC", name).casefold()].append(name)
+    return [group for group in groups.values() if len(group) > 1]

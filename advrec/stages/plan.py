@@ -238,10 +238,10 @@ def _check_names(key: str, names: list[str], known: list[str]) -> None:
                 f"{key}: readers of the result files take the name {name} for {kind}; "
                 f"give it another one, as {key[:-1].rpartition('.')[2]}-{name}"
             )
-    pair = alike(names)
-    if not set(pair) <= set(known):
+    new = [group for group in alike(names) if not {*group} <= {*known}]
+    if new:
         raise StudyError(
-            f"{key}: {' and '.join(pair)} differ in case alone, and some filesystems take them "
+            f"{key}: {' and '.join(new[0])} differ in case alone, and some filesystems take them "
             "for one; give one of them another name"
         )
 

@@ -14,7 +14,7 @@ import advrec as library
 from advrec.errors import ConfigError
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table
-from advrec.spec.names import taken_for
+from advrec.spec.names import alike, taken_for
 from advrec.stages import plan
 from tests.commands import advrec
 from tests.conftest import STUDY, study
@@ -99,3 +99,11 @@ def test_a_new_catalog_has_a_threshold_that_hashes_can_have(tmp_path, threshold,
     for allowed in (0, 2, 4, "keep"):
         spec = {"source": "synthetic", "duplicates": allowed}
         plan.check(Run(tmp_path / "new"), study(catalog=spec))
+
+
+def test_all_groups_of_names_that_are_one_to_some_filesystems_are_found():
+    assert alike(["A", "b", "a", "B", "c", "e\u0301", "\xe9"]) == [
+        ["A", "a"],
+        ["b", "B"],
+        ["e\u0301", "\xe9"],
+    ]
