@@ -31,7 +31,8 @@ class Pace:
         self._sizes: defaultdict[Hashable, float] = defaultdict(float)
 
     def begin(self, key: str, now: float) -> None:
-        """A piece is sent to a worker, perhaps again."""
+        """A piece is sent to a worker, perhaps again: its worker was busy with it in vain."""
+        self._busy += now - self._begun.get(key, now)
         self._begun[key] = now
         self._start = now if self._start is None else self._start
 

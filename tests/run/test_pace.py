@@ -71,3 +71,12 @@ def test_a_running_piece_counts_for_what_is_left_of_it_and_a_given_up_one_for_no
         pace.begin(key, 24.0)
         pace.end(key, 24.0, done=False)
     assert pace.left(24.0) == 12  # one piece gains nothing by a second worker
+
+
+def test_a_piece_that_was_begun_in_vain_kept_its_worker_busy():
+    """A worker dies after 4 s with the first of 4 pieces of 10 s; another takes it again."""
+    pace = Pace({key: Piece("kind", 1) for key in "abcd"})
+    pace.begin("a", 0.0)
+    pace.begin("a", 4.0)
+    pace.end("a", 14.0)
+    assert pace.left(14.0) == pytest.approx(3 * 10)
