@@ -52,13 +52,19 @@ def shop(tmp_path_factory, prepared):
     return directory
 
 
-@pytest.mark.long
-def test_a_shops_own_model_is_evaluated_on_its_own_photographs(shop):
+@pytest.fixture(scope="module")
+def evaluated(shop):
+    """The shop with its finished evaluation; takes long."""
     assert advrec("prepare", "study.yaml", cwd=shop).returncode == 0
     done = advrec("evaluate", "study.yaml", cwd=shop)
     assert done.returncode == 0, done.stderr
     assert "shop.resnet:resnet18 is taken as it is, 128 values" in done.stdout
-    table = rows(shop / "results" / "shop")
+    return shop
+
+
+@pytest.mark.long
+def test_a_shops_own_model_is_evaluated_on_its_own_photographs(evaluated):
+    table = rows(evaluated / "results" / "shop")
     assert len(table) == 2 * 2 * 2 * 2
     assert (table.linf <= table.epsilon.astype("float32")).all()
     automatic = table[table.attack == "auto"]
@@ -69,25 +75,30 @@ def test_a_shops_own_model_is_evaluated_on_its_own_photographs(shop):
     )
     assert (larger <= smaller).all()
     assert "adversarial_rank_png" in table
-    reported = advrec("report", "study.yaml", cwd=shop)
+    reported = advrec("report", "study.yaml", cwd=evaluated)
     assert reported.returncode == 0, reported.stderr
-    page = (shop / "results" / "shop" / "report" / "index.html").read_text()
+    page = (evaluated / "results" / "shop" / "report" / "index.html").read_text()
     assert "gradients beat no gradients" in page
 
 
-def test_a_run_does_not_mix_rows_of_a_model_that_has_changed(shop):
+@pytest.mark.long
+def test_a_run_does_not_mix_rows_of_a_model_that_has_changed(evaluated):
     """The weights' file and the source file of the function are part of what a model is."""
-    source = shop / "shop" / "resnet.py"
+    source = evaluated / "shop" / "resnet.py"
     before = source.read_text()
     source.write_text(before.replace("width=16", "width=8"))
-    refused = advrec("evaluate", "study.yaml", cwd=shop)
+    refused = advrec("evaluate", "study.yaml", cwd=evaluated)
     source.write_text(before)
     assert refused.returncode == 2
     assert "models/own made with code_sha256" in refused.stderr
     assert (
-        advrec("evaluate", "study.yaml", cwd=shop).stdout.strip().endswith("evaluate: done before")
+        advrec("evaluate", "study.yaml", cwd=evaluated)
+        .stdout.strip()
+        .endswith("evaluate: done before")
     )
-    changed = advrec("evaluate", "study.yaml", "--set", "evaluation.delivery=jpeg-90", cwd=shop)
+    changed = advrec(
+        "evaluate", "study.yaml", "--set", "evaluation.delivery=jpeg-90", cwd=evaluated
+    )
     assert changed.returncode == 2
     assert "delivery" in changed.stderr
 

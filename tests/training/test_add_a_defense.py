@@ -41,7 +41,7 @@ class Brighter(Defense):
     amount: float
 
     def craft(self, network, batch, stage, generator):
-        print("brighter by", self.amount)
+        print(f"brighter by {self.amount}")  # one write: progress has a thread of its own
         yield (batch.images + self.amount).clamp(0.0, 1.0)
 """
 REGISTRATION = "DEFENSES: tuple[type[TrainedModel], ...] = (\n"
