@@ -34,7 +34,9 @@ def package(tmp_path, monkeypatch):
     for file in ("my_shop/__init__.py", "my_shop/nets/__init__.py", "my_shop/nets/deep.py"):
         (tmp_path / file).write_text(f"raise SystemExit('{file} is imported')\n")
     (tmp_path / "my_space" / "plain.py").write_text("raise SystemExit('imported')\n")
-    return tmp_path
+    yield tmp_path
+    for module in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[module]
 
 
 @pytest.mark.parametrize(

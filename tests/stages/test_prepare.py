@@ -114,10 +114,10 @@ UNREADABLE = {
 }
 
 
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory):
+@pytest.fixture
+def odd(tmp_path):
     """Two dozen odd images and links among good ones, prepared."""
-    directory = tmp_path_factory.mktemp("odd")
+    directory = tmp_path
     place = photos(directory) / "train" / "hat"
     for name, content in {
         **{name: content for name, (content, _) in READABLE.items()},
@@ -345,6 +345,7 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
     assert "is not a directory" in refused.stderr
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_a_server_that_goes_down_stops_the_preparation(tmp_path):
     """It says nothing of the images: none is set aside, and with the server back the same command
