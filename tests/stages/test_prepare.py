@@ -346,7 +346,6 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(large):
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_server_that_goes_down_stops_the_preparation(tmp_path):
     """It says nothing of the images: none is set aside, and with the server back the same command
     goes on.
