@@ -250,6 +250,7 @@ def test_hostile_names_stay_text(finished, make_run):
     assert html.unescape(forged).count(NASTY) >= 7
 
 
+@pytest.mark.long
 def test_every_table_and_figure_is_written(finished):
     names = {path.name for path in (finished.report / "tables").iterdir()}
     made = {
@@ -305,6 +306,7 @@ def test_every_table_and_figure_is_written(finished):
     assert csv(finished, "splits")["percent"].tolist() == [0.0, 0.0, 100.0]
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_report(finished):
     before = {path: path.read_bytes() for path in finished.report.rglob("*.*")}
     write_report(results.read(finished))
@@ -471,6 +473,7 @@ def test_the_comparison_says_what_training_took(make_run):
     assert line.split()[-3:] == [DASH, "90", DASH]
 
 
+@pytest.mark.long
 def test_the_reference_run_still_gives_the_tables_that_ship_with_it(tmp_path):
     """Rows of an earlier commit are read as they were, and their numbers have not moved."""
     shipped = Path(__file__).parents[2] / "results" / "reference"

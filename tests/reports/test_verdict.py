@@ -281,6 +281,7 @@ def test_the_sentences_of_many_models_are_folded(make_run):
     )
 
 
+@pytest.mark.long
 def test_chance_equals_a_naive_count(make_run):
     run = make_run()
     catalog = read_table(run.catalog, schema.CATALOG).to_pydict()

@@ -279,6 +279,7 @@ may_mount = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @may_mount
 @pytest.mark.parametrize(
     ("then", "reason"),
