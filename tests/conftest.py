@@ -3,6 +3,7 @@
 from advrec.distributed import session  # noqa: F401, I001  (sets Ray's environment before anything imports ray)
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,12 @@ STUDY = {
 def study(**changes: object) -> study_file.Study:
     """STUDY with whole sections replaced."""
     return study_file.resolve(STUDY | changes, "test", Path.cwd())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> None:
+    """Bear Ctrl-C as in a terminal: a shell's background job, and so tests in one, ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

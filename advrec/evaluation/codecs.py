@@ -22,10 +22,10 @@ class Codec(NamedTuple):
 
 
 _CODECS = {
-    "jpeg": Codec("JPEG", "jpg", {}),
+    "jpeg": Codec("JPEG", "jpg", {"subsampling": "4:2:0"}),
     "jpeg-444": Codec("JPEG", "jpg", {"subsampling": "4:4:4"}),
     "webp": Codec("WEBP", "webp", {}),
-    # With more threads the bytes are others (Pillow 13.0.0, libavif 1.4.2).
+    # With more threads the pixels of large images are others (Pillow 13.0.0, libavif 1.4.2).
     "avif": Codec("AVIF", "avif", {"max_threads": 1}),
 }
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import ConfigError
 from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import headline_rank, success_table
@@ -19,7 +19,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
-from advrec.run.tables import read_outcomes, read_table
+from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.study import Study
@@ -301,14 +301,7 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
         & (rows["tuple_id"] < tuples)
     )
     rows = rows.loc[named].reset_index(drop=True)
-    twice = rows[rows.duplicated(["model", "attack", "tuple_id", "epsilon"])]
-    if len(twice):
-        first = twice.iloc[0]
-        raise AdvrecError(
-            f"{run.attacks}: rows of {first['attack']} on {first['model']} stand there twice, as "
-            f"tuple {first['tuple_id']} at epsilon {first['epsilon']:g}; "
-            "delete the block file that is a copy"
-        )
+    refuse_copies(rows, run.attacks)
     # Rows of an earlier version say neither.
     return rows.assign(
         winner=rows["winner"].fillna(rows["attack"]),
@@ -323,6 +316,7 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     An earlier study may have left others beside them.
     """
     rows: pd.DataFrame = read_outcomes(run.checks).to_pandas()
+    refuse_copies(rows, run.checks)
     wanted = {
         (cell.model, cell.attack.name, epsilon)
         for cell in probes.cells(study)

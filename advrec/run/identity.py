@@ -181,7 +181,9 @@ def continued(run: Run, study: Study) -> Study:
     made = {
         cell.attack.name: meant(recorded[cell.key])["through"]
         for cell in cells(study)
-        if cell.key in recorded and is_begun(run, cell)
+        if cell.key in recorded
+        and recorded[cell.key].get("delivery") == list(cell.deliveries)
+        and is_begun(run, cell)
     }
     attacks = tuple(
         attack

@@ -13,6 +13,7 @@ from advrec.run.directory import Run
 from advrec.run.files import numbered
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow.dataset as ds
 
 
@@ -77,6 +78,25 @@ def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.T
     directories' names before them.
     """
     return outcomes(directory, columns).to_table()
+
+
+def refuse_copies(rows: "pd.DataFrame", directory: Path, *also: str) -> None:
+    """Refuse rows of attacks/, checks/ or examples/ of which two are about the same.
+
+    Args:
+        also: columns that tell rows apart, beside model, attack, tuple and budget.
+
+    Raises:
+        AdvrecError: there are some; the message names the first.
+    """
+    twice = rows[rows.duplicated(["model", "attack", "tuple_id", "epsilon", *also])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise AdvrecError(
+            f"{directory}: rows of {first['attack']} on {first['model']} stand there twice, as "
+            f"tuple {first['tuple_id']} at epsilon {first['epsilon']:g}; "
+            "delete the block file that is a copy"
+        )
 
 
 def outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> "ds.Dataset":

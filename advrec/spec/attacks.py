@@ -41,10 +41,11 @@ def attack_entry(value: Any) -> Any:
         raise ValueError("a transfer is written {name: ..., attack: pgd-128, from: MODEL}")
     defaults = attack_defaults(value["attack"])
     if "name" not in value:
+        if "through" in value:
+            raise ValueError("an attack that says through needs a name of its own: add name")
         changed = [
             key for key, default in defaults.items() if key in value and value[key] != default
         ]
-        changed += [key for key in ("through",) if key in value]
         if changed:
             raise ValueError(
                 f"{changed[0]} differs from what {value['attack']} means; "

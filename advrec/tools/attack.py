@@ -65,7 +65,7 @@ def attack_one(
         if delivery == FLOAT:
             for unseen in (each for each in study.evaluation.round_trips if each not in through):
                 distance, rank = schema.delivered(unseen)
-                lines.append(f"as {unseen}: distance {row[distance]:.4f}, rank {row[rank]}")
+                lines.append(f"as {unseen}, blind: distance {row[distance]:.4f}, rank {row[rank]}")
         suffix = "" if delivery == FLOAT else f"-{delivery}"
         name = f"attack-{model}-{attack}-{epsilon:g}-{target}-{article}{suffix}.png"
         paths.append(run.directory / "pictures" / name)

@@ -218,6 +218,25 @@ def test_mifgsm_is_the_papers_algorithm_written_out(epsilon):
         assert torch.cat(ours).numpy() == pytest.approx(torch.cat(expected).numpy(), abs=1e-6)
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.5])
+def test_momentum_pgd_is_its_rule_written_out(epsilon):
+    """Steps fall from half the budget along half a cosine; the sum of gradients decays by 0.9."""
+    for seed in SEEDS:
+        problem, steps = (
+            dataclasses.replace(one(seed, epsilon), start=one(seed, epsilon).images),
+            12,
+        )
+        value, project = by_hand(problem)
+        x, g, expected = problem.images, torch.zeros_like(problem.images), [problem.images]
+        for number in range(steps):
+            _, gradient = value(x)
+            g = 0.9 * g + gradient / gradient.abs().sum()
+            x = project(x - epsilon / 4 * (1 + math.cos(math.pi * number / steps)) * g.sign())
+            expected.append(x)
+        ours, _ = evaluated(registry.by_name(f"pgd-momentum-{steps}"), problem)
+        assert torch.cat(ours).numpy() == pytest.approx(torch.cat(expected).numpy(), abs=1e-5)
+
+
 def test_a_restart_of_mifgsm_begins_at_a_random_image():
     problem = one(0, 0.1)
     first, again = (

@@ -135,8 +135,14 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
 
 
 def test_an_attack_that_looks_at_deliveries_stops_elsewhere(make_run):
-    run = make_run(attacks=["pgd-8", "auto"], delivery=("float", "png"))
-    assert len(convergence.convergence(results.read(run))) == 3 * 2  # a point each
+    blind = {"name": "blind", "attack": "auto", "through": []}
+    run = make_run(attacks=["pgd-8", blind], delivery=("float", "png"))
+    path = run.block("at", "blind", 0)
+    rows = read_table(path, schema.OUTCOMES).to_pydict()
+    rows["gradient_steps"] = list(range(len(rows["tuple_id"])))
+    write_table(path, schema.table(schema.OUTCOMES, rows))
+    made = convergence.convergence(results.read(run))
+    assert len(made) == 3 * 2  # a point each
 
 
 def test_a_quantile_line_is_found_and_has_its_share_below():

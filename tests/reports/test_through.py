@@ -2,14 +2,17 @@
 image that was made for it. Without figures.
 """
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from advrec.errors import AdvrecError
 from advrec.reports import results
 from advrec.reports.page import success as page
 from advrec.reports.pictures import gallery
-from advrec.reports.tables import cost, success
+from advrec.reports.tables import convergence, cost, success
 from advrec.run import schema
 from advrec.run.files import write_table
 from advrec.run.tables import read_table
@@ -108,6 +111,29 @@ def test_the_gallery_shows_each_image_with_its_own_rank(run):
     strongest = success.strongest(results.read(run))
     grown = gallery.growing(kept, strongest)
     assert {e.delivery for examples in grown.values() for e in examples} == {"float"}
+
+
+@pytest.mark.parametrize("room", ["checks", "examples"])
+def test_a_copy_of_a_block_is_refused_as_among_attacks(run, room):
+    for block in sorted((run.directory / room).glob("model=at/*/block-000000.parquet")):
+        copy = shutil.copy(block, block.with_name("block-000007.parquet"))
+        with pytest.raises(AdvrecError, match=f"{room}: rows of .* twice, .* delete the block"):
+            gallery.kept_examples(results.read(run))
+        copy.unlink()
+    assert gallery.kept_examples(results.read(run))
+
+
+def test_convergence_counts_steps_of_one_image(make_run):
+    seeing = SEEING | {"through": ["png", "jpeg-90"]}
+    stopping = seeing | {"name": "stopping", "stop": "rank-1"}
+    run = make_run(attacks=["fgsm", seeing, stopping], delivery=DELIVERIES)
+    for path in run.attacks.rglob("attack=seeing/*.parquet"):
+        rows = read_table(path, schema.outcomes(DELIVERIES[1:])).to_pandas()
+        rows["gradient_steps"] = 3 * 50  # for float, png and jpeg-90
+        write_table(path, schema.table(schema.outcomes(DELIVERIES[1:]), rows.to_dict("list")))
+    made = convergence.convergence(results.read(run))
+    assert set(made["attack"]) == {"fgsm", "seeing"}
+    assert (made.loc[made["attack"] == "seeing", "gradient_steps"] == 50).all()
 
 
 def test_costs_say_what_an_attack_sees_and_old_readers_find_their_columns(run):

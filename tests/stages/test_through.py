@@ -47,7 +47,7 @@ def test_an_entry_may_say_what_it_sees():
     ("entry", "said"),
     [
         ({"name": "a", "through": ["webp-80"]}, r"attacks\.0\.through is webp-80, which is not in"),
-        ({"through": []}, "through differs from what apgd-2 means; give .* a name of its own"),
+        ({"through": []}, "says through needs a name of its own: add name"),
         ({"name": "a", "through": ["png", "png"]}, "lists png twice"),
         ({"name": "a", "through": "gif"}, "through is 'gif' .*float, png, jpeg-1 to"),
         ({"name": "a", "attack": "noise", "through": "png"}, "noise looks at nothing"),

@@ -1,5 +1,9 @@
 """`advrec attack` gives the row that the evaluation gives, for every kind of entry."""
 
+import json
+import shutil
+
+import pyarrow.parquet as pq
 import pytest
 
 from advrec.attacks import registry
@@ -10,10 +14,12 @@ from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.recommenders import load
 from advrec.run.cells import cells
+from advrec.run.directory import Run
 from advrec.run.files import write_table
 from advrec.tools.attack import outcomes_of
+from tests.commands import advrec
 from tests.conftest import random_network, study
-from tests.runs import ready_run
+from tests.runs import ready_run, write_study
 
 ENTRIES = [
     "pgd-2",
@@ -112,3 +118,25 @@ def test_a_pair_that_is_no_tuple_of_the_run_is_number_0(setting):
     ).rows
     ignored = ["seconds", "batch"]
     assert rows.drop(ignored).equals(expected.drop(ignored))
+
+
+@pytest.mark.parametrize("delivery", [[], ["webp-80"], ["jpeg-90"]])
+def test_other_deliveries_than_the_runs_are_seen_as_in_a_run_of_their_own(
+    ready, tmp_path, delivery
+):
+    """What a run did of its deliveries, blind or not, says nothing of others."""
+    evaluation = EVALUATION | {"attacks": ["apgd-2"], "examples": 0}
+    write_study(tmp_path / "s.yaml", ready, evaluation=evaluation)
+    shutil.copytree(ready.directory, tmp_path / "run")
+    done = advrec("evaluate", "s.yaml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    pair = pq.read_table(tmp_path / "run" / "tuples.parquet").to_pylist()[0]
+    names = Catalog(Run(tmp_path / "run")).names
+    words = ["--model", "unsecured", "--attack", "apgd-2", "--epsilon", 0.05]
+    words += ["--target", names[pair["target_id"]], "--article", names[pair["attack_id"]]]
+    there = ["--out", "run", "--set", f"evaluation.delivery={json.dumps(['float', *delivery])}"]
+    made = advrec("attack", "s.yaml", *words, *there, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count(".png") == 1 + len(delivery)
+    assert all(f"made for {each} and ranked after it" in made.stdout for each in delivery)
+    assert "blind" not in made.stdout

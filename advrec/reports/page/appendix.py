@@ -46,12 +46,13 @@ def cost_table(results: Results) -> Table:
             (f"{row['seconds_per_row']:.3f}", f"{row['seconds']:,.0f}") if known else (DASH, DASH)
         )
         nested, inherited = "yes" if row["nested"] else "no", f"{row['inherited']:,}"
-        texts = (row["stop"], nested, f"{row['n']:,}", inherited, steps, passes, seconds, total)
+        seen = row["through"] or DASH
+        texts = (row["stop"], nested, seen, f"{row['n']:,}", inherited, steps, passes)
         body.append(
             [
                 TextCell(row["model"]),
                 attack_cell(results, row["attack"]),
-                *(TextCell(text) for text in texts),
+                *(TextCell(text) for text in (*texts, seconds, total)),
             ]
         )
     columns = [
@@ -59,6 +60,7 @@ def cost_table(results: Results) -> Table:
         "Attack",
         "Stop",
         "Nested",
+        "Through",
         "n",
         "Inherited",
         "Gradient steps",

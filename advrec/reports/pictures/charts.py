@@ -85,7 +85,8 @@ def convergence(results: Results, tables: Tables) -> Chart:
         f"Success {where} within so many gradient steps on a tuple, "
         "with those at smaller budgets that a nested attack goes on from. "
         "A curve: an attack that leaves a tuple as soon as it stands at rank 1. "
-        "A point: any other, at the most steps that it took.",
+        "A point: any other, at the most steps that it took for the image as it was computed. "
+        "Attacks that stop and go through a delivery are left out.",
         lambda shape: figures.convergence(rows, models, results.attacks, where, shape),
     )
 

@@ -18,7 +18,13 @@ from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import numbered
-from advrec.run.tables import outcomes, read_embeddings, read_outcomes, read_table
+from advrec.run.tables import (
+    outcomes,
+    read_embeddings,
+    read_outcomes,
+    read_table,
+    refuse_copies,
+)
 from advrec.spec.base import FLOAT
 
 NEIGHBOURS = 5
@@ -196,6 +202,7 @@ def _kept_rows(results: Results) -> pd.DataFrame:
     keys = [field for field in schema.examples([FLOAT]) if field.name != "pixels"]
     rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
     rows = rows.assign(delivery=rows["delivery"].fillna(FLOAT))  # blind attacks name none
+    refuse_copies(rows, results.run.examples, "delivery")
     parts = []
     for delivery in (FLOAT, *results.study.evaluation.seen):
         distance, rank = ("adversarial_distance", "adversarial_rank")

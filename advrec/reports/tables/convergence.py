@@ -21,19 +21,22 @@ def convergence(results: Results) -> pd.DataFrame:
     which a nested attack goes on, count too.
 
     Any other attack has one row, at the most steps that it took: also one made on another model,
-    or one in a study with deliveries: blind it stops elsewhere, else its steps are sums.
+    or blind in a study with deliveries, for then it stops elsewhere. Steps of one that never stops
+    are those of its image for float; one that stops and goes through a delivery has no row, for
+    its rows hold only the sums.
     """
     parts = []
     for (_, attack), cell in results.outcomes.groupby(["model", "attack"], observed=True):
         spec = results.attack(str(attack))
         at = cell[cell["epsilon"] == results.epsilon]
-        if at.empty:
+        if at.empty or (spec.through and spec.stop != "never"):
             continue
         within = cell[cell["epsilon"] <= results.epsilon] if spec.nested else at
         spent = (
             within.groupby("tuple_id")["gradient_steps"].sum().reindex(at["tuple_id"]).to_numpy()
         )
         won = at["adversarial_rank"].to_numpy() == 1
+        spent = spent // (1 + len(spec.through))  # as many for each delivery
         stops_here = spec.stop == "rank-1" and spec.source is None and not results.deliveries
         for steps in _marks(spent) if stops_here else [int(spent.max())]:
             hits = at[["model", "attack", "target_id"]].assign(
