@@ -72,6 +72,7 @@ def run_health(run):
     return json.loads(run.health("unsecured").read_text())
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_command_and_the_same_command_goes_on(tmp_path, capsys):
     run = ready_run(tmp_path / "run")
     evaluation = {"tuples": 6, "block": 1, "attacks": ["pgd-60"]}

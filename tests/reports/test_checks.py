@@ -309,6 +309,7 @@ def test_a_model_of_ones_own_has_dashes_for_its_quality(make_run):
     assert line.rstrip().endswith(DASH)
 
 
+@pytest.mark.long
 def test_a_study_of_own_models_alone_has_a_report_with_figures(make_run):
     run = make_run(checks=12)
     own_model(run, ["cat", "at", "unsecured"])

@@ -277,6 +277,7 @@ def test_another_directory_and_a_run_that_is_there_are_refused(tmp_path):
         run_import(root, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_the_commands_end_with_the_codes_of_the_contract(tmp_path, capsys):
     root, out = small(tmp_path), str(tmp_path / "run")
     assert main(["import-published", str(root), "--out", out]) == 0

@@ -106,6 +106,7 @@ def test_what_all_attacks_reach_together_is_said_where_it_is_more(make_run):
     assert "At least one" not in " ".join(said(run, "Exposure"))
 
 
+@pytest.mark.long
 def test_a_model_that_another_beats_in_both_is_no_choice(make_run):
     run = make_run(checks=12)
     shares = {model: row["percent"] for model, row in success.strongest(results.read(run)).items()}
@@ -262,6 +263,7 @@ def test_what_is_not_known_is_left_out_by_name(make_run):
     assert choice(run) is None  # one model is no choice
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_the_sentences_of_many_models_are_folded(make_run):
     run = make_run()

@@ -12,6 +12,7 @@ def printed(code: str) -> str:
     ).stdout
 
 
+@pytest.mark.long
 def test_the_attacker_does_not_import_what_only_compilers_need():
     said = printed(
         "import sys; from advrec.distributed import session, attacker;"

@@ -40,6 +40,7 @@ def sent(run: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_tuples_of_a_csv_are_what_it_holds(ready, tmp_path):
     run = copy(ready, tmp_path)
     catalog = Catalog(Run(run))
@@ -67,6 +68,7 @@ def test_tuples_of_a_csv_are_what_it_holds(ready, tmp_path):
     assert advrec("report", run, cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_recommend_is_set_aside_alone(ready, tmp_path):
     run = copy(ready, tmp_path)
     network = checkpoint.load(Run(run).weights("unsecured"))

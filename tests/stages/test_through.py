@@ -99,6 +99,7 @@ def resolved_of(directory):
     return {attack.name: attack.through for attack in attacks}
 
 
+@pytest.mark.long
 def test_a_run_of_an_earlier_version_goes_on_blind_and_is_reported_as_such(again):
     before = rows_of(again)
     (lost,) = again.glob("results/s/attacks/*/attack=apgd-2/block-000001.parquet")

@@ -119,6 +119,7 @@ def test_a_disturbed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert not run.training("cat").exists()
 
 
+@pytest.mark.long
 def test_a_training_of_another_kind_does_not_go_on_from_it(tmp_path):
     run, train = prepared_study(tmp_path)
     here = ("--set", "resources.training_workers=0")

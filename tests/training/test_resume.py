@@ -26,6 +26,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("entry", TRAININGS, ids=str)
 def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(
     catalog, tmp_path, entry
