@@ -1,5 +1,5 @@
-"""A search on Ray Tune: one process a trial, on one core or one GPU, so that trials never wait for
-each other's workers.
+"""A search on Ray Tune: one process a core or GPU, for one trial after another, so that trials never
+wait for each other's workers.
 """
 
 import contextlib
@@ -88,6 +88,7 @@ def _new(spec: TuneSpec, trainable: Any, kept: Path) -> tune.Tuner:
         tune_config=tune.TuneConfig(
             num_samples=1 if grids else spec.trials,
             search_alg=_searcher(spec),
+            reuse_actors=True,
             scheduler=_scheduler(spec),
             max_concurrent_trials=None if spec.concurrency == "auto" else spec.concurrency,
             **one,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
 
 import pytest
 import torch
@@ -95,7 +96,11 @@ def worker(rank, world, work, run, directory):
 def together(work, run, directory):
     directory.mkdir(exist_ok=True)
     (directory / "meet").unlink(missing_ok=True)
-    torch.multiprocessing.spawn(worker, (2, work, run, directory), nprocs=2)
+    # Forks of a server that has imported all and computed nothing: the imports take most of the time.
+    multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.start_processes(
+        worker, (2, work, run, directory), nprocs=2, start_method="forkserver"
+    )
 
 
 def write_losses(rank, catalog, directory):
