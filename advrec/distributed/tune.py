@@ -1,5 +1,5 @@
-"""A search on Ray Tune: one process a core or GPU, for one trial after another, so that trials never
-wait for each other's workers.
+"""A search on Ray Tune: one process a core or GPU, for one trial after another, so that no trial
+waits for another's workers.
 """
 
 import contextlib

@@ -96,7 +96,7 @@ def worker(rank, world, work, run, directory):
 def together(work, run, directory):
     directory.mkdir(exist_ok=True)
     (directory / "meet").unlink(missing_ok=True)
-    # Forks of a server that has imported all and computed nothing: the imports take most of the time.
+    # Forks of a server that has imported all and computed nothing: imports take most of the time.
     multiprocessing.set_forkserver_preload([__name__])
     torch.multiprocessing.start_processes(
         worker, (2, work, run, directory), nprocs=2, start_method="forkserver"
