@@ -94,7 +94,7 @@ class MomentumFGSM:
     def step(
         self, number: int, state: _WithMomentum, evaluated: Evaluated, problem: Problem
     ) -> _WithMomentum:
-        momentum = _summed(state.momentum, evaluated.gradient, self.decay)
+        momentum = summed(state.momentum, evaluated.gradient, self.decay)
         moved = signed_step(
             problem.ball, state.current, momentum.clone(), problem.epsilon / self.steps
         )
@@ -122,13 +122,13 @@ class MomentumPGD:
     def step(
         self, number: int, state: _WithMomentum, evaluated: Evaluated, problem: Problem
     ) -> _WithMomentum:
-        momentum = _summed(state.momentum, evaluated.gradient, self.decay)
+        momentum = summed(state.momentum, evaluated.gradient, self.decay)
         length = _decayed(problem.epsilon, number, self.steps)
         moved = signed_step(problem.ball, state.current, momentum.clone(), length)
         return _WithMomentum(moved, momentum)
 
 
-def _summed(momentum: Tensor, gradient: Tensor, decay: float) -> Tensor:
+def summed(momentum: Tensor, gradient: Tensor, decay: float) -> Tensor:
     """The next sum (N, C, H, W) of gradients, each divided by its l1 norm."""
     norm = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
     return decay * momentum + gradient / norm.clamp_min(torch.finfo(norm.dtype).tiny)

@@ -9,12 +9,12 @@ import re
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec.attacks import AUTO
+from advrec.spec.attacks import AUTO, MINIMAL
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")
 STRONG = ("pgd-decay", "pgd-momentum", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
-FAMILIES = PUBLISHED + STRONG
+FAMILIES = (*PUBLISHED, *STRONG, MINIMAL)
 GRADIENT_FREE = ("square", "noise")
 AUTO_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
 """Members of the ensemble `auto`, cheapest first."""

@@ -9,6 +9,7 @@ from advrec.attacks.blind import Square, UniformNoise
 from advrec.attacks.carlini import ExactCW, PublishedCW
 from advrec.attacks.ensemble import Ensemble, Member, with_restarts
 from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM, MomentumPGD
+from advrec.attacks.minimal import MinimalBudget
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked
 from advrec.spec.attacks import AUTO
@@ -32,6 +33,7 @@ FAMILIES: dict[str, Callable[[int], Attack]] = {
     "apgd-l2": lambda steps: APGD(steps, squared=True),
     "cw-exact": lambda steps: ExactCW(steps=steps),
     "square": lambda queries: Square(queries=queries),
+    "minimal": lambda steps: MinimalBudget(steps=steps),
 }
 
 

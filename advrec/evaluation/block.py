@@ -47,6 +47,8 @@ class Block:
     """
     through: tuple[str, ...] = ()
     """Those of them that an attack of its own is made for."""
+    minimal_rank: int | None = None
+    """Rank at which minimal-K searches the smallest budget; None: another attack."""
 
 
 class Outcomes(NamedTuple):
@@ -75,6 +77,7 @@ def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Bl
         deliveries=cell.deliveries,
         groups=catalog.groups,
         through=cell.attack.through,
+        minimal_rank=cell.attack.rank if cell.attack.minimal else None,
     )
 
 

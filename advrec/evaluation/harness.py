@@ -3,23 +3,23 @@ says about its images.
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from advrec.attacks import budget
 from advrec.attacks.ensemble import START
+from advrec.attacks.minimal import MinimalBudget
 from advrec.attacks.objective import Delivered, Objective, score
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import Attack
 from advrec.attacks.result import Attacked
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.delivery import round_trip
+from advrec.evaluation.rows import Places, Rows
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Floats, Ids
 from advrec.recommenders.recommender import Recommender
@@ -29,8 +29,6 @@ from advrec.spec.base import FLOAT
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
 MARGIN = 1e-6
-
-Places = npt.NDArray[np.int64]
 
 
 def evaluate_block(
@@ -49,10 +47,15 @@ def evaluate_block(
     """
     measure = _Measure(recommender, block)
     source = source or recommender
-    below = source.index.nearest_distances(block.target_ids, block.attack_ids) - MARGIN
+    below = (
+        source.index.nearest_distances(block.target_ids, block.attack_ids, block.minimal_rank or 1)
+        - MARGIN
+    )
     for delivery in (FLOAT, *block.through):
         attempts = _Attempts(attack, block, source, torch.from_numpy(below), delivery)
-        if block.nested:
+        if isinstance(attack, MinimalBudget):
+            _minimal(attempts, attack, measure)
+        elif block.nested:
             _nested(attempts, measure)
         else:
             _alone(attempts, measure)
@@ -89,6 +92,34 @@ def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
             winners = attempt.attacked.winners
             if block.stop != "never":
                 solved = problem.solved(images, score(problem.objective, images))[0].cpu()
+
+
+def _minimal(attempts: "_Attempts", attack: MinimalBudget, measure: "_Measure") -> None:
+    """Batch of tuples by batch, all budgets at once: the row of the largest holds what was
+    spent.
+    """
+    block = attempts.block
+    count = len(block.epsilons)
+    for start in range(0, len(block.tuple_ids), block.batch):
+        places = np.arange(start, min(start + block.batch, len(block.tuple_ids)))
+        budgets = np.repeat(np.array(block.epsilons)[:, None], len(places), axis=1)
+        problem = attempts.problem(places, budgets[-1])
+        began = time.monotonic()
+        reached = attack.reach(problem, torch.from_numpy(budgets).to(problem.epsilon))
+        seconds = time.monotonic() - began
+        nothing = torch.zeros_like(reached.gradient_steps)
+        for number, images in enumerate(reached.images):
+            last = number == count - 1
+            spent = (reached.gradient_steps, reached.forward_passes)
+            attacked = Attacked(images, *(spent if last else (nothing, nothing)))
+            measure(
+                attempts,
+                places * count + number,
+                attempts.problem(places, budgets[number]),
+                _Attempt(attacked, seconds if last else 0.0),
+            )
+        if attempts.delivery == FLOAT:
+            measure.smallest(places, reached.smallest, reached.low.cpu().numpy())
 
 
 def _go_on(
@@ -187,7 +218,7 @@ class _Measure:
         self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
         if block.groups is not None:
             self._clean_distinct = self._distinct(slice(None), clean)
-        self.table = _Table(block)
+        self.table = Rows(block)
 
     def __call__(
         self,
@@ -247,6 +278,19 @@ class _Measure:
             self.table.keep(int(rows[place]), delivery, final[place])
         return final
 
+    def smallest(self, places: Places, images: Tensor, low: Doubles) -> None:
+        """Measure the images (n, C, H, W) of the smallest budgets of tuples at `places` (n,); `low`
+        (n,): the largest budgets below that were tried in vain.
+        """
+        block, count = self._block, len(self._block.epsilons)
+        assert block.minimal_rank is not None, "the attack is minimal-K"
+        clean = to_images(block.pixels[places], images.device)
+        ranks = self._rank(places, self._recommender.embeddings(images))[1]
+        linf = budget.linf(clean, images).cpu().numpy()
+        high = np.where(ranks <= block.minimal_rank, linf, np.inf)
+        for number in range(count):
+            self.table.note(places * count + number, {"epsilon_low": low, "epsilon_high": high}, {})
+
     def _rank(self, places: Places, embeddings: Floats) -> tuple[Doubles, Ids]:
         """Distance (n,) to the target and rank (n,) of embeddings (n, D)."""
         index = self._recommender.index
@@ -262,53 +306,3 @@ class _Measure:
         targets, attacks = self._block.target_ids[places], self._block.attack_ids[places]
         index = self._recommender.index
         return index.distinct_ranks(targets, attacks, embeddings, self._block.groups)
-
-
-class _Table:
-    """The rows of a block: row r is tuple r // E at epsilon r % E.
-
-    The columns are made before the work. Small results that stay, allocated between large
-    activations that go, would leave the heap in pieces.
-    """
-
-    def __init__(self, block: Block) -> None:
-        self._shape = block.pixels.shape[1:3]
-        distinct = () if block.groups is None else DISTINCT
-        self._schema = pa.schema([*schema.outcomes(block.deliveries, block.through), *distinct])
-        self._made_for = (FLOAT, *block.through)
-        size = len(block.tuple_ids) * len(block.epsilons)
-        self._columns = {
-            field.name: np.zeros(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
-        }
-        self._examples: dict[tuple[int, int], bytes] = {}
-        """Images by row, and place among `_made_for`."""
-
-    def note(self, rows: Places, columns: Mapping[str, Any], spent: Mapping[str, Any]) -> None:
-        """Write values (n,) of columns into rows (n,), and add there what was spent, (n,) each."""
-        for name, values in columns.items():
-            self._columns[name][rows] = values
-        for name, values in spent.items():
-            self._columns[name][rows] += values
-
-    def keep(self, row: int, delivery: str, image: Tensor) -> None:
-        """Keep the image (C, H, W) that was made for a delivery in a row, as an example."""
-        pixels = image.permute(1, 2, 0).contiguous().cpu().numpy().astype("<f4")
-        self._examples[row, self._made_for.index(delivery)] = pixels.tobytes()
-
-    def outcomes(self) -> Outcomes:
-        kept = sorted(self._examples)
-        rows = [row for row, _ in kept]
-        ids = ("tuple_id", "target_id", "attack_id", "epsilon")
-        height, width = self._shape
-        examples = {name: self._columns[name][rows] for name in ids} | {
-            "height": [height] * len(rows),
-            "width": [width] * len(rows),
-            "pixels": [self._examples[key] for key in kept],
-        }
-        through = self._made_for[1:]
-        if through:
-            examples["delivery"] = [self._made_for[place] for _, place in kept]
-        return Outcomes(
-            schema.table(self._schema, self._columns),
-            schema.table(schema.examples(through), examples),
-        )

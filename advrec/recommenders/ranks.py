@@ -156,14 +156,19 @@ class ExactIndex:
                 better[places, columns] = exact < own[pairs]
             yield Better(rows, first, better)
 
-    def nearest_distances(self, query_ids: Ids, article_ids: Ids) -> Floats:
-        """Cost (R,) of the best article for each query (R,) other than the attacked one (R,): what
-        rank 1 must fall below.
+    def nearest_distances(self, query_ids: Ids, article_ids: Ids, rank: int = 1) -> Floats:
+        """Cost (R,) of the `rank`-th best article for each query (R,) other than the attacked one
+        (R,): what that rank must fall below; infinite where fewer articles compete.
         """
-        nearest = np.full(len(query_ids), np.inf, dtype=np.float32)
+        nearest = np.full((len(query_ids), rank), np.inf, dtype=np.float32)
         for rows, _, costs in self._tiles(query_ids, article_ids):
-            nearest[rows] = np.minimum(nearest[rows], costs.min(axis=1))
-        return nearest
+            if rank > 1:
+                costs = np.partition(np.hstack([nearest[rows], costs]), rank - 1, axis=1)
+                nearest[rows] = costs[:, :rank]
+            else:
+                nearest[rows] = np.minimum(nearest[rows], costs.min(axis=1, keepdims=True))
+        furthest: Floats = nearest.max(axis=1)
+        return furthest
 
     def top_k(self, query_ids: Ids, k: int) -> TopK:
         """The k best articles of queries (Q,): ids (Q, k) and costs (Q, k), best first, equal ones

@@ -19,6 +19,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
+from advrec.run.minimal import MINIMAL
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
@@ -36,8 +37,8 @@ class Results:
     study: Study
     """Its models are those that are compared."""
     outcomes: pd.DataFrame
-    """schema.outcomes of the study's deliveries and DISTINCT, with model and attack before them and
-    defect (see schema.IMPORTED).
+    """schema.outcomes of the study's deliveries, DISTINCT and MINIMAL, with model and attack before
+    them and defect (see schema.IMPORTED).
     """
     probes: pd.DataFrame
     """Measurements of the checks: schema.OUTCOMES with the same two columns before them."""
@@ -284,12 +285,13 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    # Null where it is not known: only an import knows of defects, and the ranks among distinct
-    # images stand where articles show equal ones.
+    # Null where it is not known: only an import knows of defects, only minimal-K of smallest
+    # budgets, and ranks among distinct images stand where articles show equal ones.
     columns = pa.schema(
         [
             *schema.outcomes(evaluation.round_trips, evaluation.seen),
             *DISTINCT,
+            *MINIMAL,
             pa.field("defect", pa.bool_()),
         ]
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, equal, quantities
+from advrec.reports.tables import checks, equal, minimal, quantities
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, made_on, records, span
 from advrec.spec import accuracy
@@ -46,6 +46,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
     origins = {name: made_on(results, name) for name in results.attacks}
     notes = (
         [f"{name}: {origin}" for name, origin in origins.items() if origin],
+        minimal.text(results),
         checks.text(results),
         [line] if (line := equal.sentence(results)) else [],
         _differences(compared) if compared else [],

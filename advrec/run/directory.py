@@ -19,9 +19,9 @@ IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded identity with the keys that later versions added, as the earlier ones did it:
-    before 0.3.0 every attack was blind.
+    before 0.3.0 every attack was blind, and none but for rank 1.
     """
-    return {"through": [], **recorded}
+    return {"through": [], "rank": 1, **recorded}
 
 
 class Run:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from advrec.spec.base import Name, RoundTrips, Strict, round_trips
 
@@ -11,6 +11,9 @@ Stop = Literal["never", "rank-1", "converged"]
 
 AUTO = "auto"
 """The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
+
+MINIMAL = "minimal"
+"""The family of attacks on the budget itself, which are made for all budgets of a study at once."""
 
 
 BLIND = ("fgsm", "pgd", "cw", "noise")
@@ -75,6 +78,28 @@ class AttackSpec(Strict):
     queries after that round trip. []: it is blind. If not given, all of the study's; none of fgsm,
     pgd-K, cw-K and noise, nor where the run has rows of this attack that were made blind.
     """
+    rank: Annotated[int, Field(ge=1)] = 1
+    """Rank that minimal-K aims at; no other attack has this key."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "AttackSpec":
+        if not self.minimal:
+            if self.rank != 1:
+                raise ValueError(f"rank belongs to {MINIMAL}-K, not to {self.attack}")
+        elif self.nested or self.restarts or self.stop != "never" or self.source:
+            raise ValueError(
+                f"{self.attack} knows no stop, nested, restarts or from: leave them out"
+            )
+        return self
+
+    @property
+    def minimal(self) -> bool:
+        """True of an attack that searches the smallest budget of a tuple."""
+        return self.attack.rpartition("-")[0] == MINIMAL
+
+    def aims_at(self, rank: int) -> bool:
+        """Say whether success at a rank is what the attack tries for, as all but minimal-K do."""
+        return not self.minimal or rank == self.rank
 
     @classmethod
     def named(cls, attack: str, deliveries: Sequence[str] = ()) -> "AttackSpec":

@@ -162,6 +162,8 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
         cell.attack.attack, restarts=cell.attack.restarts, nested=cell.attack.nested
     )
     steps *= 1 + len(cell.attack.through)
+    if cell.attack.minimal:  # it is made for all budgets at once
+        steps /= len(cell.epsilons)
     return images * (steps + names.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
 
 

@@ -14,7 +14,7 @@ from advrec.attacks.problem import Problem
 from advrec.recommenders.losses import CosineDistance, cosine_distance
 
 PIXELS = (3, 4, 4)
-UNSEEDED = ("fgsm", "pgd", "cw", "mifgsm")
+UNSEEDED = ("fgsm", "pgd", "cw", "mifgsm", "minimal")
 """Families that draw nothing at random, so long as they are not restarted."""
 
 
@@ -27,6 +27,11 @@ def names(steps: int, queries: int) -> list[str]:
 def families(steps: int, queries: int) -> list[str]:
     """Only those that iterate."""
     return [name for name in names(steps, queries) if name not in registry.FIXED]
+
+
+def stopping(steps: int, queries: int) -> list[str]:
+    """Only those of them that may stop; minimal-K takes every step."""
+    return [name for name in families(steps, queries) if not name.startswith("minimal-")]
 
 
 def same_as_alone(name: str, problem: Problem) -> None:

@@ -14,13 +14,13 @@ from tests.attacks.problems import (
     alone,
     build,
     centred,
-    families,
     problem_of,
     same_as_alone,
+    stopping,
     watch,
 )
 
-NAMES = ["auto", *families(steps=20, queries=60)]
+NAMES = ["auto", *stopping(steps=20, queries=60)]
 UNREACHABLE = -1.0
 CONVERGED_STEPS = 20  # as promised: no gain of 1e-4 in so many steps
 
@@ -88,7 +88,7 @@ def test_what_the_test_of_a_solved_image_costs_does_not_depend_on_the_image_besi
     assert build("cw-20")(problem).forward_passes.tolist() == costs
 
 
-@pytest.mark.parametrize("name", families(steps=20, queries=60))
+@pytest.mark.parametrize("name", stopping(steps=20, queries=60))
 def test_every_step_is_taken_where_none_may_stop_even_with_a_goal(name):
     problem = graded(name)
     free = build(name)(dataclasses.replace(problem, goal=None))
@@ -100,7 +100,7 @@ def test_every_step_is_taken_where_none_may_stop_even_with_a_goal(name):
     assert (held.gradient_steps == (0 if name.startswith("square") else 20)).all()
 
 
-@pytest.mark.parametrize("name", families(steps=20, queries=60))
+@pytest.mark.parametrize("name", stopping(steps=20, queries=60))
 def test_a_solved_image_is_the_first_that_was_below(name):
     problem = watch(graded(name))
     result = build(name)(problem)
@@ -148,7 +148,7 @@ def test_a_stopped_image_is_still_below_after_the_round_trip(name):
     assert (result.forward_passes < build(name)(problem).forward_passes).all()
 
 
-@pytest.mark.parametrize("name", families(steps=20, queries=60))
+@pytest.mark.parametrize("name", stopping(steps=20, queries=60))
 def test_an_image_that_is_below_only_before_the_round_trip_does_not_stop(name):
     """Within 0.4 / 255 every image rounds to the clean one."""
     problem, below = drawn_in_bytes(name, 0.4 / 255)
@@ -200,7 +200,7 @@ def test_every_round_trip_has_a_say():
 # Convergence
 
 
-@pytest.mark.parametrize("name", families(steps=60, queries=60))
+@pytest.mark.parametrize("name", stopping(steps=60, queries=60))
 def test_an_image_on_a_flat_objective_leaves_after_so_many_steps_from_the_first_evaluation(name):
     problem = problem_of(2)
     flat = CosineDistance(
@@ -253,7 +253,7 @@ def test_the_least_gain_that_counts_is_the_stated_one(share, steps):
 
 # whose images never stand still
 @pytest.mark.parametrize(
-    "name", [name for name in families(steps=80, queries=80) if name != "cw-80"]
+    "name", [name for name in stopping(steps=80, queries=80) if name != "cw-80"]
 )
 def test_who_converges_changes_nothing_for_the_others(name):
     problem = with_goal(

@@ -112,18 +112,20 @@ def test_ranks_and_nearest_distances_equal_a_naive_loop(
     with small_tiles(rows, width, pairs):
         ranks = similar_articles(embeddings).ranks(targets, attacks, candidates)
         nearest = similar_articles(embeddings).nearest_distances(targets, attacks)
+        third = similar_articles(embeddings).nearest_distances(targets, attacks, 3)
     rows = list(zip(targets, attacks, candidates, strict=True))
     assert ranks.tolist() == [naive_rank(embeddings, t, a, c) for t, a, c in rows]
     for rank, (t, a, c) in zip(ranks, rows, strict=True):
         lowest, highest = exact_ranks(embeddings, t, a, c)
         assert lowest <= rank <= highest
-    for distance, (t, a, _) in zip(nearest, rows, strict=True):
-        expected = min(
+    for first, beyond, (t, a, _) in zip(nearest, third, rows, strict=True):
+        expected = sorted(
             naive_distance(embeddings[t], other)
             for j, other in enumerate(embeddings)
             if j not in (t, a)
         )
-        assert distance == pytest.approx(expected, abs=1e-6)
+        assert first == pytest.approx(expected[0], abs=1e-6)
+        assert beyond == pytest.approx([*expected, np.inf, np.inf][2], abs=1e-6)
 
 
 def test_ties_go_to_the_adversary():

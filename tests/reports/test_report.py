@@ -274,6 +274,8 @@ def test_every_table_and_figure_is_written(finished):
         "defects",
         "distinct",
         "equal_pairs",
+        "minimal_budgets",
+        "minimal_curve",
         "classifiers",
     }
     made |= {"training", "quantile_lines"}

@@ -75,10 +75,11 @@ def earlier(tmp_path_factory, ready):
     identities = json.loads((run.directory / "identities.json").read_text())
     for identity in identities.values():
         identity.pop("through", None)
+        identity.pop("rank", None)
     (run.directory / "identities.json").write_text(json.dumps(identities))
     resolved = yaml.safe_load(run.study.read_text())
     for entry in resolved["evaluation"]["attacks"]:
-        del entry["through"]
+        del entry["through"], entry["rank"]
     run.study.write_text(yaml.safe_dump(resolved))
     return directory
 

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from advrec.evaluation.rates import difference, paired_difference, shares
 from advrec.reports.page.cells import number
 from advrec.reports.page.comparison import longer_training
+from advrec.reports.page.minimal import median_budgets
 from advrec.reports.pictures import pareto
 from advrec.reports.results import Results
 from advrec.reports.tables import checks
@@ -37,7 +38,7 @@ def verdict(results: Results) -> list[Point]:
     """The sentences of the verdict; what is not known is said to be not known."""
     best = strongest(results)
     others = [model for model in results.study.models if model != results.baseline]
-    points = [Point("Exposure", [*_exposure(results, best), CAVEAT])]
+    points = [Point("Exposure", [*_exposure(results, best), *median_budgets(results), CAVEAT])]
     if others:
         points.append(
             Point("What each defense saves", [_saving(results, model, best) for model in others])

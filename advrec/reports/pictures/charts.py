@@ -36,6 +36,7 @@ def charts(results: Results, tables: Tables) -> dict[str, Chart]:
         "comparison": comparison(results, tables),
         "success": success(results, tables),
         "convergence": convergence(results, tables),
+        "minimal": minimal(results, tables),
         "distances": distances_before_and_after(results, tables),
         "training": training(results, tables),
     }
@@ -88,6 +89,19 @@ def convergence(results: Results, tables: Tables) -> Chart:
         "A point: any other, at the most steps that it took for the image as it was computed. "
         "Attacks that stop and go through a delivery are left out.",
         lambda shape: figures.convergence(rows, models, results.attacks, where, shape),
+    )
+
+
+def minimal(results: Results, tables: Tables) -> Chart:
+    """The share of tuples that fall, against the budget."""
+    rows, models = tables["minimal_curve"], list(results.study.models)
+    return Chart(
+        rows,
+        "Share of tuples whose smallest budget is epsilon or less, one panel a model and one "
+        "colour an attack.",
+        "Tuples that fall within a budget, in percent, with 95\u00a0% intervals: success at the "
+        "rank that the attack aims at, at every budget. A stronger attack can only raise it.",
+        lambda shape: figures.minimal(rows, models, results.attacks, shape),
     )
 
 

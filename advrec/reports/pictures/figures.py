@@ -121,14 +121,39 @@ def convergence(
                     label=attack,
                     capsize=2,
                 )
-            elif len(curve):
-                axes.step(steps, percent, where="post", color=colour, label=attack)
-                axes.fill_between(steps, low, high, step="post", color=colour, alpha=0.15)
+            else:
+                _steps(axes, curve, "gradient_steps", attack, colour)
         axes.set_xscale("symlog", linthresh=1)  # an attack without gradients has its place at 0
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(title=model, ylim=(-4, 104), xlim=(-0.1, None), xlabel="gradient steps on a tuple")
 
     return panel_per_model(models, shape, f"success {where} (%)", draw)
+
+
+def minimal(
+    rows: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], shape: Shape
+) -> Figure:
+    """Tuples that fall (%) against the budget, one panel a model, one colour an attack.
+
+    Args:
+        rows: minimal.curve.
+    """
+
+    def draw(axes: Axes, model: str) -> None:
+        for attack in attacks:
+            curve = rows[(rows["model"] == model) & (rows["attack"] == attack)]
+            _steps(axes, curve, "epsilon", attack, palette(attacks)[attack])
+        axes.set(title=model, ylim=(-4, 104), xlim=(0, None), xlabel="budget ε (pixels in [0, 1])")
+
+    return panel_per_model(models, shape, "tuples that fall (%)", draw)
+
+
+def _steps(axes: Axes, curve: pd.DataFrame, x: str, label: str, colour: Any) -> None:
+    """A share that rises in steps, with its interval; nothing without rows."""
+    if len(curve):
+        axes.step(curve[x], curve["percent"], where="post", color=colour, label=label)
+        low, high = curve["low_percent"], curve["high_percent"]
+        axes.fill_between(curve[x], low, high, step="post", color=colour, alpha=0.15)
 
 
 def distances(

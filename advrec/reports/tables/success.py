@@ -29,10 +29,14 @@ def headline(results: Results) -> pd.DataFrame:
 def strongest(results: Results) -> dict[str, dict[str, Any]]:
     """The row of `headline` with the highest success, by model.
 
-    Of equal ones it is the last that the study lists. A model without outcomes is absent.
+    Of equal ones it is the last that the study lists. A model without outcomes is absent. Attacks
+    that aim at another rank than the headline's count only where there is no other.
     """
     best: dict[str, dict[str, Any]] = {}
-    for row in records(headline(results)):
+    rows = records(headline(results))
+    aimed = [row for row in rows if results.attack(row["attack"]).aims_at(results.rank)]
+    models = {row["model"] for row in aimed}
+    for row in [*aimed, *(row for row in rows if row["model"] not in models)]:
         if row["model"] not in best or row["percent"] >= best[row["model"]]["percent"]:
             best[row["model"]] = row
     return best

@@ -1,0 +1,24 @@
+"""Sentences on the smallest budgets that minimal-K found."""
+
+from markupsafe import Markup
+
+from advrec.reports.results import Results
+from advrec.reports.tables import minimal
+
+
+def median_budgets(results: Results) -> list[Markup]:
+    """The budget at which half of all tuples fall, of each model that minimal-K attacked."""
+    largest = results.study.evaluation.epsilons[-1]
+    return [
+        Markup("<b>{}</b>: half of all tuples reach rank {} at budget epsilon {} ({}).").format(
+            median.model, median.rank, _budget(median.epsilon, largest), median.attack
+        )
+        for median in minimal.medians(results)
+    ]
+
+
+def _budget(epsilon: float, largest: float) -> str:
+    """A budget in pixels and in grey levels; above the largest one nothing more is known."""
+    known = epsilon <= largest
+    shown, sign = (epsilon, "") if known else (largest, "> ")
+    return f"{sign}{shown:.2g}, {sign}{255 * shown:.2g}/255"
