@@ -264,7 +264,9 @@ def _taken(best: _Found, others: Sequence[str], left_out: Sequence[str]) -> str:
     if others:
         said.append(f"{listed(others)} would fit too and is not taken")
     if left_out:
-        said.append(f"{listed(left_out, 4)} is left out")
+        doubt = " (if it makes your embedding, write a module:function)"
+        of_imagenet = "(1000," in left_out[0]
+        said.append(f"{listed(left_out, 4)} is left out{'' if of_imagenet else doubt}")
     return "; ".join(said)
 
 

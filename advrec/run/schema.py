@@ -172,7 +172,7 @@ OUTCOMES = pa.schema(
         column(
             "winner",
             pa.string(),
-            "Attack, member of an ensemble or restart that made the image.",
+            "Attack, member of an ensemble or restart that made the image for float.",
         ),
         column(
             "inherited",

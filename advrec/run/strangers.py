@@ -1,8 +1,10 @@
 """Strangers: files among the tables of a run that no stage wrote, as a copy of a block file is."""
 
+import filecmp
 import os
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from advrec.errors import AdvrecError
@@ -28,23 +30,45 @@ def refuse(run: Run) -> None:
     Raises:
         AdvrecError: there are some.
     """
-    found = list(_strangers(run))
+    found, copies = [], []
+    for paths in _tables(run):
+        found += [path for path in paths if not _OURS.fullmatch(path)]
+        copies += _copies(run.directory, paths)
     if found:
         more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
         raise AdvrecError(
             f"{run.directory / found[0]}{more} was written by no stage of advrec; "
             "a copy would be counted twice: move it out of the run directory"
         )
+    if copies:
+        first, second = copies[0]
+        raise AdvrecError(
+            f"{run.directory / second} is a copy of {Path(first).name}, byte for byte; "
+            "delete the one whose number is wrong"
+        )
 
 
-def _strangers(run: Run) -> Iterator[str]:
-    """Their paths in the run. Names that begin with a dot or an underscore are passed over, as
-    pyarrow does.
+def _tables(run: Run) -> Iterator[list[str]]:
+    """Paths in the run of the files of each directory of tables. Names that begin with a dot or an
+    underscore are passed over, as pyarrow does.
     """
     for room in _ROOMS:
         for directory, below, names in os.walk(run.directory / room):
             below[:] = sorted(name for name in below if not name.startswith((".", "_")))
-            for name in sorted(names):
-                path = Path(directory, name).relative_to(run.directory).as_posix()
-                if not name.startswith((".", "_")) and not _OURS.fullmatch(path):
-                    yield path
+            here = [name for name in sorted(names) if not name.startswith((".", "_"))]
+            paths = [Path(directory, name).relative_to(run.directory).as_posix() for name in here]
+            yield paths
+
+
+def _copies(root: Path, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of files of one directory that are equal; only files of one size are read."""
+    sizes = defaultdict(list)
+    for path in paths:
+        sizes[(root / path).stat().st_size].append(path)
+    return [
+        (first, second)
+        for alike in sizes.values()
+        for place, first in enumerate(alike)
+        for second in alike[place + 1 :]
+        if filecmp.cmp(root / first, root / second, shallow=False)
+    ]

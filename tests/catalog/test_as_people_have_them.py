@@ -147,6 +147,12 @@ def test_links_are_counted_before_they_are_read_and_a_folder_of_links_is_refused
         link.symlink_to(path)
     with pytest.raises(ConfigError, match="all 16 images are links, which are not followed"):
         folder.walk(str(linked), 7)
+    directories = tmp_path / "directories"
+    directories.mkdir()
+    for place in photos.iterdir():
+        (directories / place.name).symlink_to(place)
+    with pytest.raises(ConfigError, match=r"holds \d links alone, which are not followed; copy"):
+        folder.walk(str(directories), 7)
     draw(linked / "dress" / "real.png")
     said = folder.walk(str(linked), 7).summary()
     assert any(line.startswith("16 of 17 images are links") for line in said)

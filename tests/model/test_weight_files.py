@@ -226,7 +226,10 @@ def test_only_a_classifiers_last_layer_is_left_out_and_that_is_said(tmp_path):
     network = small(nn.Linear(1024, 64))
     torch.save(network.state_dict(), tmp_path / "f.pt")
     adopted, taken, _ = adopt(SMALL, tmp_path / "f.pt")
-    assert taken == "fc.weight (64, 1024), fc.bias (64,) is left out"
+    assert taken == (
+        "fc.weight (64, 1024), fc.bias (64,) is left out "
+        "(if it makes your embedding, write a module:function)"
+    )
     assert adopted.dimension == 1024
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import advrec as library
@@ -84,8 +85,17 @@ def test_a_copy_that_bears_the_number_of_another_file_is_refused(run, tmp_path):
     shutil.copy(run / CELL / "block-000000.parquet", run / CELL / "block-000007.parquet")
     shards = run / "embeddings" / "model=unsecured"
     shutil.copy(shards / "part-000000.parquet", shards / "part-000001.parquet")
+    for command in (("report", run), ("evaluate", "tiny.yaml"), ("status", run)):
+        refused = advrec(*command, cwd=tmp_path)
+        assert refused.returncode == 1, command
+        assert f"{CELL}/block-000007.parquet is a copy of block-000000.parquet" in refused.stderr
+    pq.write_table(
+        pq.read_table(run / CELL / "block-000007.parquet"), run / CELL / "block-000007.parquet"
+    )  # the same rows in other bytes
+    (shards / "part-000001.parquet").write_bytes(b"")
     refused = advrec("report", run, cwd=tmp_path)
     assert refused.returncode == 1
     assert "twice, as tuple 0 at epsilon 0.01" in refused.stderr
+    shutil.copy(shards / "part-000000.parquet", shards / "part-000001.parquet")
     with pytest.raises(AdvrecError, match="other articles"):
         read_embeddings(Run(run), "unsecured", 1280)

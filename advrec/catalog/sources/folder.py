@@ -20,6 +20,12 @@ OF_SYSTEMS = frozenset(["__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN"])
 """Directories that are no category and no split, wherever they lie."""
 
 
+_NOT_FOLLOWED = (
+    ", which are not followed; copy the files there, "
+    "or set catalog.root to the folder that holds them"
+)
+
+
 @dataclasses.dataclass
 class _Seen:
     """Counts of a walk, beside its images."""
@@ -62,6 +68,8 @@ def walk(root: str, seed: int) -> Listing:
         raise ConfigError(
             f"{root}: {reason}; set catalog.root to the folder that holds the category directories"
         ) from None
+    if not articles and seen.ignored and all(name.endswith("(a link)") for name in seen.ignored):
+        raise ConfigError(f"{root}: holds {len(seen.ignored):,} links alone{_NOT_FOLLOWED}")
     listing = Listing(
         root=root,
         articles=tuple(articles),
@@ -70,10 +78,7 @@ def walk(root: str, seed: int) -> Listing:
         links=seen.links,
     ).checked(root)
     if listing.links == len(listing.articles):
-        raise ConfigError(
-            f"{root}: all {listing.links:,} images are links, which are not followed; copy the "
-            "files there, or set catalog.root to the folder that holds them"
-        )
+        raise ConfigError(f"{root}: all {listing.links:,} images are links{_NOT_FOLLOWED}")
     return listing
 
 

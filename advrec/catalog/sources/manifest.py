@@ -70,7 +70,8 @@ def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
     status = _text(row["split"]).lower() if has_split else "train"
     if status not in SPELLINGS:
         raise ConfigError(
-            f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPELLINGS)})"
+            f"{where}: split is {status or 'empty'} (allowed: {', '.join(SPELLINGS)}); "
+            "leave the column out where no split is known"
         )
     named = tuple(dict.fromkeys(text for text in map(_text, textures) if text))
     # ./a.jpg and a.jpg are one file.

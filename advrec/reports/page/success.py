@@ -105,8 +105,8 @@ def delivered_notes(results: Results) -> list[str]:
     size = results.study.catalog.image_size
     notes.append(
         f"The upload is taken to have the model's size, {size} x {size} pixels. A shop stores what "
-        "is uploaded and scales it afterwards; a larger upload is worse. On photographs, with the "
-        "same attack at ε = 0.03, JPEG 75 left 0.0\u00a0% at rank 3 or better at 64 pixels, and "
+        "is uploaded and scales it afterwards; a larger upload is worse. On photographs, with a "
+        "blind attack at ε = 0.03, JPEG 75 left 0.0\u00a0% at rank 3 or better at 64 pixels, and "
         "70\u00a0% where each pixel was repeated 8 x 8 before it and averaged after it (n = 64)."
     )
     return notes
@@ -131,8 +131,8 @@ def winners_table(results: Results) -> Table | None:
             ]
         )
     caption = (
-        "Which attack made the image: share of images in percent, with 95\u00a0% interval; "
-        "n is the number of images at one budget"
+        "Which attack made the image for float: share of images in percent, with 95\u00a0% "
+        "interval; n is the number of images at one budget"
     )
     columns = ["Model", "Attack", "Made by", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
     return Table(caption, columns, body, heads=3, source="winners")
