@@ -19,7 +19,9 @@ FIRST_STEP, LAST_STEP = 0.5, 0.01
 FIRST_CUT, LAST_CUT = 0.5, 0.001
 """Share of the budget that a solved image gives up."""
 GROWTH = 0.1
-"""Share of that cut by which the budget of an unsolved image grows."""
+"""Share of that cut by which the budget of an image grows that was solved before."""
+FIRST_BUDGET, RISE = 1 / 32, 0.3
+"""The budget begins at this share of the largest, and rises to it in this share of the steps."""
 
 
 class Reached(NamedTuple):
@@ -46,9 +48,10 @@ class MinimalBudget:
     """Signed steps in a ball that shrinks where the image is solved, and grows where it is not, up
     to the problem's budget.
 
-    After FMN (Pintor et al. 2021, algorithm 1), in l-infinity. Three things differ. The budget
-    falls at once to the change of the solved image. It grows by a tenth of what it falls. And the
-    steps are as long as the budget says, along gradients summed as in MI-FGSM.
+    After FMN (Pintor et al. 2021, algorithm 1), in l-infinity. Four things differ. The budget
+    begins small and rises until the image is solved: large steps lead astray who falls at once. It
+    then falls to the change of the solved image. It grows by a tenth of what it falls. And steps
+    are as long as the budget says, along gradients summed as in MI-FGSM.
     """
 
     steps: int
@@ -66,7 +69,8 @@ class MinimalBudget:
         """
         seen = _Seen(problem, budgets)
         current = problem.images if problem.start is None else problem.ball.project(problem.start)
-        epsilon = problem.epsilon.clone()
+        epsilon = problem.epsilon * FIRST_BUDGET
+        rise = (1.0 / FIRST_BUDGET) ** (1.0 / max(1.0, RISE * self.steps))
         momentum = torch.zeros_like(current)
         for number in range(self.steps):
             evaluated = evaluate(problem.objective, current)
@@ -74,9 +78,8 @@ class MinimalBudget:
             share = (1.0 + math.cos(math.pi * number / self.steps)) / 2.0
             cut = LAST_CUT + (FIRST_CUT - LAST_CUT) * share
             most = torch.minimum(problem.epsilon, seen.high * (1.0 - LAST_CUT))
-            epsilon = torch.where(
-                solved, seen.high * (1.0 - cut), torch.minimum(epsilon * (1.0 + GROWTH * cut), most)
-            )
+            grown = epsilon * torch.where(seen.high.isinf(), rise, 1.0 + GROWTH * cut)
+            epsilon = torch.where(solved, seen.high * (1.0 - cut), torch.minimum(grown, most))
             momentum = summed(momentum, evaluated.gradient, MOMENTUM)
             length = (LAST_STEP + (FIRST_STEP - LAST_STEP) * share) * epsilon
             step = length.to(current).view(-1, 1, 1, 1) * momentum.sign()

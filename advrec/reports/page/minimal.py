@@ -10,9 +10,10 @@ def median_budgets(results: Results) -> list[Markup]:
     """The budget at which half of all tuples fall, of each model that minimal-K attacked."""
     largest = results.study.evaluation.epsilons[-1]
     return [
-        Markup("<b>{}</b>: half of all tuples reach rank {} at budget epsilon {} ({}).").format(
-            median.model, median.rank, _budget(median.epsilon, largest), median.attack
-        )
+        Markup(
+            "<b>{}</b>: half of all tuples reach rank {} at budget epsilon {} ({}, and every other "
+            "attack at the budgets of the study)."
+        ).format(median.model, median.rank, _budget(median.epsilon, largest), median.attack)
         for median in minimal.medians(results)
     ]
 

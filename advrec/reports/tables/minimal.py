@@ -58,10 +58,15 @@ def curve(results: Results) -> pd.DataFrame:
 
 
 def medians(results: Results) -> list[Median]:
-    """The median of each model and attack: the smallest budget at which half of all tuples fall."""
+    """The median of each model and attack: the smallest budget at which half of all tuples fall, to
+    that attack or, at a budget of the study, to any other.
+    """
     found = []
     for (model, attack), rows in budgets(results).groupby(["model", "attack"], sort=False):
-        in_order = np.sort(rows["epsilon_high"].to_numpy())
+        every = results.outcomes[results.outcomes["model"] == model]
+        won = every[every["adversarial_rank"] <= results.attack(str(attack)).rank]
+        others = rows["tuple_id"].map(won.groupby("tuple_id")["epsilon"].min())
+        in_order = np.sort(np.fmin(rows["epsilon_high"].to_numpy(), others.to_numpy()))
         middle = float(in_order[math.ceil(len(in_order) / 2) - 1])
         found.append(Median(str(model), str(attack), results.attack(str(attack)).rank, middle))
     return found
