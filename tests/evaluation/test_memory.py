@@ -18,12 +18,6 @@ def peak(tuples: int, epsilons: int, batch: int) -> float:
 
 @pytest.mark.long
 def test_peak_memory_grows_with_the_batch_and_not_with_tuples_or_epsilons():
-    few, many, budgets, large = (
-        peak(128, 1, 16),
-        peak(512, 1, 16),
-        peak(128, 4, 16),
-        peak(128, 1, 128),
-    )
+    few, many, large = peak(128, 1, 16), peak(256, 2, 16), peak(128, 1, 128)
     assert large - few > 150  # 112 images more, each with activations of some megabytes
     assert abs(many - few) < (large - few) / 4
-    assert abs(budgets - few) < (large - few) / 4

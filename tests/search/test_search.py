@@ -247,7 +247,7 @@ def test_every_combination_is_tried_once_and_asha_stops_the_bad_ones(tmp_path, r
     grids = {"models.at.learning_rate": {"grid": [1e-5, 3.0]}, "models.at.steps": {"grid": [1, 2]}}
     changes = {
         "space": grids,
-        "set": {"models.unsecured.epochs": 10, "models.unsecured.batch": 8, "models.at.epochs": 6},
+        "set": {"models.unsecured.epochs": 6, "models.unsecured.batch": 8, "models.at.epochs": 6},
     }
     file = write(
         tmp_path,

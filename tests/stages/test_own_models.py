@@ -44,7 +44,7 @@ def shop(tmp_path_factory, prepared):
             "attacks": ["auto", {"name": "moved", "attack": "pgd-4", "from": "vision"}],
             "epsilons": [0.02, 0.05],
             "delivery": ["float", "png"],
-            "checks": 2,
+            "checks": 1,
         },
         "resources": STUDY["resources"],
     }
