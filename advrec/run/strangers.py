@@ -1,9 +1,9 @@
 """Strangers: files among the tables of a run that no stage wrote, as a copy of a block file is."""
 
+import contextlib
 import filecmp
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from advrec.errors import AdvrecError
 from advrec.run.directory import Run
 from advrec.run.schema import TABLES
 
+END = 2048
 _NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # of a model or an attack, see spec/base.py
 _PATHS = [path for path in TABLES if "<number>" in path]
 _ROOMS = sorted({path.partition("/")[0] for path in _PATHS})
@@ -61,14 +62,21 @@ def _tables(run: Run) -> Iterator[list[str]]:
 
 
 def _copies(root: Path, paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of files of one directory that are equal; only files of one size are read."""
-    sizes = defaultdict(list)
+    """The first of equal files of one directory, with each of the others. Whole files are read only
+    where size and footer agree: a large run has many files of one size.
+    """
+    firsts, copies = dict[tuple[int, bytes], str](), []
     for path in paths:
-        sizes[(root / path).stat().st_size].append(path)
-    return [
-        (first, second)
-        for alike in sizes.values()
-        for place, first in enumerate(alike)
-        for second in alike[place + 1 :]
-        if filecmp.cmp(root / first, root / second, shallow=False)
-    ]
+        with contextlib.suppress(FileNotFoundError):  # a stage at work has just removed it
+            first = firsts.setdefault(_size_and_end(root / path), path)
+            if first != path and filecmp.cmp(root / first, root / path, shallow=False):
+                copies.append((first, path))
+    return copies
+
+
+def _size_and_end(path: Path) -> tuple[int, bytes]:
+    """Size of a file in bytes, and its last END bytes: of Parquet the footer, with statistics."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - END))
+        return size, file.read()

@@ -71,6 +71,20 @@ def test_no_room_of_tables_holds_what_no_stage_wrote(run, path):
     assert path in str(refused.value)
 
 
+def test_files_of_one_size_that_differ_are_no_copies(run):
+    cell = run / CELL
+    for number, content in (
+        (101, b"a" * 9000),
+        (102, b"b" + b"a" * 8999),
+        (103, b"a" * 8999 + b"b"),
+    ):
+        (cell / f"block-{number:06}.parquet").write_bytes(content)
+    strangers.refuse(Run(run))
+    (cell / "block-000104.parquet").write_bytes(b"a" * 9000)
+    with pytest.raises(AdvrecError, match=r"000104\.parquet is a copy of block-000101\.parquet"):
+        strangers.refuse(Run(run))
+
+
 def test_readers_pass_copies_over(run):
     rows, vectors = read_outcomes(run / "attacks"), read_embeddings(Run(run), "unsecured", 1280)
     assert rows.num_rows == 2 * 12 * 2
