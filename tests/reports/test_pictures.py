@@ -7,9 +7,11 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_info
 
 from advrec.reports import results
-from advrec.reports.pictures import canvas, figures, gallery
+from advrec.reports.pictures import canvas, catalog, figures, gallery
 from advrec.reports.pictures import images as pictures
 from advrec.reports.tables import success
 from advrec.run import schema
@@ -133,3 +135,21 @@ def test_every_model_is_in_the_legend_even_without_a_point(finished):
     assert [key.get_label() for key in keys] == models
     drawn = next(line for line in figure.axes[1].get_lines() if list(line.get_xdata()) == [62.0])
     assert (drawn.get_marker(), drawn.get_color()) == (keys[2].get_marker(), keys[2].get_color())
+
+
+def test_a_map_sets_groups_apart_and_is_laid_out_by_one_thread(monkeypatch):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 12)
+    embeddings = np.eye(3, 8)[groups] + 0.05 * rng.standard_normal((36, 8))
+    threads, fit = [], TSNE.fit_transform
+
+    def counted(self, values):
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return fit(self, values)
+
+    monkeypatch.setattr(TSNE, "fit_transform", counted)
+    places = catalog.layout(embeddings.astype(np.float32), 0)
+    assert set(threads) == {1}
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (groups[apart.argmin(1)] == groups).all()
