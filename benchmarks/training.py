@@ -76,7 +76,7 @@ def steps(run: Run, study: study_file.Study, size: int, rounds: int) -> Rates:
 
 def epochs(run: Run, study: study_file.Study, rounds: int) -> Rates:
     """Epochs per second of a plain loop and of Ray Train's workers."""
-    from advrec.distributed.train import train_model
+    from advrec.distributed.train import train_models
 
     spec, catalog = study.models["at"], Catalog(run)
     rates: Rates = {"plain loop": [], "Ray Train, 1 worker": [], "Ray Train, 2 workers": []}
@@ -88,7 +88,7 @@ def epochs(run: Run, study: study_file.Study, rounds: int) -> Rates:
                 resources = study.resources.model_copy(update={"training_workers": workers})
                 changed = study.model_copy(update={"resources": resources})
                 run.weights("at").unlink(missing_ok=True)
-                train_model(run, changed, "at", spec, "bench", grows=False)
+                train_models(run, changed, {"at": "bench"}, grows=False)
                 name = f"Ray Train, {workers} worker{'s' if workers > 1 else ''}"
                 rates[name].append(1.0 / data_of(run)[-1])
     return rates

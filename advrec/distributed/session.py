@@ -14,6 +14,8 @@ from pathlib import Path
 # module before any other of Ray's.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# a process that warns workers of a node's end: a training goes on from its last epoch anyway
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 if not os.environ.get("RAY_AUTH_TOKEN_PATH") and not (Path.home() / ".ray" / "auth_token").exists():
     # A token of this process's own: nobody else needs to talk to the Ray that it starts, and a
     # cluster refuses it.

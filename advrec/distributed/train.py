@@ -4,18 +4,24 @@ The workers write into models/<model>/.training/<identity> only: after each epoc
 to go on, and in the end the result, which the driver takes from there.
 """
 
+import itertools
+import logging
 import shutil
 import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorboardX
 import torch
 
 from advrec.catalog.dataset import Catalog
 from advrec.distributed.placement import place_training
-from advrec.errors import ConfigError
+from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
+from advrec.model.fashionnet import FashionNet
 from advrec.model.memory import keep_freed
 from advrec.run import schema
 from advrec.run.directory import Run
@@ -31,54 +37,145 @@ from advrec.training import state
 from advrec.training.loop import Training, fit
 from advrec.training.start import initial_network
 from advrec.training.state import Epoch
+from advrec.training.workers import Workers
 
 IMAGES_A_WORKER = 16
 STATE, RESULT = "state.safetensors", "result"  # below the training's storage
+MODEL, HISTORY = "model.safetensors", "history.parquet"  # below the result
+LOOK_S = 0.2  # between two looks for a result
+VISIBLE_S = 90.0  # after which a shared disk shows what a worker on another node has written
+
+log = logging.getLogger(__name__)
+OnTrained = Callable[[str], None]
 
 
-def train_model(
-    run: Run, study: Study, model: str, spec: TrainedModel, identity: str, *, grows: bool
+class _Job(NamedTuple):
+    """A model that is to be trained."""
+
+    model: str
+    spec: TrainedModel
+    storage: Path
+    watcher: "_Watcher"
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether all of the result is there."""
+        return _is_done(self.storage)
+
+
+def train_models(
+    run: Run,
+    study: Study,
+    identities: Mapping[str, str],
+    on_trained: OnTrained = lambda model: None,
+    *,
+    grows: bool,
 ) -> None:
-    """Train one model of the study, or go on with its training, and write models/<model>/.
+    """Train models of the study one after another, or go on with their trainings, and write
+    models/<model>/ of each.
 
     model.safetensors comes last: its presence says that all is there.
 
     Args:
-        identity: a name for what determines the weights. A training goes on from its own state;
-            workers that outlive a killed driver write to no other.
+        identities: by model, in the study's order, a name for what determines its weights. A
+            training goes on from its own state; workers that outlive a killed driver write to no
+            other.
+        on_trained: called after each.
         grows: whether nodes may join the cluster later.
 
     Raises:
         AdvrecError: training failed.
     """
+    jobs = [_job(run, study, model, identity) for model, identity in identities.items()]
+    try:
+        if study.resources.trains_here:
+            threads = torch.get_num_threads()
+            for job in jobs:
+                with job.watcher:
+                    train_alone(_arguments(run, study, [job]))
+                torch.set_num_threads(threads)
+                _keep(run, job)
+                on_trained(job.model)
+        else:
+            _train_on_ray(run, study, jobs, on_trained, grows=grows)
+    finally:
+        for job in jobs:
+            if run.weights(job.model).exists():
+                shutil.rmtree(run.training(job.model), ignore_errors=True)
+
+
+def _job(run: Run, study: Study, model: str, identity: str) -> _Job:
+    spec = study.models[model]
+    assert not isinstance(spec, OwnModel), "is taken as it is"
     storage = run.training(model) / identity
     storage.mkdir(parents=True, exist_ok=True)
     # Ray would ask for what it keeps of an interrupted training.
     shutil.rmtree(storage / "train", ignore_errors=True)
-    arguments = {
+    return _Job(model, spec, storage, _Watcher(run, model, spec, storage / STATE))
+
+
+def _arguments(run: Run, study: Study, jobs: Sequence[_Job]) -> dict[str, Any]:
+    """Those of `train_alone`."""
+    return {
         "run": str(run.directory),
         "study": study_file.as_dict(study),
-        "model": model,
-        "storage": str(storage),
+        "storages": {job.model: str(job.storage) for job in jobs},
     }
-    with _Watcher(run, model, spec, storage / STATE):
-        if study.resources.trains_here:
-            threads = torch.get_num_threads()
-            train_alone(arguments)
-            torch.set_num_threads(threads)
-        else:
-            _train_on_ray(study, model, spec, arguments, grows=grows)
-        _keep(run, model, storage / RESULT)
-    shutil.rmtree(run.training(model), ignore_errors=True)
 
 
 def _train_on_ray(
-    study: Study, model: str, spec: TrainedModel, arguments: dict[str, Any], *, grows: bool
+    run: Run, study: Study, jobs: Sequence[_Job], on_trained: OnTrained, *, grows: bool
 ) -> None:
     from advrec.distributed.session import nodes
+
+    def placement(job: _Job) -> tuple[int, bool]:
+        return _placement(study, job.spec, nodes(), grows=grows)
+
+    for (workers, gpu), group in itertools.groupby(jobs, placement):
+        left = list(group)
+        while left:
+            left = _train_together(run, study, left, on_trained, workers, gpu=gpu)
+
+
+def _train_together(
+    run: Run,
+    study: Study,
+    jobs: Sequence[_Job],
+    on_trained: OnTrained,
+    workers: int,
+    *,
+    gpu: bool,
+) -> list[_Job]:
+    """Train models one after another by the same workers, whose start takes as long as epochs.
+
+    Returns:
+        What is left: from a model on that failed, not the first, which has its own restarts.
+    """
     from advrec.distributed.workers import train
 
-    workers, gpu = place_training(study.resources, nodes(), grows=grows)
+    ended = train(_arguments(run, study, jobs), workers, gpu=gpu)
+    processes = f"{workers} process{'es' if workers > 1 else ''}{' with a GPU each' if gpu else ''}"
+    for number, job in enumerate(jobs):
+        say(f"train {job.model}: {processes}")
+        try:
+            with job.watcher:
+                _wait(job, ended)
+        except AdvrecError as error:
+            if not number:
+                raise
+            log.warning("%s; new workers go on", error)
+            return list(jobs[number:])
+        _keep(run, job)
+        on_trained(job.model)
+    futures.wait([ended])  # then the cores are free, and Ray writes no more into the storage
+    return []
+
+
+def _placement(
+    study: Study, spec: TrainedModel, nodes: Sequence[Mapping[str, float]], *, grows: bool
+) -> tuple[int, bool]:
+    """The number of processes that train a model, and whether each gets a GPU."""
+    workers, gpu = place_training(study.resources, nodes, grows=grows)
     if study.resources.training_workers == "auto":
         # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or
         # more.
@@ -88,49 +185,85 @@ def _train_on_ray(
             f"resources.training_workers is {workers}: "
             f"a batch of {spec.batch} gives each less than 2 images"
         )
-    processes = f"{workers} process{'es' if workers > 1 else ''}"
-    say(f"train {model}: {processes}{' with a GPU each' if gpu else ''}")
-    train(model, arguments, workers, gpu=gpu)
+    return workers, gpu
+
+
+def _wait(job: _Job, ended: "futures.Future[None]") -> None:
+    """Wait for the result of a training; raises AdvrecError if its workers end without it."""
+    while not job.is_done:
+        if futures.wait([ended], timeout=LOOK_S).done:
+            break
+    deadline = time.monotonic() + VISIBLE_S
+    while not job.is_done:
+        error = ended.exception()
+        if error is not None or time.monotonic() > deadline:
+            reason = error or f"there is no {job.storage / RESULT}"
+            raise AdvrecError(f"training {job.model} failed: {reason}") from error
+        time.sleep(LOOK_S)
 
 
 def train_alone(
     arguments: dict[str, Any], device: torch.device | None = None, *, first: bool = True
 ) -> None:
-    """Train, or go on, as one process of a training; the first one saves the result.
+    """Train models, or go on, as one process of their trainings; the first one saves the results.
 
     Args:
-        arguments: run and storage: directories; study: as JSON; model: its name.
+        arguments: run: directory; study: as JSON; storages: the directory of each model's training.
         device: where to train, if not on the CPU.
     """
     torch.set_num_threads(1)
     keep_freed()
     study = study_file.parse(arguments["study"], "the study")
     run = Run(Path(arguments["run"]))
-    spec = study.models[arguments["model"]]
-    assert not isinstance(spec, OwnModel), "is taken as it is"
     catalog = Catalog(run)
-    network = initial_network(run, spec, catalog, study.seed)
+    storages = {model: Path(storage) for model, storage in arguments["storages"].items()}
+    workers = Workers.of(device or torch.device("cpu"))
+    for model, storage in storages.items():
+        if workers.agree(_is_done(storage)):  # before a worker died
+            continue
+        spec = study.models[model]
+        assert not isinstance(spec, OwnModel), "is taken as it is"
+        # The driver may not have taken it yet.
+        start = storages[spec.init] / RESULT / MODEL if spec.init in storages else None
+        network = initial_network(run, spec, catalog, study.seed, start=start)
+        _train_one(network, spec, catalog, study.seed, storage, device, first=first)
+        workers.agree(None)  # the result is there for all
+
+
+def _train_one(
+    network: FashionNet,
+    spec: TrainedModel,
+    catalog: Catalog,
+    seed: int,
+    storage: Path,
+    device: torch.device | None,
+    *,
+    first: bool,
+) -> None:
     if device is not None:
         network.to(device)
-    training = fit(
-        network, spec, catalog, seed=study.seed, checkpoint=Path(arguments["storage"]) / STATE
-    )
+    training = fit(network, spec, catalog, seed=seed, checkpoint=storage / STATE)
     metrics = training.measure()  # by all workers together
     if first:
-        _save(Path(arguments["storage"]) / RESULT, training, metrics)
+        _save(storage / RESULT, training, metrics)
 
 
 def _save(directory: Path, training: Training, metrics: dict[str, Any]) -> None:
-    checkpoint.save(directory / "model.safetensors", training.network)
+    checkpoint.save(directory / MODEL, training.network)
     write_json(directory / "metrics.json", metrics)
     columns = {name: [getattr(epoch, name) for epoch in training.history] for name in Epoch._fields}
-    write_table(directory / "history.parquet", schema.table(schema.HISTORY, columns))
+    write_table(directory / HISTORY, schema.table(schema.HISTORY, columns))
 
 
-def _keep(run: Run, model: str, directory: Path) -> None:
-    network = checkpoint.load_trained(directory / "model.safetensors")
+def _is_done(storage: Path) -> bool:
+    return (storage / RESULT / HISTORY).exists()  # it comes last
+
+
+def _keep(run: Run, job: _Job) -> None:
+    model, directory = job.model, job.storage / RESULT
+    network = checkpoint.load_trained(directory / MODEL)
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
-    write_table(run.history(model), read_table(directory / "history.parquet", schema.HISTORY))
+    write_table(run.history(model), read_table(directory / HISTORY, schema.HISTORY))
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
 
@@ -144,15 +277,16 @@ class _Watcher:
         self._of = f"/{self._total}" if self._total else ""
         self._tensorboard = run.model(model) / "tensorboard"
         self._earlier = len(state.read_history(saved))
-        self._seen = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._said = self._earlier
 
     def __enter__(self) -> None:
         shutil.rmtree(self._tensorboard, ignore_errors=True)
         self._writer = tensorboardX.SummaryWriter(str(self._tensorboard))
         if self._earlier:
             say(f"train {self._model}: goes on after epoch {self._earlier}{self._of}")
+        self._seen = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
     def __exit__(self, *error: object) -> None:
@@ -182,7 +316,8 @@ class _Watcher:
                 "attack_steps",
             ):
                 self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
-            if epoch.epoch > self._earlier:
+            if epoch.epoch > self._said:
+                self._said = epoch.epoch
                 self._say(epoch)
         self._seen = len(history)
 

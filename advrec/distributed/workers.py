@@ -1,4 +1,4 @@
-"""Training by workers of Ray Train: processes that train one model together."""
+"""Training by workers of Ray Train: processes that train one model after another, together."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,14 @@ import torch
 from advrec.distributed.train import train_alone
 from advrec.errors import AdvrecError, last_line
 
-RESTARTS = 3  # of a training's workers, after one of them died
+RESTARTS = 3  # of the workers, after one of them died
 
 
-def train(model: str, arguments: dict[str, Any], workers: int, *, gpu: bool) -> None:
+def train(arguments: dict[str, Any], workers: int, *, gpu: bool) -> "Future[None]":
     """Run `train_alone(arguments)` in so many workers, each with a GPU or on one core.
 
-    Raises:
-        AdvrecError: training failed.
+    Returns:
+        Its end, which may be an AdvrecError.
     """
     trainer = ray.train.torch.TorchTrainer(
         _work,
@@ -29,30 +29,36 @@ def train(model: str, arguments: dict[str, Any], workers: int, *, gpu: bool) -> 
         ),
         run_config=ray.train.RunConfig(
             name="train",
-            storage_path=arguments["storage"],
+            storage_path=next(iter(arguments["storages"].values())),
             failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
         ),
     )
-    try:
-        _in_thread(trainer.fit)
-    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-        raise AdvrecError(f"training {model} failed: {last_line(error)}") from error
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+            raise AdvrecError(last_line(error)) from error
+
+    return _in_thread(fit)
 
 
-def _in_thread(call: Callable[[], object]) -> None:
+def _in_thread(call: Callable[[], None]) -> "Future[None]":
     """Ray Train takes Ctrl-C for itself in the main thread, for good, and ends the process as if
     all were well; not in another.
     """
-    ended: Future[object] = Future()
+    ended: Future[None] = Future()
 
     def work() -> None:
         try:
-            ended.set_result(call())
+            call()
         except BaseException as error:
             ended.set_exception(error)
+        else:
+            ended.set_result(None)
 
     threading.Thread(target=work, daemon=True).start()
-    ended.result()
+    return ended
 
 
 def _work(arguments: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def run_trial(
     ids = catalog.ids_of("validation")
     clean = quality.count(copied, catalog, ids)
     attacked = quality.count(
-        copied, catalog, ids, attack=quality.PUBLISHED, epsilon=accuracy.EPSILON
+        copied, catalog, ids, attacks=(quality.PUBLISHED,), epsilon=accuracy.EPSILON
     )
     measured = {
         "clean_accuracy": float(clean[1] / clean[0]),

@@ -1,6 +1,7 @@
 """Stage 2 of a study: every model that is not trained yet, in the study's order."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError, ConfigError
@@ -25,13 +26,18 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         AdvrecError: there is no catalog yet, or training failed.
     """
     run.require_catalog()
+    trained = []
     for model, spec in study.models.items():
         if run.weights(model).exists():
+            shutil.rmtree(run.training(model), ignore_errors=True)  # of a driver that was killed
             say(f"train {model}: done before")
         elif isinstance(spec, OwnModel):
             adopt(run, study, model, spec, parts.models[model])
         else:
-            _train(run, study, model, spec, parts.models[model], connect)
+            _check_start(run, study, model, spec)
+            trained.append(model)
+    if trained:
+        _train(run, study, {model: parts.models[model] for model in trained}, connect)
 
 
 def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity) -> None:
@@ -59,19 +65,18 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
 
 
 def _train(
-    run: Run,
-    study: Study,
-    model: str,
-    spec: TrainedModel,
-    identity: Identity,
-    connect: Callable[[], bool],
+    run: Run, study: Study, identities: Mapping[str, Identity], connect: Callable[[], bool]
 ) -> None:
-    _check_start(run, study, model, spec)
-    run.claim(f"models/{model}", identity, made=False)
+    for model, identity in identities.items():
+        run.claim(f"models/{model}", identity, made=False)
     grows = not study.resources.trains_here and connect()
-    from advrec.distributed.train import train_model
+    from advrec.distributed.train import train_models
 
-    train_model(run, study, model, spec, canonical_hash(identity)[:12], grows=grows)
+    names = {model: canonical_hash(identity)[:12] for model, identity in identities.items()}
+    train_models(run, study, names, lambda model: _say_accuracy(run, model), grows=grows)
+
+
+def _say_accuracy(run: Run, model: str) -> None:
     metrics = read_json(run.model(model) / "metrics.json")
     selected = ""
     if metrics["selected_on"] == "test":
@@ -86,13 +91,18 @@ def _train(
 
 def _check_start(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
     """Find out here, not in a worker, that the weights to start from cannot be had."""
-    if spec.init != "none" or spec.weights != "none":
-        from advrec.training.start import initial_network
+    from advrec.training import start
 
-        def on_taken(taken: str) -> None:
-            say(f"train {model}: {spec.weights}: {taken}")
+    def on_taken(taken: str) -> None:
+        say(f"train {model}: {spec.weights}: {taken}")
 
-        try:
-            initial_network(run, spec, Catalog(run), study.seed, on_taken)
-        except AdvrecError as error:
-            raise type(error)(f"models.{model}: {error}") from None
+    try:
+        if spec.init != "none" and not run.weights(spec.init).exists():
+            first = study.models[spec.init]  # is trained before
+            assert not isinstance(first, OwnModel), "a study starts from no other"
+            if (first.backbone, first.width) != (spec.backbone, spec.width):
+                raise start.other_architecture(spec)
+        elif spec.init != "none" or spec.weights != "none":
+            start.initial_network(run, spec, Catalog(run), study.seed, on_taken)
+    except AdvrecError as error:
+        raise type(error)(f"models.{model}: {error}") from None

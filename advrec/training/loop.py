@@ -6,7 +6,7 @@ It knows no Ray.
 import copy
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,12 @@ class Training:
         outputs = _WithEmbeddings(network)
         alone = self.workers.world == 1
         self._module: nn.Module = outputs if alone else DistributedDataParallel(outputs)
-        # Without decay of weights this is Adam.
+        # Without decay of weights this is Adam. Fused it takes a quarter of the time.
         self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=spec.learning_rate, weight_decay=self._recipe.weight_decay
+            network.parameters(),
+            lr=spec.learning_rate,
+            weight_decay=self._recipe.weight_decay,
+            fused=True,
         )
         self._average = self._new_average()
         self._attacked = network if self._recipe.attacks_in_training_mode else frozen(network)
@@ -169,7 +172,7 @@ class Training:
         every = self._catalog.ids_of("test")
         first = every[: quality.CONVERGED_IMAGES]
         clean = self._count(measured, every)
-        attacked = self._count(measured, every, quality.PUBLISHED, accuracy.EPSILON)
+        attacked = self._count(measured, every, (quality.PUBLISHED,), accuracy.EPSILON)
         strong = self._count(measured, first, quality.CONVERGED, accuracy.EPSILON)
         return quality.metrics(clean, attacked, strong) | {"selected_on": self._selection}
 
@@ -253,19 +256,19 @@ class Training:
         clean = float(counts[1] / counts[0])
         if not stage.steps:
             return clean, clean
-        counts = self._count(measured, ids, PGD(steps=stage.steps), stage.epsilon)
+        counts = self._count(measured, ids, (PGD(steps=stage.steps),), stage.epsilon)
         return clean, float(counts[1] / counts[0])
 
     def _count(
         self,
         network: FashionNet,
         ids: data.Ids,
-        attack: PGD | APGD | None = None,
+        attacks: Sequence[PGD | APGD] = (),
         epsilon: float = 0.0,
     ) -> Tensor:
         """Count over all workers; see `quality.count`, whose (5,) these are."""
         own = quality.shard(ids, self.workers.rank, self.workers.world)
-        counts = quality.count(network, self._catalog, own, attack=attack, epsilon=epsilon)
+        counts = quality.count(network, self._catalog, own, attacks=attacks, epsilon=epsilon)
         return self.workers.total(counts)
 
     def _move_on(self, score: float) -> None:

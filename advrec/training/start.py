@@ -20,11 +20,13 @@ def initial_network(
     catalog: Catalog,
     seed: int,
     on_taken: Callable[[str], None] = lambda taken: None,
+    start: Path | None = None,
 ) -> FashionNet:
     """Build the network: random by seed, or with the weights that `init` or `weights` name.
 
     Args:
         on_taken: told what was taken of a file of weights and what was not.
+        start: the weights of the model that `init` names, where they are not in their place yet.
 
     Raises:
         ConfigError: `init` names a model of another architecture.
@@ -43,14 +45,19 @@ def initial_network(
         network.mean.zero_()
         network.std.fill_(1.0)
     if spec.init != "none":
-        trained = checkpoint.load_trained(run.weights(spec.init))
+        trained = checkpoint.load_trained(start or run.weights(spec.init))
         if trained.architecture != architecture:
-            raise ConfigError(
-                f"init: {spec.init} has another backbone or width; give both models the same"
-            )
+            raise other_architecture(spec)
         network.load_state_dict(trained.state_dict())
     elif spec.weights not in ("none", "imagenet"):
         taken = checkpoint.load_backbone(Path(spec.weights), network)
         if taken:
             on_taken(taken)
     return network
+
+
+def other_architecture(spec: TrainedModel) -> ConfigError:
+    """Say that a model cannot start from the one that it names."""
+    return ConfigError(
+        f"init: {spec.init} has another backbone or width; give both models the same"
+    )

@@ -1,13 +1,14 @@
 """The workers of one training: alone, or joined by torch.distributed."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from advrec.model.fashionnet import FashionNet
-from advrec.training.state import State
+
+T = TypeVar("T")
 
 
 class Workers(NamedTuple):
@@ -37,11 +38,11 @@ class Workers(NamedTuple):
             for buffer in network.buffers():
                 dist.broadcast(buffer, 0)
 
-    def agree(self, saved: State | None) -> State | None:
+    def agree(self, value: T) -> T:
         """Return what the first worker has, whose view is everyone's: on a shared disk others may
         still see the epoch before.
         """
-        box = [saved]
+        box = [value]
         if dist.is_initialized():
             dist.broadcast_object_list(box)
         return box[0]

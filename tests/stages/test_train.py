@@ -17,7 +17,18 @@ from tests.commands import advrec, kill_when, started, wait_until
 from tests.conftest import draw_catalog
 from tests.runs import write_study
 
-MODELS = {"cat": {"defense": "cat", "ks": [0, 1, 2], "patience": 1, "epochs": 2, "batch": 32}}
+MODELS = {
+    "base": {"defense": "none", "epochs": 1, "batch": 32},
+    "cat": {
+        "defense": "cat",
+        "ks": [0, 1, 2],
+        "patience": 1,
+        "epochs": 2,
+        "batch": 32,
+        "init": "base",
+    },
+}
+"""Where nothing disturbs them the same workers train both; a disturbed cat goes on in new ones."""
 ENDS = {"kill": -signal.SIGKILL, "ctrl-c": 130, "worker": 0}
 """Exit codes of a driver that is disturbed; without a worker it goes on by itself."""
 
@@ -117,6 +128,7 @@ def test_a_disturbed_training_ends_with_the_weights_of_an_undisturbed_one(
     for name, value in expected.items():
         assert value.equal(found[name]), name
     assert not run.training("cat").exists()
+    assert not run.training("base").exists()
 
 
 @pytest.mark.long
@@ -152,3 +164,24 @@ def test_workers_that_outlive_a_killed_driver_write_to_no_other_training(tmp_pat
     assert done.returncode == 0, done.stderr
     assert "goes on" not in done.stdout
     assert {epoch.attack_steps for epoch in path_of(run)} == {1}
+
+
+def test_a_start_of_another_width_is_refused_before_anything_is_trained(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.lock():
+        draw_catalog(run)
+    base = {"defense": "none", "epochs": 1, "width": 0.25}
+    models = {"base": base, "wide": base | {"init": "base", "width": 0.5}}
+    study = write_study(
+        tmp_path / "study.yaml",
+        run,
+        evaluation={},
+        models=models,
+        resources={"training_workers": 0},
+    )
+    done = advrec("train", study, "--out", run.directory, cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (
+        2,
+        "advrec: models.wide: init: base has another backbone or width; give both models the same",
+    )
+    assert not run.weights("base").exists()

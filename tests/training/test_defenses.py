@@ -157,7 +157,7 @@ def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_unde
         trained.append(stage.epsilon)
         yield batch.images
 
-    def count(*arguments, attack=None, epsilon=None):
+    def count(*arguments, attacks=(), epsilon=None):
         compared.append(epsilon)
         return torch.tensor([1, 1, 1, 1, 1])
 

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from advrec.attacks.apgd import APGD
+from advrec.attacks.gradient import PGD
+from advrec.attacks.objective import Misclassification
+from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import frozen
+from advrec.model.fashionnet import Logits
 from advrec.training import data, loop, quality, recipe
 from advrec.training.schedule import Curriculum, Fixed
 from tests.conftest import small_network, study
@@ -125,6 +130,45 @@ def test_accuracy_counts_against_a_plain_loop(catalog: Catalog):
         top5 += int(categories[0]) in order[:5]
         texture += bool(textures[0, logits.texture[0].argmax()])
     assert counts.tolist() == [len(ids), right, top5, len(ids), texture]
+
+
+class Linear(torch.nn.Module):
+    """A classifier by random weights: no constant prediction, and every attack finds its way."""
+
+    def __init__(self, categories: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("weight", torch.randn(categories, 3, 32, 32))
+
+    def forward(self, images):
+        return Logits(torch.einsum("nchw,kchw->nk", images - 0.5, self.weight), None)
+
+
+def test_the_strong_attack_is_made_where_the_published_one_fails(catalog: Catalog):
+    """An image counts as right if it withstands both; the second is not made on the others."""
+    network = Linear(len(catalog.categories)).eval()
+    ids = catalog.ids_of("train")
+    images, categories, textures = data.load(catalog, ids, torch.device("cpu"))
+    budgets = torch.full((len(ids),), 0.004, dtype=torch.float64)
+    problem = Problem(Misclassification(network, categories, textures), images, budgets)
+    made: list[int] = []
+
+    class Counted(APGD):
+        def __call__(self, problem):
+            made.append(len(problem.images))
+            return super().__call__(problem)
+
+    def right(images):
+        with torch.no_grad():
+            return network(images).category.argmax(1) == categories
+
+    weak, strong = PGD(steps=1, step_scale=0.2), Counted(steps=6)
+    withstand = right(weak(problem).images)
+    both = withstand & right(APGD(steps=6)(problem).images)
+    counts = quality.count(network, catalog, ids, attacks=(weak, strong), epsilon=0.004)
+    assert 0 < int(both.sum()) < int(withstand.sum()) < len(ids), "or nothing is tested"
+    assert counts[1] == both.sum()
+    assert sum(made) == withstand.sum()
 
 
 def test_the_metrics_say_which_split_chose_the_best_epoch(prepared, catalog: Catalog):
