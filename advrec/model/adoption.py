@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from advrec.errors import ConfigError, first_line
 from advrec.model import backbones, own, rehearsal, state_dict, weight_files
 from advrec.model.encoder import AGREE, FORMS, in_form
+from advrec.model.fused import Encoder
 from advrec.model.own import Normalised, OwnArchitecture, OwnNetwork
 from advrec.model.rehearsal import SAME, Chosen, Played, UnfitError, Way
 from advrec.model.state_dict import Layout, Normaliser
@@ -78,7 +79,14 @@ def _chosen(network: OwnNetwork, images: Tensor, plain: Played) -> Chosen:
 
     def way(name: str) -> Way:
         form = FORMS[name]
-        return Way(name, lambda: in_form(again(), form).embed, AGREE if form.folded else SAME)
+
+        def make() -> Encoder:
+            ready = in_form(again(), form)
+            if ready.fused is not None:
+                ready.fused.build(*images.shape[2:])
+            return ready.embed
+
+        return Way(name, make, AGREE if form.folded else SAME)
 
     try:
         same = rehearsal.embed_in_batches(again().embed, images)

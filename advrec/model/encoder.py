@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -13,16 +13,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from advrec.errors import ConfigError
 from advrec.model.fashionnet import FashionNet
+from advrec.model.fused import Encoder, Fused
 from advrec.model.own import OwnNetwork
 
 EMBED_BATCH = 64
 AGREE = 1e-4  # relative: folding changes an embedding by rounding only
 
-Encoder = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) in [0, 1] to raw embeddings (N, D)."""
 Images = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """(N, H, W, 3): uint8, or float32 in [0, 1]."""
-N = TypeVar("N", bound=nn.Module)
+N = TypeVar("N", bound=FashionNet | OwnNetwork)
 
 
 class Form(NamedTuple):
@@ -31,9 +30,11 @@ class Form(NamedTuple):
     copied: bool = True
     folded: bool = False
     channels_last: bool = False
+    fused: bool = False
 
 
 FORMS = {
+    "fused": Form(folded=True, channels_last=True, fused=True),
     "fast": Form(folded=True, channels_last=True),
     "unfolded": Form(channels_last=True),
     "contiguous": Form(),
@@ -48,8 +49,8 @@ def frozen(network: N) -> N:
     with respect to its input.
 
     Folding BatchNorm, channels-last memory and frozen parameters together make a gradient step
-    about twice as fast. A model of the user's own has the form that its adoption found; where that
-    is without a copy, the network itself is frozen.
+    about twice as fast, and fused layers a third faster. A model of the user's own has the form
+    that its adoption found; where that is without a copy, the network itself is frozen.
     """
     if isinstance(network, OwnNetwork) and network.architecture.form is not None:
         return in_form(network, FORMS[network.architecture.form])
@@ -63,7 +64,10 @@ def frozen(network: N) -> N:
         and not _agree(copied, unfolded)
     ):
         copied = unfolded
-    return copied.to(memory_format=torch.channels_last)
+    copied.to(memory_format=torch.channels_last)
+    if isinstance(copied, FashionNet):
+        copied.fused = Fused(copied, copied.plain)
+    return copied
 
 
 def in_form(network: N, form: Form) -> N:
@@ -72,9 +76,11 @@ def in_form(network: N, form: Form) -> N:
     if form.folded:
         _fold(ready)
     if form.channels_last:
-        return ready.to(memory_format=torch.channels_last)
-    if isinstance(ready, OwnNetwork):
+        ready.to(memory_format=torch.channels_last)
+    elif isinstance(ready, OwnNetwork):
         ready.contiguous = True
+    if form.fused:
+        ready.fused = Fused(ready, ready.plain)
     return ready
 
 
@@ -136,6 +142,8 @@ def refresh(copied: FashionNet, network: FashionNet) -> None:
                 module.buffers(recurse=False), source.buffers(recurse=False), strict=True
             ):
                 own.copy_(other)
+    if copied.fused is not None:
+        copied.fused.refresh()
 
 
 # Not inference_mode: what a module keeps of its first forward pass has to serve gradients later.

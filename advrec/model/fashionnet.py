@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advrec.model import backbones
+from advrec.model.fused import Fused
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,10 +40,13 @@ class FashionNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    fused: Fused | None = None
+    """The faster way to the embeddings, of a frozen copy."""
 
     def __init__(self, architecture: Architecture, *, imagenet: bool = False) -> None:
         super().__init__()
         self.architecture = architecture
+        self.makes_maps = architecture.backbone == "mobilenet_v2"
         self.backbone, self.dimension = backbones.build(
             architecture.backbone, width=architecture.width, imagenet=imagenet
         )
@@ -56,8 +60,12 @@ class FashionNet(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
+        return self.plain(images) if self.fused is None else self.fused(images)
+
+    def plain(self, images: Tensor) -> Tensor:
+        """The same, (N, dimension), layer by layer, as autograd does it."""
         features: Tensor = self.backbone((images - self.mean) / self.std)
-        if features.ndim == 2:
+        if not self.makes_maps:
             return features
         return nn.functional.adaptive_avg_pool2d(features, 1).flatten(1)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
+from advrec.model.fused import Fused
 from advrec.model.state_dict import Normaliser
 from advrec.run import fingerprint
 from advrec.spec.models import OwnModel
@@ -44,6 +45,8 @@ class OwnNetwork(nn.Module):
 
     contiguous = False
     """The module asks for images that are contiguous in memory."""
+    fused: Fused | None = None
+    """The faster way to the embeddings, of a frozen copy."""
 
     def __init__(self, architecture: OwnArchitecture, module: nn.Module) -> None:
         super().__init__()
@@ -53,6 +56,10 @@ class OwnNetwork(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Embeddings (N, dimension), float32, of images (N, 3, H, W)."""
+        return self.plain(images) if self.fused is None else self.fused(images)
+
+    def plain(self, images: Tensor) -> Tensor:
+        """The same, (N, dimension), layer by layer, as autograd does it."""
         embeddings: Tensor = self.module(images.contiguous() if self.contiguous else images)
         return embeddings.float()
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from advrec.errors import first_line
-from advrec.model.encoder import Encoder, in_few_sizes
+from advrec.model.encoder import in_few_sizes
+from advrec.model.fused import Encoder, UnfusableError
 
 NOISY = 6
 COLOURS = {"white": 1.0, "black": 0.0, "grey": 0.5}
@@ -165,7 +166,7 @@ def choose(ways: Iterable[Way], given: Tensor, plain: Played) -> Chosen:
             taken = None
             if plain.gradients is not None:
                 taken = gradients(padded, channels_last, embeddings)
-        except UnfitError as error:
+        except (UnfitError, UnfusableError) as error:
             failed[name] = str(error)
         except (Exception, SystemExit) as error:
             failed[name] = f"raised {type(error).__name__}: {first_line(error)}"

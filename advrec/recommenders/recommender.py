@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import rehearsal
 from advrec.model.arithmetic import exact_arithmetic
-from advrec.model.encoder import EMBED_BATCH, Encoder, Images, embed_all, in_few_sizes
+from advrec.model.encoder import EMBED_BATCH, Images, embed_all, in_few_sizes
+from advrec.model.fused import Encoder
 from advrec.model.rehearsal import Played, UnfitError, Way
 from advrec.recommenders.bank import Bank, Floats, Ids
 from advrec.recommenders.losses import CosineDistance
