@@ -20,7 +20,7 @@ from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
 from advrec.run.machine import cores
-from advrec.run.tables import read_embeddings
+from advrec.run.tables import is_embedded, read_embeddings
 from advrec.spec.study import Study
 
 RECALL_QUERIES = 500
@@ -98,8 +98,10 @@ class Models:
             device=self._device,
         )
         self._check_room(model, network.dimension)
-        there = self._run.embeddings(model).exists()
-        self._run.claim(f"embeddings/{model}", determined_by, made=there)
+        part, there = f"embeddings/{model}", self._run.embeddings(model).exists()
+        if is_embedded(self._run, model, len(self._catalog)):
+            determined_by = identity.as_finished(self._run, part, determined_by)
+        self._run.claim(part, determined_by, made=there)
         reference = attacker.put(self._pool, self.sha256[model], network)
         embed_catalog(self._run, self._pool, model, reference, self._catalog, network.dimension)
         embeddings = read_embeddings(self._run, model, network.dimension)

@@ -33,11 +33,11 @@ class Clamp(NamedTuple):
         return self == (0.0, math.inf)
 
     def forward(self, values: Tensor) -> Tensor:
-        """The values, of any shape, clamped in place."""
+        """Values (N, C, H, W), clamped in place."""
         return values.relu_() if self.is_relu else values.clamp_(*self)
 
     def backward(self, gradient: Tensor, output: Tensor, *, own: bool) -> Tensor:
-        """The gradient where its output, of the same shape, is inside; in place if it is `own`."""
+        """The gradient (N, C, H, W) where the output is inside; in place if it is its `own`."""
         into = gradient if own else torch.empty_like(gradient)
         if self.is_relu:
             _aten.threshold_backward.grad_input(gradient, output, 0.0, grad_input=into)
@@ -73,25 +73,24 @@ class Convolution(Work):
         self.layer = layer
         self.pad = [int(side) for side in layer.padding]
         self.stride, self.dilation = list(layer.stride), list(layer.dilation)
-        groups, size = layer.groups, layer.kernel_size
+        size = layer.kernel_size
         reach = [step * (length - 1) for step, length in zip(self.dilation, size, strict=True)]
         self.turned_pad = [far - pad for far, pad in zip(reach, self.pad, strict=True)]
         alone = self.stride == [1, 1]
-        self.is_product = alone and size == (1, 1) and groups == 1 and self.pad == [0, 0]
+        self.is_product = alone and size == (1, 1) and layer.groups == 1 and self.pad == [0, 0]
         self.is_turned = alone and min(self.turned_pad) >= 0
         even = len({*self.stride}) == len({*size}) == len({*self.pad}) == 1
-        self.is_stem = even and layer.in_channels <= 4 and groups * max(self.dilation) == 1
+        self.is_stem = even and layer.in_channels <= 4 and layer.groups * max(self.dilation) == 1
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over the layer's weights as they now are."""
+        """Take over the layer's weights."""
         weight = self.layer.weight
         if self.is_product:
             self.matrix = weight.flatten(1)
         elif self.is_turned:
-            parts = weight.view(self.layer.groups, -1, *weight.shape[1:])
-            turned = parts.transpose(1, 2).flatten(0, 1)
-            self.turned = turned.flip(2, 3).contiguous(memory_format=LAST)
+            turned = weight.reshape(self.layer.groups, -1, *weight.shape[1:]).transpose(1, 2)
+            self.turned = turned.flatten(0, 1).flip(2, 3).contiguous(memory_format=LAST)
         elif self.is_stem:
             self.before, self.phases = _phases(weight, self.stride[0], self.pad[0])
 
@@ -154,8 +153,8 @@ class Convolution(Work):
         down, across = -(-height // step), -(-width // step)
         after = max(down - gradient.shape[2], across - gradient.shape[3]) + span - 1 - self.before
         pad = max(self.before, after)
-        made = self._convolved(gradient, self.phases, None, [pad, pad], [1, 1], None)
         skip = pad - self.before
+        made = self._convolved(gradient, self.phases, None, [pad, pad], [1, 1], None)
         made = made.permute(0, 2, 3, 1)[:, skip : skip + down, skip : skip + across]
         # Its values are (line, column, channel) of a phase; line by line they are the image's.
         made = made.reshape(count, down, across, step, step * channels).transpose(2, 3)
@@ -290,6 +289,7 @@ class Segment(nn.Module):
 class _Gradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, segment: Segment, *given: Tensor) -> tuple[Tensor, ...]:
+        """Outputs (N, C, H, W) of inputs (N, C, H, W)."""
         kept: dict[str, Tensor] = {}
         ctx.segment, ctx.shapes = segment, {}
         outputs = segment.run(given, kept, ctx.shapes)
@@ -300,6 +300,7 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients (N, C, H, W) with respect to the inputs."""
         kept = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         return None, *ctx.segment.back(gradients, kept, ctx.shapes)
 
@@ -338,10 +339,10 @@ def _phases(weight: Tensor, step: int, pad: int) -> tuple[int, Tensor]:
     span = last - first + 1
     phases = weight.new_zeros(step, step, weight.shape[1], weight.shape[0], span, span)
     taps = [
-        (phase, place, phase + pad - step * (first + place))
+        (phase, place, at)
         for phase in range(step)
         for place in range(span)
-        if 0 <= phase + pad - step * (first + place) < size
+        if 0 <= (at := phase + pad - step * (first + place)) < size
     ]
     for row, down, line in taps:
         for column, across, at in taps:

@@ -19,9 +19,9 @@ IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded identity with the keys that later versions added, as the earlier ones did it:
-    before 0.3.0 every attack was blind, and none but for rank 1.
+    before 0.3.0 every attack was blind, none but for rank 1, and no step was fused.
     """
-    return {"through": [], "rank": 1, **recorded}
+    return {"through": [], "rank": 1, "protocol": 4, **recorded}
 
 
 class Run:
@@ -128,6 +128,12 @@ class Run:
         recorded = meant(recorded)
         for key in sorted(identity):
             if recorded.get(key) != identity[key]:
+                if key == "protocol":
+                    return (
+                        f"{self.directory} holds {part} half done by another version of advrec, "
+                        f"whose rows differ in the last bits (protocol {recorded[key]}, here "
+                        f"{identity[key]}); finish it with that version, or name another --out"
+                    )
                 # a model or an attack has one
                 other = ", or give the changed entry another name" if "/" in part else ""
                 return (

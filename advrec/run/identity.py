@@ -19,7 +19,10 @@ from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
 
-PROTOCOL = 4  # raised whenever the same inputs give other rows
+PROTOCOL = 5
+"""Raised whenever the same inputs give other rows. 4: gradients by autograd (0.1.0, 0.2.0); 5: by
+the fused step, which may differ in the last bits.
+"""
 NOT_WEIGHTS = frozenset({"compared"})
 """Keys of a model's entry that determine no weights."""
 
@@ -127,7 +130,14 @@ def embeddings(study: Study, *, weights: str, catalog: str, articles: int, devic
         "shard": len(embedding_shards(articles)[0]),
         "cpus_per_actor": study.resources.cpus_per_actor,
         "device": device,
+        "protocol": PROTOCOL,
     }
+
+
+def as_finished(run: Run, part: str, wanted: Identity) -> Identity:
+    """The identity of a part to which nothing is added any more: its files keep their protocol."""
+    recorded = run.identities().get(part)
+    return wanted if recorded is None else wanted | {"protocol": meant(recorded)["protocol"]}
 
 
 def cell(study: Study, cell: Cell) -> Identity:

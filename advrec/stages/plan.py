@@ -116,11 +116,12 @@ def _count_tuples(run: Run, study: Study) -> int | None:
         raise ConfigError(f"{wanted}: is not a CSV in UTF-8 ({error})") from None
 
 
-def refuse(run: Run, study: Study, parts: Identities) -> None:
+def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True) -> None:
     """Refuse a run directory that holds a part which this study would make otherwise.
 
     Args:
         parts: compared with the identities that the run records.
+        evaluates: whether blocks that are missing will be made.
 
     Raises:
         ConfigError: a part that has a file differs; the message names the first.
@@ -135,9 +136,12 @@ def refuse(run: Run, study: Study, parts: Identities) -> None:
             wanted[f"models/{model}"] = parts.models[model]
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
+    tuples = _count_tuples(run, study) or 0
     for cell in every_cell(study):
         if cells.is_begun(run, cell):
             wanted[cell.key] = identity.cell(study, cell)
+            if not evaluates or not cells.missing_blocks(run, study, cell, tuples):
+                wanted[cell.key] = identity.as_finished(run, cell.key, wanted[cell.key])
     recorded = run.identities()
     for part in wanted:
         reason = run.difference(part, recorded.get(part), wanted[part])

@@ -51,15 +51,16 @@ def run_study(
     run = Run(out)
     run.check_directory()
     study = identity.continued(run, study)
-    with_code = "train" in stages or "evaluate" in stages
+    evaluates = "evaluate" in stages
+    with_code = "train" in stages or evaluates
     plan.check_address(study, address)
     parts = plan.check(run, study, with_code=with_code)
-    plan.refuse(run, study, parts)
+    plan.refuse(run, study, parts, evaluates=evaluates)
     if with_code:
         plan.check_room(study, address)
     with run.lock(), log.kept(run.log), contextlib.ExitStack() as stack:
         # Until now another driver may have been at work here.
-        plan.refuse(run, study, parts)
+        plan.refuse(run, study, parts, evaluates=evaluates)
         connect = _connector(stack, address)
         functions: dict[str, Callable[[], None]] = {
             "prepare": lambda: prepare.run_stage(run, study, connect, say),

@@ -39,7 +39,7 @@ def test_a_cell_is_determined_by_these_keys():
     said = {
         "attack": "pgd-2", "stop": "never", "nested": False, "restarts": 0, "from": None,
         "through": [], "rank": 1, "epsilons": [0.05], "delivery": [], "seed": 42, "block": 4,
-        "batch": 96, "cpus_per_actor": 1, "protocol": 4, "first": 6,
+        "batch": 96, "cpus_per_actor": 1, "protocol": 5, "first": 6,
     }  # fmt: skip
     assert identity.cell(wanted, cell) == said
     # Whole blocks are the same for any number of tuples.

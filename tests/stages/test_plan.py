@@ -95,3 +95,29 @@ def test_tuples_of_a_csv_are_counted_before_they_are_drawn(finished, tmp_path):
     assert gone.tuples is None
     assert "evaluate  at fgsm: to do" in status.overview(run, study, gone)
     assert not gone.is_finished
+
+
+def test_cells_of_an_older_protocol_stay_where_they_are_finished_and_are_refused_half_done(
+    finished,
+):
+    run, study = finished
+    parts = identity.identities(study)
+    for cell in plan.every_cell(study):
+        older = {**identity.cell(study, cell), "protocol": 4}
+        run.claim(cell.key, older, made=False)
+    plan.refuse(run, study, parts)
+    run.block("at", "fgsm", 1).unlink()
+    with pytest.raises(ConfigError, match=r"attacks/at/fgsm half done by another .* name another"):
+        plan.refuse(run, study, parts)
+    plan.refuse(run, study, parts, evaluates=False)  # a report makes no rows
+
+
+def test_embeddings_of_an_older_protocol_stay_where_all_are_there(finished):
+    run, study = finished
+    about = {"weights": "w", "catalog": "c", "articles": 9, "device": "cpu"}
+    now = identity.embeddings(study, **about)
+    older = {key: value for key, value in now.items() if key != "protocol"}
+    run.claim("embeddings/at", older, made=False)
+    run.check_identity("embeddings/at", identity.as_finished(run, "embeddings/at", now))
+    with pytest.raises(ConfigError, match="embeddings/at half done by another version"):
+        run.check_identity("embeddings/at", now)
