@@ -49,20 +49,19 @@ class Preparer:
             return str(error)
 
 
-def draw(root: Path, plan: synthetic.Plan, processes: int) -> None:
-    """Write the images of a synthetic catalog below `root`, in so many processes at most.
+def preparers(processes: int) -> Pool:
+    """A pool of preparers, in so many processes at most; 0: in this one."""
+    return open_pool(Preparer, placement=Placement(processes, 0.0, 1))
 
-    Args:
-        processes: 0: in this process.
+
+def draw(root: Path, plan: synthetic.Plan, pool: Pool) -> None:
+    """Write the images of a synthetic catalog below `root`.
 
     Raises:
         AdvrecError: images could not be drawn.
     """
     chunks = [plan.entries[start : start + DRAWN] for start in range(0, len(plan.entries), DRAWN)]
-    with (
-        Progress("draw", len(plan.entries), "images") as progress,
-        _preparers(processes) as pool,
-    ):
+    with Progress("draw", len(plan.entries), "images") as progress:
         failed = pool.run(
             [_drawing(number, root, chunk) for number, chunk in enumerate(chunks)],
             lambda unit, drawn: progress.advance(drawn),
@@ -75,12 +74,12 @@ def _drawing(number: int, root: Path, entries: Sequence[synthetic.Entry]) -> Uni
     return Unit(key=f"draw {number}", method="draw", arguments=lambda: (root, entries))
 
 
-def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int) -> None:
-    """Prepare every shard of the listing that is not there yet, in so many processes at most.
+def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, pool: Pool) -> None:
+    """Prepare every shard of the listing that is not there yet.
 
     An image that kills its process (a decoder may crash) takes its shard along; the images of such
-    a shard are tried one by one, and those that do it again are unreadable. With 0 processes the
-    work is done in this one, which such an image ends.
+    a shard are tried one by one, and those that do it again are unreadable. In a pool of this
+    process it ends this one.
 
     Raises:
         UnreachableError: the source's filesystem does not answer; what was prepared stays.
@@ -102,10 +101,7 @@ def prepare_shards(run: Run, spec: CatalogSpec, listing: Listing, processes: int
         write_atomically(run.shard(shard), lambda path: path.write_bytes(encoded))
         progress.advance(len(articles))
 
-    with (
-        Progress("prepare", total, "images", done=done) as progress,
-        _preparers(processes) as pool,
-    ):
+    with Progress("prepare", total, "images", done=done) as progress:
         units = [
             _unit(key, root, start, articles, spec) for key, (_, start, articles) in work.items()
         ]
@@ -120,7 +116,7 @@ def prepare_again(
     """The rows (PREPARED) of images of a listing that could not be read before, each tried alone;
     nothing is written. Raises UnreachableError.
     """
-    with _preparers(processes) as pool:
+    with preparers(processes) as pool:
         return _one_by_one(pool, (listing.root, listing.base), 0, articles, spec)
 
 
@@ -171,7 +167,3 @@ def _encoded(table: pa.Table) -> pa.Buffer:
         row_group_size=128,
     )
     return sink.getvalue()
-
-
-def _preparers(processes: int) -> Pool:
-    return open_pool(Preparer, placement=Placement(processes, 0.0, 1))

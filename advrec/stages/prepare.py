@@ -1,5 +1,7 @@
 """Stage 1 of a study: the images that its source lists become catalog.parquet and images/."""
 
+import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from advrec.catalog.sources import registry, synthetic
 from advrec.catalog.summary import summary
 from advrec.catalog.write import write
 from advrec.distributed.placement import place_preparation
+from advrec.distributed.pool import Pool
+from advrec.distributed.prepare import draw, prepare_again, prepare_shards, preparers
 from advrec.errors import ConfigError
 from advrec.run import identity
 from advrec.run.directory import Run
@@ -47,20 +51,25 @@ def run_stage(
     spec = study.catalog
     if spec.drawn:
         spec = spec.model_copy(update={"root": str(run.directory / spec.source)})
-        _draw(run, study, connect)
-    listing = registry.read(spec, study.seed)
-    for line in listing.summary():
-        say(f"prepare: {line}")
-    # Shards of a preparation that was stopped are used if the same images would be prepared in the
-    # same way.
-    shards_identity = _shards_identity(study, listing)
-    if run.identities().get("prepared") != shards_identity:
-        shutil.rmtree(run.prepared, ignore_errors=True)
-    run.claim("prepared", shards_identity, made=False)
-    processes = _processes(study, connect)
-    from advrec.distributed.prepare import prepare_shards
+    with contextlib.ExitStack() as stack:
 
-    prepare_shards(run, spec, listing, processes)
+        @functools.cache
+        def pool() -> Pool:
+            """The processes that draw and prepare; a source that cannot be read starts none."""
+            return stack.enter_context(preparers(_processes(study, connect)))
+
+        if spec.drawn:
+            _draw(run, study, pool)
+        listing = registry.read(spec, study.seed)
+        for line in listing.summary():
+            say(f"prepare: {line}")
+        # Shards of a preparation that was stopped are used if the same images would be prepared in
+        # the same way.
+        shards_identity = _shards_identity(study, listing)
+        if run.identities().get("prepared") != shards_identity:
+            shutil.rmtree(run.prepared, ignore_errors=True)
+        run.claim("prepared", shards_identity, made=False)
+        prepare_shards(run, spec, listing, pool())
     decision = decide(spec, listing, shards.read_shards(run))
     check(decision, spec)
     run.claim("catalog", identity.catalog(study), made=False)
@@ -150,7 +159,7 @@ def _estimate(size: int, study: Study, listing: Listing, left: int) -> str:
     )
 
 
-def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
+def _draw(run: Run, study: Study, pool: Callable[[], Pool]) -> None:
     """Draw the synthetic source, unless images of it are prepared already: then it was whole."""
     root = run.directory / study.catalog.source
     begun = run.identities().get("prepared", {})
@@ -158,10 +167,7 @@ def _draw(run: Run, study: Study, connect: Callable[[], bool]) -> None:
         return
     shutil.rmtree(root, ignore_errors=True)
     plan = synthetic.plan(study.catalog.articles or 0, study.seed)
-    processes = _processes(study, connect)
-    from advrec.distributed.prepare import draw
-
-    draw(root, plan, processes)
+    draw(root, plan, pool())
     synthetic.write_annotations(root, plan)
 
 
@@ -197,8 +203,6 @@ def _begin_again(
     readable = 0
     if again:
         processes = _processes(study, connect)
-        from advrec.distributed.prepare import prepare_again
-
         readable = prepare_again(listing, again, study.catalog, processes)["reason"].null_count
     if not readable and not gone:
         return False
