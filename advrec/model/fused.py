@@ -83,7 +83,7 @@ class Fused:
         with torch.inference_mode(False), torch.enable_grad():
             images = torch.rand(CHECKED, 3, height, width, generator=random)
             images = images.contiguous(memory_format=LAST)
-            whole = segmented(self._network, self._plain, images[:2])
+            whole = segmented(self._network, self._plain, images)
             ours, plain = _played(whole, images), _played(self._plain, images)
         far = max(_far(ours[0], plain[0]).max(), _far(ours[1], plain[1]).min())
         if not far <= SAME:

@@ -110,7 +110,8 @@ class Training:
             fused=True,
         )
         self._average = self._new_average()
-        self._attacked = network if self._recipe.attacks_in_training_mode else frozen(network)
+        self._copy = frozen(network)
+        self._attacked = network if self._recipe.attacks_in_training_mode else self._copy
         self._best = copy.deepcopy(network.state_dict())
 
     def epoch(self) -> Epoch:
@@ -168,7 +169,7 @@ class Training:
     def measure(self) -> dict[str, Any]:
         """Return metrics.json of the network as it is, on the test split; see `quality.metrics`."""
         self.workers.share_statistics(self.network)
-        measured = frozen(self.network)
+        measured = self._frozen(self.network)
         every = self._catalog.ids_of("test")
         first = every[: quality.CONVERGED_IMAGES]
         clean = self._count(measured, every)
@@ -250,7 +251,7 @@ class Training:
         self.workers.share_statistics(self._candidate)
         # The next epoch's first attack is made on it.
         self.workers.share_statistics(self.network)
-        measured = frozen(self._candidate)
+        measured = self._frozen(self._candidate)
         ids = self._catalog.ids_of(self._selection)
         counts = self._count(measured, ids)
         clean = float(counts[1] / counts[0])
@@ -258,6 +259,11 @@ class Training:
             return clean, clean
         counts = self._count(measured, ids, (PGD(steps=stage.steps),), stage.epsilon)
         return clean, float(counts[1] / counts[0])
+
+    def _frozen(self, network: FashionNet) -> FashionNet:
+        """A frozen copy of a network as it now is, which the next call changes."""
+        refresh(self._copy, network)
+        return self._copy
 
     def _count(
         self,
