@@ -159,7 +159,7 @@ class _Stage:
         except UnusableModelError as error:
             self._set_aside({key: str(error)})
             return
-        most = min(HEALTH_IMAGES, max(2, self._study.evaluation.batch))
+        most = min(HEALTH_IMAGES, max(2, self._study.evaluation.at_once))
         pixels = self._catalog.pixels(self._catalog.ids_of(self._study.evaluation.split)[:most])
         self._pool.run(
             [Unit(key=key, method="health", arguments=lambda: (reference, pixels))],
@@ -213,7 +213,7 @@ class _Stage:
             self._run.block(cell.model, cell.attack.name, one.block, cell.part), outcomes.rows
         )
         batch = pc.min(outcomes.rows["batch"]).as_py()
-        if batch < self._study.evaluation.batch:
+        if batch < self._study.evaluation.at_once:
             log.info("%s: %d images at once, for want of memory", key, batch)
 
     def _set_aside(self, reasons: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ PROCESS_BYTES = 450e6
 def batch_of(study: Study) -> int:
     """Images that an attacker has at once, with those that fill a batch up."""
     evaluation = study.evaluation
-    return padded_size(min(evaluation.batch, evaluation.block * len(evaluation.epsilons)))
+    return padded_size(min(evaluation.at_once, evaluation.block * len(evaluation.epsilons)))
 
 
 def activations(network: Network, size: int) -> int:

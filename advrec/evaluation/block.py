@@ -68,7 +68,7 @@ def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Bl
         attack_ids=attack_ids,
         pixels=catalog.pixels(attack_ids),
         epsilons=cell.epsilons,
-        batch=evaluation.batch,
+        batch=evaluation.at_once,
         examples=evaluation.examples if cell.part == "attacks" else 0,
         label=cell.attack.attack,
         seed=study.seed,

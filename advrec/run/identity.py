@@ -149,7 +149,7 @@ def cell(study: Study, cell: Cell) -> Identity:
         "delivery": list(cell.deliveries),
         "seed": study.seed,
         "block": block,
-        "batch": study.evaluation.batch,
+        "batch": study.evaluation.at_once,
         "cpus_per_actor": study.resources.cpus_per_actor,
         "protocol": PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
@@ -185,15 +185,15 @@ def outcomes(
 
 def continued(run: Run, study: Study) -> Study:
     """The study that goes on with a run: what its file does not say of `through` is as the run's
-    rows of that attack were made, blind by a version before 0.3.0.
+    rows of that attack were made, blind by a version before 0.3.0. A batch that it does not say is
+    that of the run's rows.
     """
     recorded = run.identities()
+    begun = [cell for cell in cells(study) if cell.key in recorded and is_begun(run, cell)]
     made = {
         cell.attack.name: meant(recorded[cell.key])["through"]
-        for cell in cells(study)
-        if cell.key in recorded
-        and recorded[cell.key].get("delivery") == list(cell.deliveries)
-        and is_begun(run, cell)
+        for cell in begun
+        if recorded[cell.key].get("delivery") == list(cell.deliveries)
     }
     attacks = tuple(
         attack
@@ -202,6 +202,8 @@ def continued(run: Run, study: Study) -> Study:
         for attack in study.evaluation.attacks
     )
     evaluation = study.evaluation.model_copy(update={"attacks": attacks})
+    if begun and not evaluation.says_batch:
+        evaluation = evaluation.with_batch(recorded[begun[0].key]["batch"])
     return study.model_copy(update={"evaluation": evaluation})
 
 

@@ -35,8 +35,12 @@ class EvaluationSpec(Strict):
     """A number, or a CSV with columns target_name and attack_name; relative to the study file."""
     block: Annotated[int, Field(ge=1)] = 32
     """Tuples a unit of work: of retry, of resume and of a result file."""
-    batch: Batch = 96
-    """Images on the device at once."""
+    batch: Batch | Literal["auto"] = "auto"
+    """Images on the device at once. auto: as many as 2^20 pixels hold, 8 to 96; half the pixels where
+    a backbone is another than mobilenet_v2 or a model is your own. With a share of a GPU given as a
+    number, eight times as many, up to 512. The resolved study says how many, and a run that is
+    begun keeps its number.
+    """
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
     """Budgets: the largest change of any value, pixels in [0, 1]."""
     ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
@@ -53,6 +57,23 @@ class EvaluationSpec(Strict):
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples the evaluation examines itself; 0: not at all."""
+
+    @property
+    def at_once(self) -> int:
+        """The number of `batch`, which is resolved as a study is parsed."""
+        assert isinstance(self.batch, int), "study.parse resolves it"
+        return self.batch
+
+    @property
+    def says_batch(self) -> bool:
+        """True where the study file gives a number."""
+        return "batch" in self.model_fields_set and self.batch != "auto"
+
+    def with_batch(self, batch: int) -> "EvaluationSpec":
+        """The same section with another number, which the study file does not say."""
+        section = self.model_copy(update={"batch": batch})
+        section.model_fields_set.discard("batch")
+        return section
 
     @property
     def round_trips(self) -> tuple[str, ...]:
@@ -215,9 +236,12 @@ def parse(raw: Mapping[str, Any], where: str) -> Study:
     """Validate the content of a study file; `where` names it in errors."""
     try:
         # JSON mode is strict about types and yet takes a list for a tuple.
-        return Study.model_validate_json(json.dumps(raw))
+        study = Study.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         raise ConfigError(f"{where}: {sentence(error.errors(), raw, _keys_beside)}") from None
+    if study.evaluation.says_batch:
+        return study
+    return study.model_copy(update={"evaluation": study.evaluation.with_batch(_batch(study))})
 
 
 def read(path: Path) -> Study:
@@ -275,3 +299,15 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     else:
         section = sections[str(location[0])]
     return sorted(field.alias or name for name, field in section.model_fields.items())
+
+
+def _batch(study: Study) -> int:
+    """The batch of `auto`: by what the study says alone, so that every machine has the same."""
+    pixels, most = 2**20, 96
+    if study.resources.gpus_per_actor not in ("auto", 0.0):
+        pixels, most = 8 * pixels, 512
+    if any(getattr(spec, "backbone", None) != "mobilenet_v2" for spec in study.models.values()):
+        pixels //= 2
+    images = min(pixels // study.catalog.image_size**2, most)
+    sizes = (factor << power for factor in (1, 3) for power in range(2, 10))
+    return max([8, *(size for size in sizes if size <= images)])

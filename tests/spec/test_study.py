@@ -206,3 +206,34 @@ def test_every_defense_has_its_name_in_the_report_and_in_messages():
 )
 def test_the_studies_that_ship_are_valid(study):
     study_file.load(study)
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "gpus", "images"),
+    [
+        (64, "mobilenet_v2", "auto", 96),  # as the default of before
+        (224, "mobilenet_v2", "auto", 16),
+        (224, "resnet18", 0.0, 8),
+        (512, "mobilenet_v2", "auto", 8),
+        (64, "resnet18", 0.5, 512),
+        (224, "mobilenet_v2", 1.0, 128),
+    ],
+)
+def test_the_batch_follows_from_image_size_backbone_and_device(size, model, gpus, images):
+    raw = {
+        "name": "x",
+        "catalog": {"source": "synthetic", "image_size": size},
+        "models": {"m": {"defense": "none", "backbone": model}},
+        "evaluation": {"attacks": ["fgsm"]},
+        "resources": {"gpus_per_actor": gpus},
+    }
+    said = copy.deepcopy(raw)
+    said["evaluation"]["batch"] = "auto"
+    for each in (raw, said):
+        evaluation = study_file.resolve(each, "x", Path.cwd()).evaluation
+        assert (evaluation.at_once, evaluation.says_batch) == (images, False)
+    said["evaluation"]["batch"] = 7
+    evaluation = study_file.resolve(said, "x", Path.cwd()).evaluation
+    assert (evaluation.at_once, evaluation.says_batch) == (7, True)
+    own = raw | {"models": {"m": {"model": "resnet18", "checkpoint": "w.pt"}}}
+    assert study_file.resolve(own, "x", Path.cwd()).evaluation.at_once <= images

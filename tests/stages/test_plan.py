@@ -121,3 +121,15 @@ def test_embeddings_of_an_older_protocol_stay_where_all_are_there(finished):
     run.check_identity("embeddings/at", identity.as_finished(run, "embeddings/at", now))
     with pytest.raises(ConfigError, match="embeddings/at half done by another version"):
         run.check_identity("embeddings/at", now)
+
+
+def test_a_begun_run_keeps_its_batch_where_the_study_says_none(finished):
+    run, study = finished
+    silent = study.model_copy(update={"evaluation": study.evaluation.with_batch(96)})
+    for cell in plan.every_cell(study):
+        run.claim(cell.key, {**identity.cell(study, cell), "batch": 11}, made=False)
+    assert identity.continued(run, silent).evaluation.at_once == 11
+    said = changed(silent, batch=12)
+    assert identity.continued(run, said).evaluation.at_once == 12  # which is then refused
+    with pytest.raises(ConfigError, match="batch = 11, the study says 12"):
+        plan.refuse(run, said, identity.identities(said))
