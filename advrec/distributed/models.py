@@ -100,7 +100,8 @@ class Models:
         self._check_room(model, network.dimension)
         part, there = f"embeddings/{model}", self._run.embeddings(model).exists()
         if is_embedded(self._run, model, len(self._catalog)):
-            determined_by = identity.as_finished(self._run, part, determined_by)
+            recorded = self._run.identities().get(part)
+            determined_by = identity.as_finished(recorded, determined_by)
         self._run.claim(part, determined_by, made=there)
         reference = attacker.put(self._pool, self.sha256[model], network)
         embed_catalog(self._run, self._pool, model, reference, self._catalog, network.dimension)

@@ -134,9 +134,8 @@ def embeddings(study: Study, *, weights: str, catalog: str, articles: int, devic
     }
 
 
-def as_finished(run: Run, part: str, wanted: Identity) -> Identity:
+def as_finished(recorded: Identity | None, wanted: Identity) -> Identity:
     """The identity of a part to which nothing is added any more: its files keep their protocol."""
-    recorded = run.identities().get(part)
     return wanted if recorded is None else wanted | {"protocol": meant(recorded)["protocol"]}
 
 

@@ -136,13 +136,15 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             wanted[f"models/{model}"] = parts.models[model]
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
+    recorded = run.identities()
     tuples = _count_tuples(run, study) or 0
     for cell in every_cell(study):
-        if cells.is_begun(run, cell):
-            wanted[cell.key] = identity.cell(study, cell)
-            if not evaluates or not cells.missing_blocks(run, study, cell, tuples):
-                wanted[cell.key] = identity.as_finished(run, cell.key, wanted[cell.key])
-    recorded = run.identities()
+        if not cells.is_begun(run, cell):
+            continue
+        now = identity.cell(study, cell)
+        kept = identity.as_finished(recorded.get(cell.key), now)
+        grows = kept != now and evaluates and cells.missing_blocks(run, study, cell, tuples)
+        wanted[cell.key] = now if grows else kept
     for part in wanted:
         reason = run.difference(part, recorded.get(part), wanted[part])
         if reason is not None:

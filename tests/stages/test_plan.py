@@ -118,7 +118,7 @@ def test_embeddings_of_an_older_protocol_stay_where_all_are_there(finished):
     now = identity.embeddings(study, **about)
     older = {key: value for key, value in now.items() if key != "protocol"}
     run.claim("embeddings/at", older, made=False)
-    run.check_identity("embeddings/at", identity.as_finished(run, "embeddings/at", now))
+    run.check_identity("embeddings/at", identity.as_finished(older, now))
     with pytest.raises(ConfigError, match="embeddings/at half done by another version"):
         run.check_identity("embeddings/at", now)
 
