@@ -17,6 +17,7 @@ import pyarrow as pa
 
 import advrec
 from advrec.errors import AdvrecError, ConfigError, StudyError, first_line
+from advrec.run import identity
 from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
 from advrec.stages import plan, report, status, study
@@ -317,7 +318,7 @@ def _push(parsed: argparse.Namespace) -> int:
 
 def _open_run(directory: Path) -> tuple[Run, study_file.Study]:
     run = open_run(directory)
-    return run, study_file.read(run.study)
+    return run, identity.recorded_study(run)
 
 
 def _attack(parsed: argparse.Namespace) -> int:

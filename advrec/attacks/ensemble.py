@@ -3,7 +3,7 @@ what earlier ones left unsolved.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,18 +41,30 @@ class Kept(NamedTuple):
         return cls(images.clone(), scores, solved, [START] * len(images))
 
     def take(
-        self, rows: Tensor, label: str, images: Tensor, scores: Tensor, solved: Tensor
-    ) -> None:
-        """Keep those of a member's results (n, C, H, W), (n,), (n,) for rows (n,) that are better:
-        a solved image before one that is not, among equals the lower score.
+        self,
+        rows: Tensor,
+        labels: Sequence[str],
+        images: Tensor,
+        scores: Tensor,
+        solved: Tensor,
+    ) -> Tensor:
+        """Keep those of results (n, C, H, W), (n,), (n,) for rows (n,) that are better: a solved
+        image before one that is not, among equals the lower score.
+
+        Args:
+            labels: the member that made each.
+
+        Returns:
+            (n,) bool, which are better.
         """
         lower = scores < self.scores[rows]
         better = torch.where(solved == self.solved[rows], lower, solved)
         self.images[rows[better]] = images[better]
         self.scores[rows[better]] = scores[better]
         self.solved[rows] |= solved
-        for row in rows[better].tolist():
-            self.winners[row] = label
+        for place, row in zip(better.nonzero()[:, 0].tolist(), rows[better].tolist(), strict=True):
+            self.winners[row] = labels[place]
+        return better
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Ensemble:
             attacked = member.attack(mine)
             scores = score(mine.objective, mine.ball.project(attacked.images))
             solved, tests = mine.solved(attacked.images, scores)
-            kept.take(rows, member.label, attacked.images, scores, solved)
+            kept.take(rows, [member.label] * len(rows), attacked.images, scores, solved)
             unsolved[rows] &= ~solved
             steps[rows.cpu()] += attacked.gradient_steps
             passes[rows.cpu()] += attacked.forward_passes + tests + 1

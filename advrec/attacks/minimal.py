@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from advrec.attacks import budget
 from advrec.attacks.gradient import summed
 from advrec.attacks.objective import evaluate, score
 from advrec.attacks.problem import Problem
-from advrec.attacks.result import Attacked
+from advrec.attacks.result import Attacked, Reached, Smallest
 
 MOMENTUM = 0.9
 FIRST_STEP, LAST_STEP = 0.5, 0.01
@@ -22,25 +21,6 @@ GROWTH = 0.1
 """Share of that cut by which the budget of an image grows that was solved before."""
 FIRST_BUDGET, RISE = 1 / 32, 0.3
 """The budget begins at this share of the largest, and rises to it in this share of the steps."""
-
-
-class Reached(NamedTuple):
-    """Result of a search for the smallest budgets of N images, for E budgets at once."""
-
-    images: Tensor
-    """(E, N, C, H, W), each within its budget: that of the largest solved budget not above it, else
-    the best image that was met, projected
-    """
-    smallest: Tensor
-    """(N, C, H, W), that of the smallest solved budget; the clean image where none was solved"""
-    low: Tensor
-    """(N,) float64, the largest budget below the smallest solved one that was tried in vain"""
-    high: Tensor
-    """(N,) float64, the smallest solved budget; infinite where none was"""
-    gradient_steps: Tensor
-    """(N,) int32"""
-    forward_passes: Tensor
-    """(N,) int32"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,10 +39,13 @@ class MinimalBudget:
     def __call__(self, problem: Problem) -> Attacked:
         """The images (N, C, H, W) of the problem's own budgets."""
         reached = self.reach(problem, problem.epsilon[None])
-        return Attacked(reached.images[0], reached.gradient_steps, reached.forward_passes)
+        steps, passes = reached.gradient_steps[0], reached.forward_passes[0]
+        return Attacked(reached.images[0], steps, passes)
 
     def reach(self, problem: Problem, budgets: Tensor) -> Reached:
-        """Search up to the problem's budgets.
+        """Search up to the problem's budgets. At one of E the result is the image of the largest
+        solved budget not above it, else the best image that was met, projected. The whole cost
+        stands at the largest.
 
         Args:
             budgets: (E, N) float64, rising, none above the problem's.
@@ -130,9 +113,10 @@ class _Seen:
             self._images[place] = _where(
                 self._solved_at[place] >= 0.0, self._images[place], projected
             )
-        taken = torch.full_like(self._tests, steps)
-        passes = taken + 1 + self._tests
-        return Reached(self._images, self._smallest, self._low, self.high, taken, passes)
+        spent = torch.zeros(2, *self._budgets.shape, dtype=torch.int32)
+        spent[0, -1], spent[1, -1] = steps, steps + 1 + self._tests
+        smallest = Smallest(self._smallest, self._low, self.high)
+        return Reached(self._images, spent[0], spent[1], smallest=smallest)
 
 
 def _where(rows: Tensor, images: Tensor, others: Tensor) -> Tensor:

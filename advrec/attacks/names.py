@@ -9,16 +9,20 @@ import re
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec.attacks import AUTO, MINIMAL
+from advrec.spec.attacks import AUTO, AUTO_1, MINIMAL
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")
 STRONG = ("pgd-decay", "pgd-momentum", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
 FAMILIES = (*PUBLISHED, *STRONG, MINIMAL)
 GRADIENT_FREE = ("square", "noise")
-AUTO_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
-"""Members of the ensemble `auto`, cheapest first."""
-AUTO_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200")
+AUTO_MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100", "pgd-momentum-50")
+"""Members of the ensemble `auto` at the smallest budget, the largest (two) and all smaller ones."""
+AUTO_DELIVERED = ("pgd-momentum-25", "pgd-momentum-50", "pgd-momentum-100", "pgd-momentum-50")
+"""Its members where it goes through a delivery."""
+AUTO_1_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
+"""Members of its first edition, cheapest first."""
+AUTO_1_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200")
 """Its members where it goes through a delivery; in all they take as many steps."""
 FORWARD = 1 / 3
 """Cost of a forward pass in gradient steps: the backward pass takes two thirds of one."""
@@ -42,7 +46,7 @@ def parse(name: str) -> AttackName:
     family, _, number = name.rpartition("-")
     if family in FAMILIES and re.fullmatch(r"[1-9][0-9]{0,6}", number):
         return AttackName(family, int(number))
-    known = ", ".join([*FIXED, AUTO, *(f"{family}-K" for family in FAMILIES)])
+    known = ", ".join([*FIXED, AUTO, AUTO_1, *(f"{family}-K" for family in FAMILIES)])
     raise ConfigError(
         f"{name!r} is not an attack{_nearest(name)} "
         f"(known: {known}; K is a number of steps, of queries for square)"
@@ -55,7 +59,7 @@ def check(name: str, *, restarts: int = 0) -> None:
     Raises:
         ConfigError: no attack has this name, or it cannot be restarted.
     """
-    family = name if name == AUTO else parse(name).family
+    family = name if name in (AUTO, AUTO_1) else parse(name).family
     if restarts and family not in STRONG:
         raise ConfigError(
             f"restarts is {restarts}, but {name} does not begin at random, or is made of several "
@@ -63,24 +67,29 @@ def check(name: str, *, restarts: int = 0) -> None:
         )
 
 
-def most_steps(name: str, *, restarts: int = 0, nested: bool = False) -> float:
-    """Gradient steps that an attack takes of one image at one budget, if nothing stops it.
+def most_steps(name: str, budgets: int = 1, *, restarts: int = 0, nested: bool = False) -> float:
+    """Gradient steps that an attack takes of one image at all budgets, if nothing stops it.
 
     A forward pass counts as FORWARD of a step. Forecasts of time use this number: nobody knows
     beforehand what a stop saves.
     """
     if name == AUTO:
-        return sum(most_steps(member) for member in AUTO_MEMBERS)
+        probe, first, onward, downward = map(most_steps, AUTO_MEMBERS)
+        return probe + first + onward + (budgets - 1) * downward
+    if name == AUTO_1:
+        return budgets * sum(map(most_steps, AUTO_1_MEMBERS))
     family, number = parse(name)
+    if family == MINIMAL:
+        return number
     runs = 1 + restarts
     if nested and runs == 1:
         runs = 2  # where going on from the smaller budget does not solve an image, it begins afresh
-    return runs * number * (FORWARD if family in GRADIENT_FREE else 1.0)
+    return budgets * runs * number * (FORWARD if family in GRADIENT_FREE else 1.0)
 
 
 def _nearest(name: str) -> str:
     # The 2 of apgd-l2 is part of the family.
     number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"
-    candidates = [*FIXED, AUTO, *(f"{family}-{number}" for family in FAMILIES)]
+    candidates = [*FIXED, AUTO, AUTO_1, *(f"{family}-{number}" for family in FAMILIES)]
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

@@ -25,13 +25,21 @@ class Goal:
         below: (N,): an image whose score lies below is solved.
         stop: never: every step is taken; rank-1: a solved image leaves the batch; converged: so
             does one that gains no more.
+        hopeless: (N,): an image whose score lies above is given up by attacks that meet several
+            budgets; None: no image is.
         round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still
             solved after each of them.
     """
 
     below: Tensor
     stop: Stop = "never"
+    hopeless: Tensor | None = None
     round_trips: tuple[Callable[[Tensor], Tensor], ...] = ()
+
+    def select(self, rows: Tensor) -> Self:
+        """The goal of some of the images: those at `rows` (n,), int64."""
+        hopeless = None if self.hopeless is None else self.hopeless[rows]
+        return dataclasses.replace(self, below=self.below[rows], hopeless=hopeless)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Problem:
 
     def select(self, rows: Tensor) -> Self:
         """The problem of some of the images: those at `rows` (n,), int64."""
-        goal = self.goal and dataclasses.replace(self.goal, below=self.goal.below[rows])
+        goal = self.goal and self.goal.select(rows)
         return dataclasses.replace(
             self,
             objective=self.objective.select(rows),

@@ -1,18 +1,21 @@
 """The attacks behind the names of `names.py`."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from advrec.attacks import names
 from advrec.attacks.apgd import APGD
+from advrec.attacks.auto import Auto, Members
 from advrec.attacks.blind import Square, UniformNoise
 from advrec.attacks.carlini import ExactCW, PublishedCW
 from advrec.attacks.ensemble import Ensemble, Member, with_restarts
 from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM, MomentumPGD
 from advrec.attacks.minimal import MinimalBudget
 from advrec.attacks.problem import Problem
-from advrec.attacks.result import Attacked
-from advrec.spec.attacks import AUTO
+from advrec.attacks.result import Attacked, Reached
+from advrec.spec.attacks import AUTO, AUTO_1
 
 
 class Attack(Protocol):
@@ -20,6 +23,14 @@ class Attack(Protocol):
 
     def __call__(self, problem: Problem) -> Attacked:
         """Images within the problem's budgets that make its objective small."""
+
+
+@runtime_checkable
+class AllBudgets(Protocol):
+    """An attack that meets all budgets of its images at once."""
+
+    def reach(self, problem: Problem, budgets: Tensor) -> Reached:
+        """Images within budgets (E, N), float64, rising, none above the problem's."""
 
 
 FIXED: dict[str, Attack] = {"fgsm": PGD(steps=1), "noise": UniformNoise()}
@@ -51,11 +62,11 @@ def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
     """
     names.check(name, restarts=restarts)
     if name == AUTO:
-        members, delivered = (
-            tuple(Member(member, by_name(member)) for member in several)
-            for several in (names.AUTO_MEMBERS, names.AUTO_DELIVERED)
+        return Auto(
+            *(Members(*_members(several)) for several in (names.AUTO_MEMBERS, names.AUTO_DELIVERED))
         )
-        return Ensemble(members, delivered)
+    if name == AUTO_1:
+        return Ensemble(_members(names.AUTO_1_MEMBERS), _members(names.AUTO_1_DELIVERED))
     attack = by_name(name)
     return with_restarts(name, attack, restarts) if restarts or nested else attack
 
@@ -68,3 +79,7 @@ def by_name(name: str) -> Attack:
     """
     family, number = names.parse(name)
     return FIXED[family] if family in FIXED else FAMILIES[family](number)
+
+
+def _members(several: Sequence[str]) -> tuple[Member, ...]:
+    return tuple(Member(name, by_name(name)) for name in several)

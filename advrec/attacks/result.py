@@ -17,6 +17,36 @@ class Attacked(NamedTuple):
     """Which member of an ensemble made each image; empty where there is only one attack"""
 
 
+class Smallest(NamedTuple):
+    """The smallest budgets of N images."""
+
+    images: Tensor
+    """(N, C, H, W), within the smallest solved budget; the clean image where none was solved"""
+    low: Tensor
+    """(N,) float64, the largest budget below the smallest solved one that was tried in vain"""
+    high: Tensor
+    """(N,) float64, the smallest solved budget; infinite where none was"""
+
+
+class Reached(NamedTuple):
+    """The result of an attack on N images at all of E budgets at once."""
+
+    images: Tensor
+    """(E, N, C, H, W) float32, each within its budget"""
+    gradient_steps: Tensor
+    """(E, N) int32"""
+    forward_passes: Tensor
+    """(E, N) int32"""
+    winners: tuple[tuple[str, ...], ...] | None = None
+    """E times N names; None where there is only one attack"""
+    inherited: Tensor | None = None
+    """(E, N) bool, not attacked: a smaller budget had solved it; None: no image"""
+    projected: Tensor | None = None
+    """(E, N) bool, not attacked: the larger budget's image, projected; None: not known"""
+    smallest: Smallest | None = None
+    """None: the attack does not search them."""
+
+
 def spent(images: Tensor, *, gradient_steps: int, forward_passes: int | None = None) -> Attacked:
     """A result in which every image (N, C, H, W) cost the same."""
     forward = gradient_steps if forward_passes is None else forward_passes

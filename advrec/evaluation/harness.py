@@ -3,32 +3,41 @@ says about its images.
 """
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from advrec.attacks import budget
+from advrec.attacks.auto import Auto
 from advrec.attacks.ensemble import START
 from advrec.attacks.minimal import MinimalBudget
 from advrec.attacks.objective import Delivered, Objective, score
 from advrec.attacks.problem import Goal, Problem
-from advrec.attacks.registry import Attack
-from advrec.attacks.result import Attacked
+from advrec.attacks.registry import AllBudgets, Attack
+from advrec.attacks.result import Attacked, Reached, Smallest
 from advrec.evaluation.block import Block, Outcomes
 from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.rows import Places, Rows
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Floats, Ids
 from advrec.recommenders.recommender import Recommender
-from advrec.run import schema
+from advrec.run import own_columns, schema
 from advrec.run.distinct import DISTINCT
 from advrec.spec.base import FLOAT
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
 MARGIN = 1e-6
+
+
+HOPELESS = 100  # rank beyond which a tuple is not attacked at smaller budgets
+OWN = {Auto: own_columns.AUTO, MinimalBudget: own_columns.MINIMAL}
+"""Columns of attacks that have some of their own."""
+T = TypeVar("T")
 
 
 def evaluate_block(
@@ -45,16 +54,13 @@ def evaluate_block(
     Raises:
         ValueError: the attack returned pixels that are not finite.
     """
-    measure = _Measure(recommender, block)
+    measure = _Measure(recommender, block, OWN.get(type(attack), pa.schema([])))
     source = source or recommender
-    below = (
-        source.index.nearest_distances(block.target_ids, block.attack_ids, block.minimal_rank or 1)
-        - MARGIN
-    )
+    bounds = _Bounds.of(source, block, hopeless=isinstance(attack, Auto))
     for delivery in (FLOAT, *block.through):
-        attempts = _Attempts(attack, block, source, torch.from_numpy(below), delivery)
-        if isinstance(attack, MinimalBudget):
-            _minimal(attempts, attack, measure)
+        attempts = _Attempts(attack, block, source, bounds, delivery)
+        if isinstance(attack, AllBudgets):
+            _all_budgets(attempts, attack, measure)
         elif block.nested:
             _nested(attempts, measure)
         else:
@@ -94,32 +100,30 @@ def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
                 solved = problem.solved(images, score(problem.objective, images))[0].cpu()
 
 
-def _minimal(attempts: "_Attempts", attack: MinimalBudget, measure: "_Measure") -> None:
-    """Batch of tuples by batch, all budgets at once: the row of the largest holds what was
-    spent.
-    """
+def _all_budgets(attempts: "_Attempts", attack: AllBudgets, measure: "_Measure") -> None:
+    """Batch of tuples by batch, all budgets at once."""
     block = attempts.block
     count = len(block.epsilons)
     for start in range(0, len(block.tuple_ids), block.batch):
         places = np.arange(start, min(start + block.batch, len(block.tuple_ids)))
         budgets = np.repeat(np.array(block.epsilons)[:, None], len(places), axis=1)
-        problem = attempts.problem(places, budgets[-1])
-        began = time.monotonic()
-        reached = attack.reach(problem, torch.from_numpy(budgets).to(problem.epsilon))
-        seconds = time.monotonic() - began
-        nothing = torch.zeros_like(reached.gradient_steps)
+        reached, seconds = attempts.reach(attack, places, budgets)
+        whole = max(1, int(reached.forward_passes.sum()))
         for number, images in enumerate(reached.images):
-            last = number == count - 1
-            spent = (reached.gradient_steps, reached.forward_passes)
-            attacked = Attacked(images, *(spent if last else (nothing, nothing)))
+            steps, passes = reached.gradient_steps[number], reached.forward_passes[number]
+            winners = reached.winners[number] if reached.winners else ()
+            labels = tuple(block.label if label == START else label for label in winners)
             measure(
                 attempts,
                 places * count + number,
                 attempts.problem(places, budgets[number]),
-                _Attempt(attacked, seconds if last else 0.0),
+                _Attempt(
+                    Attacked(images, steps, passes, labels), seconds * int(passes.sum()) / whole
+                ),
+                False if reached.inherited is None else reached.inherited[number].numpy(),
             )
         if attempts.delivery == FLOAT:
-            measure.smallest(places, reached.smallest, reached.low.cpu().numpy())
+            measure.own(places, reached)
 
 
 def _go_on(
@@ -150,19 +154,37 @@ class _Attempt(NamedTuple):
     """Wall time of the batch."""
 
 
+class _Bounds(NamedTuple):
+    """Distances to the targets of N tuples, (N,) each."""
+
+    below: Tensor
+    """A tuple is solved below this one."""
+    hopeless: Tensor
+    """Beyond this one it is not attacked at smaller budgets."""
+
+    @classmethod
+    def of(cls, source: Recommender, block: Block, *, hopeless: bool) -> "_Bounds":
+        def nearest(rank: int) -> Tensor:
+            ids = block.target_ids, block.attack_ids
+            return torch.from_numpy(source.index.nearest_distances(*ids, rank) - MARGIN)
+
+        below = nearest(block.minimal_rank or 1)
+        return cls(below, nearest(HOPELESS) if hopeless else torch.full_like(below, torch.inf))
+
+
 class _Attempts:
     """Problems of a block's tuples, and attacks on them.
 
     Args:
-        below: distances (N,) to the targets, below which a tuple is solved.
+        bounds: of the block's N tuples.
         delivery: what the images are made for, FLOAT or one that the attack goes through.
     """
 
     def __init__(
-        self, attack: Attack, block: Block, source: Recommender, below: Tensor, delivery: str
+        self, attack: Attack, block: Block, source: Recommender, bounds: _Bounds, delivery: str
     ) -> None:
         self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
-        self._below = below
+        self._bounds = bounds
         # An image made for float is delivered where no other is made for that.
         unseen = [each for each in block.deliveries if each not in block.through]
         tested = unseen if delivery == FLOAT else [delivery]
@@ -173,7 +195,7 @@ class _Attempts:
         (n, C, H, W).
         """
         block, device = self.block, self._source.device
-        below = self._below[torch.from_numpy(places)].to(device)
+        below, hopeless = (bound[places].to(device) for bound in self._bounds)
         objective: Objective = self._source.objective(block.target_ids[places])
         tests = tuple(self.round_trips.values())
         if self.delivery != FLOAT:
@@ -185,7 +207,7 @@ class _Attempts:
             epsilon=torch.from_numpy(epsilons).to(device),
             start=start,
             seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
-            goal=Goal(below=below, stop=block.stop, round_trips=tests),
+            goal=Goal(below=below, stop=block.stop, hopeless=hopeless, round_trips=tests),
         )
 
     def run(self, problem: Problem) -> _Attempt:
@@ -194,23 +216,43 @@ class _Attempts:
         Raises:
             ValueError: it returned images of another shape, or pixels that are not finite.
         """
+        attacked, seconds = self._timed(problem, self.attack)
+        return _Attempt(attacked._replace(images=self._checked(attacked.images, problem)), seconds)
+
+    def reach(self, attack: AllBudgets, places: Places, budgets: Doubles) -> tuple[Reached, float]:
+        """An attack on tuples at `places` (n,) at all budgets (E, n) at once, and its seconds.
+
+        Raises:
+            ValueError: as `run`.
+        """
+        problem = self.problem(places, budgets[-1])
+        wanted = torch.from_numpy(budgets).to(problem.epsilon)
+        reached, seconds = self._timed(problem, lambda problem: attack.reach(problem, wanted))
+        for images in reached.images:
+            self._checked(images, problem)
+        return reached, seconds
+
+    def _timed(self, problem: Problem, attack: Callable[[Problem], T]) -> tuple[T, float]:
         start = time.monotonic()
-        attacked = self.attack(problem)
+        result = attack(problem)
         if problem.images.is_cuda:
             torch.cuda.synchronize()
-        seconds = time.monotonic() - start
-        images = attacked.images.detach().float()
+        return result, time.monotonic() - start
+
+    def _checked(self, images: Tensor, problem: Problem) -> Tensor:
+        """The images (n, C, H, W) as they are measured."""
+        images = images.detach().float()
         if images.shape != problem.images.shape or not torch.isfinite(images).all():
             raise ValueError(
                 f"{self.attack} returned images of another shape or with pixels that are not finite"
             )
-        return _Attempt(attacked._replace(images=images), seconds)
+        return images
 
 
 class _Measure:
     """Everything that a row says, measured on the projected image by the attacked recommender."""
 
-    def __init__(self, recommender: Recommender, block: Block) -> None:
+    def __init__(self, recommender: Recommender, block: Block, own: pa.Schema) -> None:
         self._recommender, self._block = recommender, block
         index, attack_ids = recommender.index, block.attack_ids
         clean = recommender.bank.items[attack_ids]
@@ -218,7 +260,7 @@ class _Measure:
         self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
         if block.groups is not None:
             self._clean_distinct = self._distinct(slice(None), clean)
-        self.table = Rows(block)
+        self.table = Rows(block, own)
 
     def __call__(
         self,
@@ -278,18 +320,26 @@ class _Measure:
             self.table.keep(int(rows[place]), delivery, final[place])
         return final
 
-    def smallest(self, places: Places, images: Tensor, low: Doubles) -> None:
-        """Measure the images (n, C, H, W) of the smallest budgets of tuples at `places` (n,); `low`
-        (n,): the largest budgets below that were tried in vain.
-        """
-        block, count = self._block, len(self._block.epsilons)
+    def own(self, places: Places, reached: Reached) -> None:
+        """Note the columns of the attack's own for tuples at `places` (n,)."""
+        count = len(self._block.epsilons)
+        if reached.projected is not None:
+            for number, projected in enumerate(reached.projected.numpy()):
+                self.table.note(places * count + number, {"projected": projected}, {})
+        if reached.smallest is not None:
+            columns = self._smallest(places, reached.smallest)
+            for number in range(count):
+                self.table.note(places * count + number, columns, {})
+
+    def _smallest(self, places: Places, smallest: Smallest) -> dict[str, Doubles]:
+        """Smallest budgets of tuples at `places` (n,), measured on their images."""
+        block = self._block
         assert block.minimal_rank is not None, "the attack is minimal-K"
-        clean = to_images(block.pixels[places], images.device)
-        ranks = self._rank(places, self._recommender.embeddings(images))[1]
-        linf = budget.linf(clean, images).cpu().numpy()
+        clean = to_images(block.pixels[places], smallest.images.device)
+        ranks = self._rank(places, self._recommender.embeddings(smallest.images))[1]
+        linf = budget.linf(clean, smallest.images).cpu().numpy()
         high = np.where(ranks <= block.minimal_rank, linf, np.inf)
-        for number in range(count):
-            self.table.note(places * count + number, {"epsilon_low": low, "epsilon_high": high}, {})
+        return {"epsilon_low": smallest.low.cpu().numpy(), "epsilon_high": high}
 
     def _rank(self, places: Places, embeddings: Floats) -> tuple[Doubles, Ids]:
         """Distance (n,) to the target and rank (n,) of embeddings (n, D)."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from advrec.evaluation.block import Block, Outcomes
 from advrec.run import schema
 from advrec.run.distinct import DISTINCT
-from advrec.run.minimal import MINIMAL
 from advrec.spec.base import FLOAT
 
 Places = npt.NDArray[np.int64]
@@ -22,13 +21,15 @@ class Rows:
 
     The columns are made before the work. Small results that stay, allocated between large
     activations that go, would leave the heap in pieces.
+
+    Args:
+        own: columns of the attack's own.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, own: pa.Schema) -> None:
         self._shape = block.pixels.shape[1:3]
         distinct = () if block.groups is None else DISTINCT
-        minimal = () if block.minimal_rank is None else MINIMAL
-        columns = (*schema.outcomes(block.deliveries, block.through), *distinct, *minimal)
+        columns = (*schema.outcomes(block.deliveries, block.through), *distinct, *own)
         self._schema = pa.schema(columns)
         self._made_for = (FLOAT, *block.through)
         size = len(block.tuple_ids) * len(block.epsilons)

@@ -14,14 +14,12 @@ from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import headline_rank, success_table
 from advrec.reports.tables import published
-from advrec.run import cells, schema, strangers
+from advrec.run import cells, identity, own_columns, schema, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
-from advrec.run.minimal import MINIMAL
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
-from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.study import Study
 
@@ -252,7 +250,7 @@ def read(run: Run) -> Results:
         AdvrecError: it holds a stranger, or rows twice.
     """
     strangers.refuse(run)
-    whole = study_file.read(run.study)
+    whole = identity.recorded_study(run)
     study = whole.compared
     if not run.tuples.exists():
         raise ConfigError(f"{run.directory} holds no tuples yet; run `advrec evaluate` first")
@@ -286,12 +284,14 @@ def read(run: Run) -> Results:
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
     # Null where it is not known: only an import knows of defects, only minimal-K of smallest
-    # budgets, and ranks among distinct images stand where articles show equal ones.
+    # budgets, only auto of projected images, and
+    # ranks among distinct images stand where articles show equal ones.
     columns = pa.schema(
         [
             *schema.outcomes(evaluation.round_trips, evaluation.seen),
             *DISTINCT,
-            *MINIMAL,
+            *own_columns.MINIMAL,
+            *own_columns.AUTO,
             pa.field("defect", pa.bool_()),
         ]
     )
@@ -308,6 +308,7 @@ def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     return rows.assign(
         winner=rows["winner"].fillna(rows["attack"]),
         inherited=rows["inherited"].eq(True),
+        projected=rows["projected"].eq(True),
         defect=rows["defect"].eq(True),
     )
 

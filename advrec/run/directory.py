@@ -13,15 +13,21 @@ from typing import Any, TextIO
 from advrec.errors import AdvrecError, ConfigError
 from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json, writing
 from advrec.run.log import say
+from advrec.spec.attacks import AUTO, AUTO_1
 
+FUSED = 5  # the protocol of 0.3.0
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded identity with the keys that later versions added, as the earlier ones did it:
-    before 0.3.0 every attack was blind, none but for rank 1, and no step was fused.
+    before 0.3.0 every attack was blind, none but for rank 1, no step was fused, and `auto` was what
+    is auto-1 now.
     """
-    return {"through": [], "rank": 1, "protocol": 4, **recorded}
+    whole = {"through": [], "rank": 1, "protocol": 4, **recorded}
+    if whole.get("attack") == AUTO and whole["protocol"] < FUSED:
+        whole["attack"] = AUTO_1
+    return whole
 
 
 class Run:
@@ -128,6 +134,13 @@ class Run:
         recorded = meant(recorded)
         for key in sorted(identity):
             if recorded.get(key) != identity[key]:
+                if key == "attack" and recorded[key] == AUTO_1:
+                    name = part.rpartition("/")[2]
+                    return (
+                        f"{self.directory} holds {part} made by the first edition of {AUTO}; to go "
+                        f"on with it write {{name: {name}, attack: {AUTO_1}}}, or give the new "
+                        "attack another name"
+                    )
                 if key == "protocol":
                     return (
                         f"{self.directory} holds {part} half done by another version of advrec, "

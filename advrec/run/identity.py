@@ -15,6 +15,8 @@ from advrec.run.directory import Run, meant
 from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
+from advrec.spec import study as study_file
+from advrec.spec.attacks import AUTO_1
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
@@ -206,6 +208,20 @@ def continued(run: Run, study: Study) -> Study:
     return study.model_copy(update={"evaluation": evaluation})
 
 
+def recorded_study(run: Run) -> Study:
+    """The study of a run directory's study.yaml; `auto` is auto-1 where that made the rows.
+
+    Raises:
+        ConfigError: anything in it is not as it should be.
+    """
+    first = {
+        part.rpartition("/")[2]
+        for part, recorded in run.identities().items()
+        if meant(recorded).get("attack") == AUTO_1
+    }
+    return study_file.read(run.study, first)
+
+
 def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:
     """Determine a search: trials of another are not mixed with its own.
 
@@ -217,4 +233,5 @@ def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:
         "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
         "study": {key: content[key] for key in ("seed", "catalog")},
         "models": {name: _entry(study, name) for name in models},
+        "auto": {"edition": 2},
     }

@@ -12,6 +12,9 @@ Stop = Literal["never", "rank-1", "converged"]
 AUTO = "auto"
 """The ensemble of attacks (attacks/names.py), whose entry has defaults of its own."""
 
+AUTO_1 = "auto-1"
+"""The first edition of it, as it was called `auto` before 0.3.0."""
+
 MINIMAL = "minimal"
 """The family of attacks on the budget itself, which are made for all budgets of a study at once."""
 
@@ -30,7 +33,7 @@ def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
 
 def attack_defaults(attack: str) -> dict[str, Any]:
     """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
-    auto = attack == AUTO
+    auto = attack in (AUTO, AUTO_1)
     return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
 
 
@@ -86,6 +89,11 @@ class AttackSpec(Strict):
         if not self.minimal:
             if self.rank != 1:
                 raise ValueError(f"rank belongs to {MINIMAL}-K, not to {self.attack}")
+            if self.attack == AUTO and (self.stop != "rank-1" or not self.nested):
+                raise ValueError(
+                    f"{AUTO} stops at rank 1 and meets all budgets at once: leave out stop and "
+                    f"nested, or write attack: {AUTO_1}, its first edition"
+                )
         elif self.nested or self.restarts or self.stop != "never" or self.source:
             raise ValueError(
                 f"{self.attack} knows no stop, nested, restarts or from: leave them out"

@@ -157,14 +157,12 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     They are those of its gradient steps, at the rate of the one that was timed. A codec's seconds
     are not among them: of a JPEG few, of an AVIF more than those of the steps.
     """
-    images = study.evaluation.block * len(cell.epsilons)
-    steps = names.most_steps(
-        cell.attack.attack, restarts=cell.attack.restarts, nested=cell.attack.nested
-    )
-    steps *= 1 + len(cell.attack.through)
-    if cell.attack.minimal:  # it is made for all budgets at once
-        steps /= len(cell.epsilons)
-    return images * (steps + names.FORWARD * (1 + len(cell.deliveries))) * step.seconds / step.batch
+    tuples, budgets = study.evaluation.block, len(cell.epsilons)
+    attack = cell.attack
+    steps = names.most_steps(attack.attack, budgets, restarts=attack.restarts, nested=attack.nested)
+    steps *= 1 + len(attack.through)
+    steps += budgets * names.FORWARD * (1 + len(cell.deliveries))
+    return tuples * steps * step.seconds / step.batch
 
 
 def measure(network: Network, study: Study, placement: Placement) -> Step:

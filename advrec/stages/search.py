@@ -20,6 +20,7 @@ from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table, write_text
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
+from advrec.spec.attacks import AUTO, AUTO_1
 from advrec.spec.search import MODES, Objective, TuneSpec
 from advrec.spec.study import Study
 from advrec.stages import study
@@ -100,7 +101,7 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     """Refuse to mix trials of another search with these: raises ConfigError."""
     wanted = identity.search(spec, whole, [*_chain(whole, spec), spec.model])
     path = out / "search.json"
-    recorded = read_json(path, default=wanted)
+    recorded = _meant(read_json(path, default=wanted))
     if recorded != wanted:
         part = next(part for part in wanted if recorded.get(part) != wanted[part])
         there = recorded.get(part, {})
@@ -110,6 +111,14 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
             f"{', '.join(differs) or 'some keys'}; name another --out"
         )
     write_json(path, wanted)
+
+
+def _meant(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recorded identity as versions before 0.3.0 made it: their `auto` is auto-1 now."""
+    searched = recorded["search"]
+    if "auto" in recorded or searched["attack"] != AUTO:
+        return {"auto": {"edition": 2}, **recorded}
+    return recorded | {"auto": {"edition": 2}, "search": searched | {"attack": AUTO_1}}
 
 
 class _Outcome(NamedTuple):

@@ -48,7 +48,7 @@ def same_as_alone(name: str, problem: Problem) -> None:
 @functools.cache
 def build(name: str):
     """As the evaluation builds it; auto nests there."""
-    return registry.build(name, nested=name == "auto")
+    return registry.build(name, nested=name.startswith("auto"))
 
 
 class LinearEncoder:

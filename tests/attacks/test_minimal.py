@@ -38,13 +38,13 @@ def test_the_smallest_budgets_of_a_linear_encoder_are_found_within_three_percent
     smallest = np.geomspace(0.0005, 0.099, 24)
     problem = linear(smallest)
     reached = MinimalBudget(steps=steps).reach(problem, budgets_of(problem))
-    found = reached.high.numpy()
+    found = reached.smallest.high.numpy()
     assert (found >= smallest * 0.9999).all()  # of float32 sums
     assert found == pytest.approx(smallest, rel=0.03)
-    assert (reached.low.numpy() < found).all()
-    assert reached.low.numpy() == pytest.approx(smallest, rel=0.03)
-    assert budget.linf(problem.images, reached.smallest).numpy() == pytest.approx(found)
-    assert reached.gradient_steps.tolist() == [steps] * 24
+    assert (reached.smallest.low.numpy() < found).all()
+    assert reached.smallest.low.numpy() == pytest.approx(smallest, rel=0.03)
+    assert budget.linf(problem.images, reached.smallest.images).numpy() == pytest.approx(found)
+    assert reached.gradient_steps.sum(0).tolist() == [steps] * 24
 
 
 def test_a_tuple_beyond_the_largest_budget_is_infinite_and_one_that_is_solved_already_0():
@@ -53,9 +53,9 @@ def test_a_tuple_beyond_the_largest_budget_is_infinite_and_one_that_is_solved_al
         problem, goal=Goal(below=problem.goal.below + torch.tensor([0.0, 1.0]))
     )
     reached = MinimalBudget(steps=30).reach(problem, budgets_of(problem))
-    assert reached.high.tolist() == [torch.inf, 0.0]
-    assert reached.low.tolist() == [0.1, 0.0]
-    assert torch.equal(reached.smallest, problem.images)
+    assert reached.smallest.high.tolist() == [torch.inf, 0.0]
+    assert reached.smallest.low.tolist() == [0.1, 0.0]
+    assert torch.equal(reached.smallest.images, problem.images)
 
 
 def test_each_budget_holds_the_largest_solved_one_else_the_best_image_projected():
@@ -63,7 +63,7 @@ def test_each_budget_holds_the_largest_solved_one_else_the_best_image_projected(
     scores = problem.objective(problem.images)
     problem = dataclasses.replace(problem, goal=Goal(below=scores - 0.05))
     reached = MinimalBudget(steps=60).reach(problem, budgets_of(problem))
-    high = reached.high
+    high = reached.smallest.high
     assert (high <= 0.1).sum() > 0
     assert (high > BUDGETS[0]).any()
     for allowed, images in zip(BUDGETS, reached.images, strict=True):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from advrec.evaluation.rates import SHARE, shares
 from advrec.reports.results import Results
-from advrec.run.minimal import MINIMAL
+from advrec.run.own_columns import MINIMAL
 
 BUDGET_COLUMNS = ["model", "attack", "tuple_id", "target_id", *MINIMAL.names]
 CURVE_COLUMNS = ["model", "attack", "epsilon", "rank", *SHARE]

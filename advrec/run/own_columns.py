@@ -1,4 +1,4 @@
-"""Columns of attacks/ beside schema.OUTCOMES for the attack minimal-K."""
+"""Columns of attacks/ beside schema.OUTCOMES for minimal-K and auto."""
 
 import pyarrow as pa
 
@@ -19,5 +19,16 @@ MINIMAL = pa.schema(
             "infinite where none did. The same in all rows of a tuple.",
             unit="pixels in [0, 1]",
         ),
+    ]
+)
+
+AUTO = pa.schema(
+    [
+        column(
+            "projected",
+            pa.bool_(),
+            "Whether the tuple was not attacked at this budget: it stayed beyond rank 100 at the "
+            "next larger one, whose image is projected here.",
+        )
     ]
 )
