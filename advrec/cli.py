@@ -317,8 +317,7 @@ def _push(parsed: argparse.Namespace) -> int:
 
 
 def _open_run(directory: Path) -> tuple[Run, study_file.Study]:
-    run = open_run(directory)
-    return run, identity.recorded_study(run)
+    return (run := open_run(directory)), identity.recorded_study(run)
 
 
 def _attack(parsed: argparse.Namespace) -> int:

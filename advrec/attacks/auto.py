@@ -14,8 +14,8 @@ from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked, Reached
 
 NEARLY = 0.5
-"""How much farther than the hopeless an image may be after a first, short attack: of those farther
-still none came among the nearest hundred.
+"""Share of the hopeless score by which a first, short attack may miss it: of those that missed it
+by more, none came among the nearest hundred.
 """
 
 
@@ -124,7 +124,7 @@ class _Descent:
         return self._kept[place].images[rows]
 
     def scaled(self, place: int, rows: Tensor) -> Tensor:
-        """Those of the next larger budget, their changes scaled down to this one."""
+        """Those (n, C, H, W) of the next larger budget, their changes scaled down to this one."""
         problem, larger = self._problems[place], self._problems[place + 1]
         share = (problem.epsilon / larger.epsilon)[rows].to(problem.images).view(-1, 1, 1, 1)
         clean = problem.images[rows]

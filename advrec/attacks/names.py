@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec.attacks import AUTO, AUTO_1, MINIMAL
+from advrec.spec.attacks import AUTO, AUTO_1, ENSEMBLES, MINIMAL
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")
@@ -46,7 +46,7 @@ def parse(name: str) -> AttackName:
     family, _, number = name.rpartition("-")
     if family in FAMILIES and re.fullmatch(r"[1-9][0-9]{0,6}", number):
         return AttackName(family, int(number))
-    known = ", ".join([*FIXED, AUTO, AUTO_1, *(f"{family}-K" for family in FAMILIES)])
+    known = ", ".join([*FIXED, *ENSEMBLES, *(f"{family}-K" for family in FAMILIES)])
     raise ConfigError(
         f"{name!r} is not an attack{_nearest(name)} "
         f"(known: {known}; K is a number of steps, of queries for square)"
@@ -59,7 +59,7 @@ def check(name: str, *, restarts: int = 0) -> None:
     Raises:
         ConfigError: no attack has this name, or it cannot be restarted.
     """
-    family = name if name in (AUTO, AUTO_1) else parse(name).family
+    family = name if name in ENSEMBLES else parse(name).family
     if restarts and family not in STRONG:
         raise ConfigError(
             f"restarts is {restarts}, but {name} does not begin at random, or is made of several "
@@ -90,6 +90,6 @@ def most_steps(name: str, budgets: int = 1, *, restarts: int = 0, nested: bool =
 def _nearest(name: str) -> str:
     # The 2 of apgd-l2 is part of the family.
     number = "".join(re.findall(r"(?:^|[^l0-9])([1-9][0-9]*)", name)[-1:]) or "8"
-    candidates = [*FIXED, AUTO, AUTO_1, *(f"{family}-{number}" for family in FAMILIES)]
+    candidates = [*FIXED, *ENSEMBLES, *(f"{family}-{number}" for family in FAMILIES)]
     near = difflib.get_close_matches(name.lower(), candidates, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

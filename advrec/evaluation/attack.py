@@ -24,7 +24,7 @@ from advrec.model.rehearsal import UnfitError
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
-from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
+from advrec.spec.attacks import ENSEMBLES, AttackSpec
 from advrec.spec.base import (
     Batch,
     Deliveries,
@@ -202,7 +202,7 @@ def _check_made_on(
             f"{name} does not embed the recommender's images of {width} x {height} pixels: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
-    if attack not in (AUTO, AUTO_1) and names.parse(attack).family in names.GRADIENT_FREE:
+    if attack not in ENSEMBLES and names.parse(attack).family in names.GRADIENT_FREE:
         return
     given = rehearsal.images(height, width).to(victim.device)
     try:

@@ -23,7 +23,7 @@ from advrec.evaluation.probes import (
     transfer_name,
 )
 from advrec.evaluation.rates import clustered, paired_difference, wilson
-from advrec.spec.attacks import AUTO
+from advrec.spec.attacks import ENSEMBLES
 from advrec.spec.study import Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
@@ -64,7 +64,9 @@ def judge(
     known = _Probes(probes[probes["model"] == model], rank)
     middle, largest = budgets(study)
     or_auto = (
-        "" if any(attack.attack == AUTO for attack in study.evaluation.attacks) else ", or use auto"
+        ""
+        if any(attack.attack in ENSEMBLES for attack in study.evaluation.attacks)
+        else ", or use auto"
     )
     weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
     other = transfer_name(other_model(study, model) or "")

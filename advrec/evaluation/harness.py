@@ -2,9 +2,7 @@
 says about its images.
 """
 
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +14,12 @@ from advrec.attacks import budget
 from advrec.attacks.auto import Auto
 from advrec.attacks.ensemble import START
 from advrec.attacks.minimal import MinimalBudget
-from advrec.attacks.objective import Delivered, Objective, score
-from advrec.attacks.problem import Goal, Problem
+from advrec.attacks.objective import score
+from advrec.attacks.problem import Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked, Reached, Smallest
+from advrec.evaluation.attempts import Attempt, Attempts, Bounds
 from advrec.evaluation.block import Block, Outcomes
-from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.rows import Places, Rows
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Floats, Ids
@@ -30,14 +28,8 @@ from advrec.run import own_columns, schema
 from advrec.run.distinct import DISTINCT
 from advrec.spec.base import FLOAT
 
-# a solved image is nearer than the nearest article by this much, so that rounding does not undo it
-MARGIN = 1e-6
-
-
-HOPELESS = 100  # rank beyond which a tuple is not attacked at smaller budgets
 OWN = {Auto: own_columns.AUTO, MinimalBudget: own_columns.MINIMAL}
 """Columns of attacks that have some of their own."""
-T = TypeVar("T")
 
 
 def evaluate_block(
@@ -56,9 +48,9 @@ def evaluate_block(
     """
     measure = _Measure(recommender, block, OWN.get(type(attack), pa.schema([])))
     source = source or recommender
-    bounds = _Bounds.of(source, block, hopeless=isinstance(attack, Auto))
+    bounds = Bounds.of(source, block, hopeless=isinstance(attack, Auto))
     for delivery in (FLOAT, *block.through):
-        attempts = _Attempts(attack, block, source, bounds, delivery)
+        attempts = Attempts(attack, block, source, bounds, delivery)
         if isinstance(attack, AllBudgets):
             _all_budgets(attempts, attack, measure)
         elif block.nested:
@@ -68,7 +60,7 @@ def evaluate_block(
     return measure.table.outcomes()
 
 
-def _alone(attempts: "_Attempts", measure: "_Measure") -> None:
+def _alone(attempts: Attempts, measure: "_Measure") -> None:
     """Every (tuple, epsilon) by itself; they share batches, for a budget is a value of the
     sample.
     """
@@ -81,7 +73,7 @@ def _alone(attempts: "_Attempts", measure: "_Measure") -> None:
         measure(attempts, rows, problem, attempts.run(problem))
 
 
-def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
+def _nested(attempts: Attempts, measure: "_Measure") -> None:
     """Batch of tuples by batch, from budget to budget; with a stop, what a smaller budget has
     solved is not attacked again.
     """
@@ -100,7 +92,7 @@ def _nested(attempts: "_Attempts", measure: "_Measure") -> None:
                 solved = problem.solved(images, score(problem.objective, images))[0].cpu()
 
 
-def _all_budgets(attempts: "_Attempts", attack: AllBudgets, measure: "_Measure") -> None:
+def _all_budgets(attempts: Attempts, attack: AllBudgets, measure: "_Measure") -> None:
     """Batch of tuples by batch, all budgets at once."""
     block = attempts.block
     count = len(block.epsilons)
@@ -117,7 +109,7 @@ def _all_budgets(attempts: "_Attempts", attack: AllBudgets, measure: "_Measure")
                 attempts,
                 places * count + number,
                 attempts.problem(places, budgets[number]),
-                _Attempt(
+                Attempt(
                     Attacked(images, steps, passes, labels), seconds * int(passes.sum()) / whole
                 ),
                 False if reached.inherited is None else reached.inherited[number].numpy(),
@@ -127,8 +119,8 @@ def _all_budgets(attempts: "_Attempts", attack: AllBudgets, measure: "_Measure")
 
 
 def _go_on(
-    attempts: "_Attempts", problem: Problem, unsolved: Tensor, winners: tuple[str, ...]
-) -> "_Attempt":
+    attempts: Attempts, problem: Problem, unsolved: Tensor, winners: tuple[str, ...]
+) -> Attempt:
     """Attack the unsolved images (n,) bool of a batch. The others stay as the smaller budget left
     them, and cost nothing.
     """
@@ -136,7 +128,7 @@ def _go_on(
     steps, passes = torch.zeros(2, len(images), dtype=torch.int32)
     rows = unsolved.nonzero()[:, 0]
     if not len(rows):
-        return _Attempt(Attacked(images, steps, passes, winners), 0.0)
+        return Attempt(Attacked(images, steps, passes, winners), 0.0)
     there = rows.to(images.device)
     attacked, seconds = attempts.run(problem.select(there))
     steps[rows], passes[rows] = attacked.gradient_steps, attacked.forward_passes
@@ -144,109 +136,7 @@ def _go_on(
     for row, winner in zip(rows.tolist(), attacked.winners, strict=True):
         names[row] = names[row] if winner == START else winner
     images = images.index_copy(0, there, attacked.images)
-    return _Attempt(Attacked(images, steps, passes, tuple(names)), seconds)
-
-
-class _Attempt(NamedTuple):
-    attacked: Attacked
-    """Images as the attack claims them."""
-    seconds: float
-    """Wall time of the batch."""
-
-
-class _Bounds(NamedTuple):
-    """Distances to the targets of N tuples, (N,) each."""
-
-    below: Tensor
-    """A tuple is solved below this one."""
-    hopeless: Tensor
-    """Beyond this one it is not attacked at smaller budgets."""
-
-    @classmethod
-    def of(cls, source: Recommender, block: Block, *, hopeless: bool) -> "_Bounds":
-        def nearest(rank: int) -> Tensor:
-            ids = block.target_ids, block.attack_ids
-            return torch.from_numpy(source.index.nearest_distances(*ids, rank) - MARGIN)
-
-        below = nearest(block.minimal_rank or 1)
-        return cls(below, nearest(HOPELESS) if hopeless else torch.full_like(below, torch.inf))
-
-
-class _Attempts:
-    """Problems of a block's tuples, and attacks on them.
-
-    Args:
-        bounds: of the block's N tuples.
-        delivery: what the images are made for, FLOAT or one that the attack goes through.
-    """
-
-    def __init__(
-        self, attack: Attack, block: Block, source: Recommender, bounds: _Bounds, delivery: str
-    ) -> None:
-        self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
-        self._bounds = bounds
-        # An image made for float is delivered where no other is made for that.
-        unseen = [each for each in block.deliveries if each not in block.through]
-        tested = unseen if delivery == FLOAT else [delivery]
-        self.round_trips = {each: round_trip(each) for each in tested}
-
-    def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
-        """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
-        (n, C, H, W).
-        """
-        block, device = self.block, self._source.device
-        below, hopeless = (bound[places].to(device) for bound in self._bounds)
-        objective: Objective = self._source.objective(block.target_ids[places])
-        tests = tuple(self.round_trips.values())
-        if self.delivery != FLOAT:
-            # Its scores are those of what arrives, so that there is nothing else to test.
-            objective, tests = Delivered(objective, *tests), ()
-        return Problem(
-            objective=objective,
-            images=to_images(block.pixels[places], device),
-            epsilon=torch.from_numpy(epsilons).to(device),
-            start=start,
-            seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
-            goal=Goal(below=below, stop=block.stop, hopeless=hopeless, round_trips=tests),
-        )
-
-    def run(self, problem: Problem) -> _Attempt:
-        """The attack on a problem.
-
-        Raises:
-            ValueError: it returned images of another shape, or pixels that are not finite.
-        """
-        attacked, seconds = self._timed(problem, self.attack)
-        return _Attempt(attacked._replace(images=self._checked(attacked.images, problem)), seconds)
-
-    def reach(self, attack: AllBudgets, places: Places, budgets: Doubles) -> tuple[Reached, float]:
-        """An attack on tuples at `places` (n,) at all budgets (E, n) at once, and its seconds.
-
-        Raises:
-            ValueError: as `run`.
-        """
-        problem = self.problem(places, budgets[-1])
-        wanted = torch.from_numpy(budgets).to(problem.epsilon)
-        reached, seconds = self._timed(problem, lambda problem: attack.reach(problem, wanted))
-        for images in reached.images:
-            self._checked(images, problem)
-        return reached, seconds
-
-    def _timed(self, problem: Problem, attack: Callable[[Problem], T]) -> tuple[T, float]:
-        start = time.monotonic()
-        result = attack(problem)
-        if problem.images.is_cuda:
-            torch.cuda.synchronize()
-        return result, time.monotonic() - start
-
-    def _checked(self, images: Tensor, problem: Problem) -> Tensor:
-        """The images (n, C, H, W) as they are measured."""
-        images = images.detach().float()
-        if images.shape != problem.images.shape or not torch.isfinite(images).all():
-            raise ValueError(
-                f"{self.attack} returned images of another shape or with pixels that are not finite"
-            )
-        return images
+    return Attempt(Attacked(images, steps, passes, tuple(names)), seconds)
 
 
 class _Measure:
@@ -264,10 +154,10 @@ class _Measure:
 
     def __call__(
         self,
-        attempts: _Attempts,
+        attempts: Attempts,
         rows: Places,
         problem: Problem,
-        attempt: _Attempt,
+        attempt: Attempt,
         inherited: npt.NDArray[np.bool_] | bool = False,
     ) -> Tensor:
         """Project what was claimed, embed it again, rank it, and note the rows (n,); gives the

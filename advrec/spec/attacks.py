@@ -15,6 +15,8 @@ AUTO = "auto"
 AUTO_1 = "auto-1"
 """The first edition of it, as it was called `auto` before 0.3.0."""
 
+ENSEMBLES = (AUTO, AUTO_1)
+
 MINIMAL = "minimal"
 """The family of attacks on the budget itself, which are made for all budgets of a study at once."""
 
@@ -33,7 +35,7 @@ def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
 
 def attack_defaults(attack: str) -> dict[str, Any]:
     """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
-    auto = attack in (AUTO, AUTO_1)
+    auto = attack in ENSEMBLES
     return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
 
 

@@ -49,7 +49,7 @@ ATTACK_STRENGTH = {
     "apgd-20": 4.0,
     "auto": 6.0,
 }
-MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
+MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100")
 PROBE_STRENGTH = {
     "apgd-50": 4.0,
     "apgd-100": 4.0,

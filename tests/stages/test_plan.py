@@ -1,11 +1,13 @@
 """A plan says of a run directory what is there, what is missing and what is refused."""
 
 import pytest
+import yaml
 
 from advrec.errors import ConfigError
-from advrec.run import identity
-from advrec.run.files import write_json
+from advrec.run import cells, identity
+from advrec.run.files import write_json, write_text
 from advrec.spec import study as study_file
+from advrec.spec.attacks import AttackSpec
 from advrec.stages import plan, status
 from tests.reports.conftest import Maker
 
@@ -110,6 +112,35 @@ def test_cells_of_an_older_protocol_stay_where_they_are_finished_and_are_refused
     with pytest.raises(ConfigError, match=r"attacks/at/fgsm half done by another .* name another"):
         plan.refuse(run, study, parts)
     plan.refuse(run, study, parts, evaluates=False)  # a report makes no rows
+
+
+def test_what_an_older_version_called_auto_is_read_as_auto_1_and_goes_on_only_as_that(finished):
+    run, study = finished
+    auto, first = AttackSpec.named("auto"), AttackSpec.named("auto-1")
+    by_name = first.model_copy(update={"name": "auto"})
+    asked = {each: changed(study, attacks=(each,)) for each in (auto, by_name)}
+    recorded = run.identities()
+    for cell in cells.cells(asked[auto]):
+        block = run.block(cell.model, "auto", 0)
+        block.parent.mkdir(parents=True)
+        block.touch()
+        recorded[cell.key] = {**identity.cell(asked[auto], cell), "protocol": 4}
+        run.claim(cell.key, recorded[cell.key], made=False)
+    write_text(run.study, yaml.safe_dump(study_file.as_dict(asked[auto]), sort_keys=False))
+
+    # Read from the run directory: a report of it goes on.
+    read = identity.recorded_study(run)
+    assert [(one.name, one.attack) for one in read.evaluation.attacks] == [("auto", "auto-1")]
+    plan.refuse(run, asked[by_name], identity.identities(study), evaluates=False)
+
+    remedy = r"first edition of auto; .* write \{name: auto, attack: auto-1\}"
+    with pytest.raises(ConfigError, match=remedy):
+        plan.refuse(run, asked[auto], identity.identities(study), evaluates=False)
+
+    for key, made in recorded.items():
+        run.claim(key, made | {"protocol": 5}, made=False)
+    assert identity.recorded_study(run) == asked[auto]  # which this version made
+    plan.refuse(run, asked[auto], identity.identities(study), evaluates=False)
 
 
 def test_embeddings_of_an_older_protocol_stay_where_all_are_there(finished):

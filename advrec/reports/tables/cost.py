@@ -27,8 +27,9 @@ def blocks(results: Results) -> pd.DataFrame:
 def cost(results: Results) -> pd.DataFrame:
     """One row a (model, attack): settings, n, and means of steps, passes and seconds.
 
-    n counts rows (tuple x epsilon); inherited are those that a smaller budget had solved. The last
-    column is seconds in all.
+    n counts rows (tuple x epsilon). Rows that were not attacked: inherited are those that a smaller
+    budget had solved, projected those that were hopeless at a larger one. The last column is
+    seconds in all.
     """
     grouped = results.outcomes.astype({"seconds": "float64"}).groupby(
         ["model", "attack"], observed=True
@@ -36,6 +37,7 @@ def cost(results: Results) -> pd.DataFrame:
     table = grouped.agg(
         n=("tuple_id", "size"),
         inherited=("inherited", "sum"),
+        projected=("projected", "sum"),
         gradient_steps_per_row=("gradient_steps", "mean"),
         forward_passes_per_row=("forward_passes", "mean"),
         seconds_per_row=("seconds", "mean"),

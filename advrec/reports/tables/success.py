@@ -8,7 +8,7 @@ from advrec.evaluation.rates import CELL, SHARE, shares
 from advrec.reports.results import Results
 from advrec.reports.tables.rows import records
 from advrec.run import schema
-from advrec.spec.attacks import AUTO, AUTO_1
+from advrec.spec.attacks import ENSEMBLES
 from advrec.spec.base import FLOAT
 
 DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "seen", *SHARE]
@@ -81,7 +81,7 @@ def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:
     several = [
         spec.name
         for spec in results.study.evaluation.attacks
-        if spec.attack in (AUTO, AUTO_1) or spec.restarts
+        if spec.attack in ENSEMBLES or spec.restarts
     ]
     rows = results.outcomes[results.outcomes["attack"].isin(several)]
     names = (

@@ -1,0 +1,131 @@
+"""Attacks on the tuples of a block: problems, and what attacks claim to have made of them."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advrec.attacks.objective import Delivered, Objective
+from advrec.attacks.problem import Goal, Problem
+from advrec.attacks.registry import AllBudgets, Attack
+from advrec.attacks.result import Attacked, Reached
+from advrec.evaluation.block import Block
+from advrec.evaluation.delivery import round_trip
+from advrec.evaluation.rows import Places
+from advrec.model.encoder import to_images
+from advrec.recommenders.bank import Doubles
+from advrec.recommenders.recommender import Recommender
+from advrec.spec.base import FLOAT
+
+# a solved image is nearer than the nearest article by this much, so that rounding does not undo it
+MARGIN = 1e-6
+HOPELESS = 100  # rank beyond which a tuple is not attacked at smaller budgets
+T = TypeVar("T")
+
+
+class Attempt(NamedTuple):
+    attacked: Attacked
+    """Images as the attack claims them."""
+    seconds: float
+    """Wall time of the batch."""
+
+
+class Bounds(NamedTuple):
+    """Distances to the targets of N tuples, (N,) each."""
+
+    below: Tensor
+    """A tuple is solved below this one."""
+    hopeless: Tensor
+    """Beyond this one it is not attacked at smaller budgets."""
+
+    @classmethod
+    def of(cls, source: Recommender, block: Block, *, hopeless: bool) -> Self:
+        """The bounds of a block; without `hopeless` no tuple is."""
+
+        def nearest(rank: int) -> Tensor:
+            """Distances (N,) below which a tuple is within a rank."""
+            ids = block.target_ids, block.attack_ids
+            return torch.from_numpy(source.index.nearest_distances(*ids, rank) - MARGIN)
+
+        below = nearest(block.minimal_rank or 1)
+        return cls(below, nearest(HOPELESS) if hopeless else torch.full_like(below, torch.inf))
+
+
+class Attempts:
+    """Problems of a block's tuples, and attacks on them.
+
+    Args:
+        bounds: of the block's N tuples.
+        delivery: what the images are made for, FLOAT or one that the attack goes through.
+    """
+
+    def __init__(
+        self, attack: Attack, block: Block, source: Recommender, bounds: Bounds, delivery: str
+    ) -> None:
+        self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
+        self._bounds = bounds
+        # An image made for float is delivered where no other is made for that.
+        unseen = [each for each in block.deliveries if each not in block.through]
+        tested = unseen if delivery == FLOAT else [delivery]
+        self.round_trips = {each: round_trip(each) for each in tested}
+
+    def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
+        """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
+        (n, C, H, W).
+        """
+        block, device = self.block, self._source.device
+        below, hopeless = (bound[places].to(device) for bound in self._bounds)
+        objective: Objective = self._source.objective(block.target_ids[places])
+        tests = tuple(self.round_trips.values())
+        if self.delivery != FLOAT:
+            # Its scores are those of what arrives, so that there is nothing else to test.
+            objective, tests = Delivered(objective, *tests), ()
+        return Problem(
+            objective=objective,
+            images=to_images(block.pixels[places], device),
+            epsilon=torch.from_numpy(epsilons).to(device),
+            start=start,
+            seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
+            goal=Goal(below=below, stop=block.stop, hopeless=hopeless, round_trips=tests),
+        )
+
+    def run(self, problem: Problem) -> Attempt:
+        """The attack on a problem.
+
+        Raises:
+            ValueError: it returned images of another shape, or pixels that are not finite.
+        """
+        attacked, seconds = self._timed(problem, self.attack)
+        return Attempt(attacked._replace(images=self._checked(attacked.images, problem)), seconds)
+
+    def reach(self, attack: AllBudgets, places: Places, budgets: Doubles) -> tuple[Reached, float]:
+        """An attack on tuples at `places` (n,) at all budgets (E, n) at once, and its seconds.
+
+        Raises:
+            ValueError: as `run`.
+        """
+        problem = self.problem(places, budgets[-1])
+        wanted = torch.from_numpy(budgets).to(problem.epsilon)
+        reached, seconds = self._timed(problem, lambda problem: attack.reach(problem, wanted))
+        for images in reached.images:
+            self._checked(images, problem)
+        return reached, seconds
+
+    def _timed(self, problem: Problem, attack: Callable[[Problem], T]) -> tuple[T, float]:
+        start = time.monotonic()
+        result = attack(problem)
+        if problem.images.is_cuda:
+            torch.cuda.synchronize()
+        return result, time.monotonic() - start
+
+    def _checked(self, images: Tensor, problem: Problem) -> Tensor:
+        """The images (n, C, H, W) as they are measured."""
+        images = images.detach().float()
+        if images.shape != problem.images.shape or not torch.isfinite(images).all():
+            raise ValueError(
+                f"{self.attack} returned images of another shape or with pixels that are not finite"
+            )
+        return images
