@@ -1,8 +1,10 @@
 """Layers of a frozen network, on a processor: forward pass and input gradient made by hand.
 
 A segment keeps what the gradient with respect to its input needs, and no more: of a ReLU6 its
-output. Convolution and clamp are one kernel; 1x1 convolutions and their gradients are products of
-matrices; gradients of other convolutions are convolutions with the kernel turned.
+output. Convolution and clamp are one kernel, and gradients are convolutions with the kernel turned.
+
+Why no products of matrices, though 1x1 convolutions are such: MKL's depend on the number of rows in
+the last bits, so an image's row would depend on its batch.
 """
 
 import math
@@ -14,8 +16,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LAST = torch.channels_last
-LARGE = 2**19
-"""Values of an output that is too large for a pass of its own to clamp it."""
 
 SCALES = torch.mul, torch.div
 
@@ -76,9 +76,7 @@ class Convolution(Work):
         size = layer.kernel_size
         reach = [step * (length - 1) for step, length in zip(self.dilation, size, strict=True)]
         self.turned_pad = [far - pad for far, pad in zip(reach, self.pad, strict=True)]
-        alone = self.stride == [1, 1]
-        self.is_product = alone and size == (1, 1) and layer.groups == 1 and self.pad == [0, 0]
-        self.is_turned = alone and min(self.turned_pad) >= 0
+        self.is_turned = self.stride == [1, 1] and min(self.turned_pad) >= 0
         even = len({*self.stride}) == len({*size}) == len({*self.pad}) == 1
         self.is_stem = even and layer.in_channels <= 4 and layer.groups * max(self.dilation) == 1
         self.refresh()
@@ -86,9 +84,7 @@ class Convolution(Work):
     def refresh(self) -> None:
         """Take over the layer's weights."""
         weight = self.layer.weight
-        if self.is_product:
-            self.matrix = weight.flatten(1)
-        elif self.is_turned:
+        if self.is_turned:
             turned = weight.reshape(self.layer.groups, -1, *weight.shape[1:]).transpose(1, 2)
             self.turned = turned.flatten(0, 1).flip(2, 3).contiguous(memory_format=LAST)
         elif self.is_stem:
@@ -96,17 +92,8 @@ class Convolution(Work):
 
     def forward(self, *given: Tensor, clamp: Clamp | None) -> Tensor:
         """The output (N, O, h, w), clamped, of an input (N, C, H, W)."""
-        (values,), layer = given, self.layer
-        count, _, height, width = values.shape
-        channels = layer.out_channels
-        if not self.is_product or (clamp and count * channels * height * width > LARGE):
-            return self._convolved(values, layer.weight, layer.bias, self.pad, self.stride, clamp)
-        made = torch.empty((count, channels, height, width), memory_format=LAST)
-        if layer.bias is None:
-            torch.mm(_rows(values), self.matrix.t(), out=_rows(made))
-        else:
-            torch.addmm(layer.bias, _rows(values), self.matrix.t(), out=_rows(made))
-        return made if clamp is None else clamp.forward(made)
+        layer = self.layer
+        return self._convolved(given[0], layer.weight, layer.bias, self.pad, self.stride, clamp)
 
     def backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """The gradient (N, C, H, W) with respect to the input of that shape.
@@ -114,10 +101,6 @@ class Convolution(Work):
         Args:
             gradient: (N, O, h, w), with respect to the output.
         """
-        if self.is_product:
-            made = torch.empty(shape, memory_format=LAST)
-            torch.mm(_rows(gradient), self.matrix, out=_rows(made))
-            return made
         if self.is_turned:
             return self._convolved(gradient, self.turned, None, self.turned_pad, [1, 1], None)
         if self.is_stem:
@@ -310,11 +293,6 @@ def _added(first: Tensor, own: bool, second: Tensor, second_own: bool) -> tuple[
     if own:
         return first.add_(second), True
     return (second.add_(first) if second_own else first + second), True
-
-
-def _rows(values: Tensor) -> Tensor:
-    """Values (N, C, H, W) as (N H W, C), which they are in memory."""
-    return values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])
 
 
 def _images(values: Tensor) -> Tensor:

@@ -164,6 +164,17 @@ def test_what_cannot_be_fused_takes_the_plain_way_and_the_log_says_why(network, 
         Fused(plain, plain).build(8, 8)
 
 
+def test_an_image_gets_the_same_bits_in_every_batch():
+    copied = frozen(random_network())
+    images = torch.rand(20, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    whole = gradient(copied.embed, images, torch.ones(1280))
+    assert copied.fused.is_made
+    for count in (1, 2, 5, 12):
+        part = images[:count]
+        assert torch.equal(copied.embed(part), copied.embed(images)[:count])
+        assert torch.equal(gradient(copied.embed, part, torch.ones(1280)), whole[:count])
+
+
 def test_a_hooked_layer_is_left_to_autograd():
     plain = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Flatten()))
     plain[0].register_forward_hook(lambda layer, given, made: 2.0 * made)
