@@ -7,10 +7,13 @@ BIN := .venv/bin
 BESIDE := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 25
 ON_RAY := $(BIN)/pytest --numprocesses 2 --dist loadfile --durations 25
 
-.PHONY: demo test quick test-all check docs bench clean
+.PHONY: demo announced test quick test-all check docs bench clean
 
-demo: .venv/installed
+demo: announced .venv/installed
 	$(BIN)/advrec demo
+
+announced:
+	@echo "The demo takes about 6 minutes on two cores, after the installation."
 
 test: .venv/installed-dev check
 	$(BESIDE) -m "not ray and not slow"

@@ -26,6 +26,9 @@ SET_ASIDE = 3
 INTERRUPTED = 130
 
 
+DEMO_TAKES = "about 6 minutes on two cores"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code (docs/reference/exit-codes.md)."""
     parsed = _parser().parse_args(arguments)
@@ -258,7 +261,10 @@ def _stages(parsed: argparse.Namespace) -> int:
 def _demo(parsed: argparse.Namespace) -> int:
     with importlib.resources.as_file(importlib.resources.files("advrec") / "demo.yaml") as path:
         loaded = study_file.load(path)
-    return study.run_study(loaded, _lasting(parsed.out or Path("results") / loaded.name))
+    out = _lasting(parsed.out or Path("results") / loaded.name)
+    if not Run(out).catalog.exists():
+        print(f"demo: {DEMO_TAKES}, as measured; Ctrl-C stops it, the same command goes on")
+    return study.run_study(loaded, out)
 
 
 def _report(parsed: argparse.Namespace) -> int:

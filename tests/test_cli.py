@@ -1,10 +1,12 @@
 """What every command does with a call or a study that is wrong, and each command as a process."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
+from advrec import cli
 from tests.commands import advrec, advrec_process
 from tests.conftest import STUDY
 
@@ -98,3 +100,13 @@ def test_a_command_explains_itself(tmp_path, command, part):
     done = advrec(command, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert part in done.stdout
+
+
+def test_the_demo_says_at_its_start_how_long_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.study, "run_study", lambda *_: 0)
+    assert advrec("demo", cwd=tmp_path).stdout.startswith(f"demo: {cli.DEMO_TAKES}")
+    (tmp_path / "results/demo").mkdir(parents=True)
+    (tmp_path / "results/demo/catalog.parquet").touch()  # it goes on, and how far it is differs
+    assert advrec("demo", cwd=tmp_path).stdout == ""
+    for name in ("Makefile", "README.md", "docs/start/demo.md", "docs/start/install.md"):
+        assert cli.DEMO_TAKES in (Path(__file__).parents[1] / name).read_text(), name
