@@ -4,7 +4,6 @@
 """
 
 import argparse
-import importlib.resources
 import json
 import os
 import signal
@@ -24,8 +23,6 @@ from advrec.stages import plan, report, status, study
 
 SET_ASIDE = 3
 INTERRUPTED = 130
-
-
 DEMO_TAKES = "about 6 minutes on two cores"
 
 
@@ -73,9 +70,7 @@ def _interrupt(number: int, frame: Any) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="advrec",
-        description=(
-            "How easily can a seller push an article into your shop's similar-articles lists?"
-        ),
+        description="How easily can a seller push an article into similar-articles lists?",
     )
     parser.add_argument("--version", action="version", version=f"advrec {advrec.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -259,8 +254,7 @@ def _stages(parsed: argparse.Namespace) -> int:
 
 
 def _demo(parsed: argparse.Namespace) -> int:
-    with importlib.resources.as_file(importlib.resources.files("advrec") / "demo.yaml") as path:
-        loaded = study_file.load(path)
+    loaded = study_file.load(Path(advrec.__file__).with_name("demo.yaml"))
     out = _lasting(parsed.out or Path("results") / loaded.name)
     if not Run(out).catalog.exists():
         print(f"demo: {DEMO_TAKES}, as measured; Ctrl-C stops it, the same command goes on")
