@@ -1,6 +1,6 @@
 """`auto` at several budgets against that of another version, by the same weights:
 
-python -m benchmarks.budgets RUN --against DIR [--json FILE] [--tuples N] [--epsilons E ...]
+python -m benchmarks.budgets RUN --against DIR [--json FILE] [--models NAME ...] [--epsilons E ...]
 
 RUN is a finished run whose models both versions read, as the demo of version 0.1.0. DIR is a
 worktree of the other version; it runs with this Python. Each side evaluates copies of the run, one
@@ -35,14 +35,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--against", type=Path, required=True)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--tuples", type=int, default=128)
+    parser.add_argument("--models", nargs="+", help="by default all of RUN")
     parser.add_argument("--epsilons", type=float, nargs="+", default=[0.01, 0.02, 0.03, 0.04, 0.05])
     parsed = parser.parse_args()
     sides = {"new": ROOT, "old": parsed.against.resolve()}
-    with (parsed.run / "study.yaml").open() as file:
-        models = list(yaml.safe_load(file)["models"])
+    study = yaml.safe_load((parsed.run / "study.yaml").read_text())
     result: dict[str, Any] = {}
-    for model in models:
+    for model in parsed.models or study["models"]:
         measured = {side: _measure(parsed, model, directory) for side, directory in sides.items()}
         result[model] = measured | {
             "passes_ratio": measured["new"]["passes"] / measured["old"]["passes"],
@@ -65,7 +64,6 @@ def _measure(parsed: argparse.Namespace, model: str, version: Path) -> dict[str,
         study["models"] = kept
         evaluation = study["evaluation"]
         evaluation |= {
-            "tuples": parsed.tuples,
             "epsilons": parsed.epsilons,
             "attacks": ["auto"],
             "checks": 0,
@@ -81,9 +79,8 @@ def _measure(parsed: argparse.Namespace, model: str, version: Path) -> dict[str,
             raise SystemExit(f"{version}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         rows = ds.dataset(run / "attacks", partitioning="hive").to_table().to_pandas()
     rows = rows[rows["model"].astype(str) == model]
-    assert len(rows) == parsed.tuples * len(parsed.epsilons)
     return {
-        "passes": float(rows["forward_passes"].sum() / parsed.tuples),
+        "passes": float(rows["forward_passes"].sum() / rows["tuple_id"].nunique()),
         "seconds": float(rows["seconds"].sum()),
         "successes": {
             f"{epsilon:g}": [int((cell["adversarial_rank"] <= rank).sum()) for rank in RANKS]
