@@ -18,8 +18,8 @@ FAMILIES = (*PUBLISHED, *STRONG, MINIMAL)
 GRADIENT_FREE = ("square", "noise")
 AUTO_MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100", "pgd-momentum-50")
 """Members of the ensemble `auto` at the smallest budget, the largest (two) and all smaller ones."""
-AUTO_DELIVERED = ("pgd-momentum-25", "pgd-momentum-50", "pgd-momentum-100", "pgd-momentum-50")
-"""Its members where it goes through a delivery."""
+AUTO_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200", "pgd-momentum-100", "pgd-momentum-200")
+"""Its members where it goes through a delivery, whose rounding asks for more steps."""
 AUTO_1_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
 """Members of its first edition, cheapest first."""
 AUTO_1_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200")
@@ -67,14 +67,25 @@ def check(name: str, *, restarts: int = 0) -> None:
         )
 
 
-def most_steps(name: str, budgets: int = 1, *, restarts: int = 0, nested: bool = False) -> float:
+def most_steps(
+    name: str,
+    budgets: int = 1,
+    *,
+    restarts: int = 0,
+    nested: bool = False,
+    delivered: bool = False,
+) -> float:
     """Gradient steps that an attack takes of one image at all budgets, if nothing stops it.
 
     A forward pass counts as FORWARD of a step. Forecasts of time use this number: nobody knows
     beforehand what a stop saves.
+
+    Args:
+        delivered: whether it is the image made for a delivery.
     """
     if name == AUTO:
-        probe, first, onward, downward = map(most_steps, AUTO_MEMBERS)
+        members = AUTO_DELIVERED if delivered else AUTO_MEMBERS
+        probe, first, onward, downward = map(most_steps, members)
         return probe + first + onward + (budgets - 1) * downward
     if name == AUTO_1:
         return budgets * sum(map(most_steps, AUTO_1_MEMBERS))

@@ -23,6 +23,7 @@ from advrec.recommenders.recommender import Recommender
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
+from advrec.spec.base import FLOAT
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
 from advrec.stages.plan import Plan
@@ -159,8 +160,16 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     """
     tuples, budgets = study.evaluation.block, len(cell.epsilons)
     attack = cell.attack
-    steps = names.most_steps(attack.attack, budgets, restarts=attack.restarts, nested=attack.nested)
-    steps *= 1 + len(attack.through)
+    steps = sum(
+        names.most_steps(
+            attack.attack,
+            budgets,
+            restarts=attack.restarts,
+            nested=attack.nested,
+            delivered=delivery != FLOAT,
+        )
+        for delivery in (FLOAT, *attack.through)
+    )
     steps += budgets * names.FORWARD * (1 + len(cell.deliveries))
     return tuples * steps * step.seconds / step.batch
 
