@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--run", type=Path, help="a finished run directory")
     parser.add_argument("--tuples", type=int, default=64, help="of the run, the first (64)")
-    parser.add_argument("--out", type=Path, default=Path("results/bench/attacks.json"))
+    parser.add_argument("--out", "--json", type=Path, default=Path("results/bench/attacks.json"))
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
-"""The engine against plain loops: python -m benchmarks.engine [64|224] [ROUNDS].
+"""The engine against plain loops: python -m benchmarks.engine [64|224] [ROUNDS] [--json FILE].
 
-Prints ratios of throughput, alternating, medians of 3 rounds:
+Prints ratios of throughput, alternating, medians and spread of 5 rounds:
 
 - one actor / a plain loop: the same blocks, by the same code, in one process of one thread.
 - two actors / one actor: one thread each.
@@ -16,6 +16,7 @@ is not timed.
 # Ray's environment comes before anything that imports ray.
 from advrec.distributed import session  # noqa: I001
 
+import argparse
 import contextlib
 import dataclasses
 import re
@@ -43,6 +44,7 @@ from advrec.recommenders.recommender import Recommender
 from advrec.model.encoder import embed_all, frozen
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.memory import give_back, keep_freed
+from benchmarks import ratios
 
 BLOCKS, ARTICLES = 2, 256
 # Pixels -> tuples, steps and width: blocks of ten seconds and more.
@@ -64,7 +66,13 @@ class Rates(NamedTuple):
     private: list[float]
 
 
-def main(size: int = 64, rounds: int = 3) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("size", type=int, nargs="?", choices=sorted(WORK), default=64)
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    parser.add_argument("--json", type=Path, help="a file for the ratios")
+    args = parser.parse_args()
+    size, rounds = args.size, args.rounds
     network, embeddings, pixels = model(size)
     with session.session():
         rates = measure(size, rounds, network, embeddings, pixels)
@@ -73,10 +81,7 @@ def main(size: int = 64, rounds: int = 3) -> None:
     for name, blocks in rates.blocks.items():
         rate = median(blocks)
         print(f"{name:18} {images * steps * rate:8,.0f} image-steps/s, a block in {1 / rate:.1f} s")
-    for first, second in PAIRS:
-        ratios = [a / b for a, b in zip(rates.blocks[first], rates.blocks[second], strict=True)]
-        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"{first} / {second}: {median(ratios):.2f} ({listed})")
+    ratios.write(args.json, ratios.pairs(rates.blocks, *PAIRS))
     step_activations = activations(size)
     weights = sum(value.nbytes for value in network.state_dict().values()) / 1e6
     rest = max(rates.private) - weights - step_activations
@@ -259,4 +264,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["activations"]:
         print_activations(int(sys.argv[2]))
     else:
-        main(*map(int, sys.argv[1:]))
+        main()

@@ -1,7 +1,7 @@
 """Exact ranks in a large catalog: their time against the bare matrix product of the same targets,
 and the memory of each process.
 
-    python -m benchmarks.index [ARTICLES]
+    python -m benchmarks.index [ARTICLES] [--json FILE]
 
 Two actors, started as the engine starts its attackers, hold the index over one matrix in the object
 store. Each ranks half of 1,000 tuples, both at the same time. Each also multiplies its targets
@@ -30,11 +30,12 @@ import ray
 from threadpoolctl import threadpool_info
 
 from advrec.recommenders.ranks import similar_articles
+from benchmarks import ratios
 
 Floats = npt.NDArray[np.float32]
 
 DIMENSION = 1280
-TUPLES, ACTORS, ROUNDS = 1000, 2, 3
+TUPLES, ACTORS, ROUNDS = 1000, 2, 5
 CHECKED = 20  # of each actor's ranks
 SHM = Path("/dev/shm")
 
@@ -160,7 +161,9 @@ def put(articles: int) -> ray.ObjectRef:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("articles", type=int, nargs="?", default=1_000_000)
-    articles = parser.parse_args().articles
+    parser.add_argument("--json", type=Path, help="a file for the ratios")
+    args = parser.parse_args()
+    articles = args.articles
     size = articles * DIMENSION * 4
     if shutil.disk_usage(SHM).free < size:
         sys.exit(
@@ -198,15 +201,19 @@ def main() -> None:
                     },
                     flush=True,
                 )
+        found = {}
         for number, of in itertools.product(range(ACTORS), (0, 1)):
-            middle = {
-                side: statistics.median(each[number][side][of] for each in rounds)
-                for side in rounds[0][number]
+            sides = {
+                side: [each[number][side][of] for each in rounds] for side in rounds[0][number]
             }
-            ratio = middle["ranks"] / min(middle["product, whole"], middle["product, tiles"])
+            middle = {side: statistics.median(values) for side, values in sides.items()}
+            faster = min(("product, whole", "product, tiles"), key=lambda side: middle[side])
+            ratio = ratios.of(sides["ranks"], sides[faster])
             text = ", ".join(f"{side} {value:.1f} s" for side, value in middle.items())
-            side = ("clock", "processor")[of]
-            print(f"actor {number}, {side}: {text}; ranks / product {ratio:.2f}", flush=True)
+            name = f"actor {number}, {('clock', 'processor')[of]}"
+            print(f"{name}: {text}; ranks / product {ratios.text(ratio)}", flush=True)
+            found[name] = ratio
+        ratios.write(args.json, found)
         for ranks in everyone("check"):
             print("equal to a count in float64:", *ranks, flush=True)
 

@@ -1,7 +1,7 @@
 """Preparation of many small JPEGs: its rate against a bare parallel loop, its memory, and what a
 kill -9 half way costs.
 
-    python -m benchmarks.prepare DIR [--images 300000] [--rounds 2]
+    python -m benchmarks.prepare DIR [--images 300000] [--rounds 5] [--json FILE]
 
 DIR takes the images (made by seed where they are not there yet) and the run directories. Both sides
 run as commands of their own, imports included, on all cores, alternating, on the first tenth of the
@@ -13,7 +13,6 @@ import json
 import multiprocessing
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from benchmarks import ratios
 
 SIZE, MADE = 64, 96
 CATEGORIES = 10
@@ -148,7 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--images", type=int, default=300_000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the ratios")
     parsed = parser.parse_args()
     directory = parsed.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
@@ -173,12 +175,8 @@ def main() -> None:
             ),
             flush=True,
         )
-    middle = {side: statistics.median(values) for side, values in rates.items()}
-    for side in ("preparing", "whole command"):
-        print(
-            f"rate to that of the bare loop, {side}: {middle[side] / middle['bare loop']:.2f}",
-            flush=True,
-        )
+    sides = ("preparing", "bare loop"), ("whole command", "bare loop")
+    ratios.write(parsed.json, ratios.pairs(rates, *sides))
 
     everything = photographs(directory / "all", parsed.images)
     command = [*ADVREC, "prepare", str(study(directory, everything))]

@@ -14,7 +14,6 @@ over the rounds; --json FILE gets {"64": {"ratio", "low", "high"}, "224": ..., "
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -29,6 +28,10 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent.parent
+sys.path.append(str(HERE))  # a worker finds its build's advrec before, and this room here
+
+from benchmarks import ratios  # noqa: E402
+
 WIDTHS = {64: 0.5, 224: 1.0}
 BATCHES = {64: (32, 64, 96, 128), 224: (4, 8, 16, 32)}
 STEPS, TRAIN_BATCH = 8, 32
@@ -52,8 +55,7 @@ def main() -> None:
             for section in args.sections:
                 found[section] = measure(section, here, there, args.rounds)
                 print(line(section, found[section]), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1))
+    ratios.write(args.json, found)
 
 
 def arguments() -> argparse.Namespace:
@@ -79,15 +81,9 @@ def measure(section: str, here: Rate, there: Rate, rounds: int) -> dict[str, Any
         for rate in (here, there)
     ]
     rates = [(here(section, best[0]), there(section, best[1])) for _ in range(rounds)]
-    ratios = [first / second for first, second in rates]
-    return {
-        "ratio": statistics.median(ratios),
-        "low": min(ratios),
-        "high": max(ratios),
-        "rounds": rounds,
-        "batches": best,
-        "images_per_second": [statistics.median(side) for side in zip(*rates, strict=True)],
-    }
+    ours, theirs = zip(*rates, strict=True)
+    speeds = [statistics.median(ours), statistics.median(theirs)]
+    return ratios.of(ours, theirs) | {"batches": best, "images_per_second": speeds}
 
 
 def line(section: str, found: dict[str, Any]) -> str:
@@ -95,8 +91,7 @@ def line(section: str, found: dict[str, Any]) -> str:
     ours, theirs = found["images_per_second"]
     first, second = found["batches"]
     return (
-        f"{section:>5}: {found['ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f}, "
-        f"{found['rounds']} rounds): {ours:,.1f} images/s in batches of {first}, "
+        f"{section:>5}: {ratios.text(found)}: {ours:,.1f} images/s in batches of {first}, "
         f"there {theirs:,.1f} in {second}"
     )
 

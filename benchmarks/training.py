@@ -1,6 +1,6 @@
-"""Adversarial training: python -m benchmarks.training [64|224] [ROUNDS].
+"""Adversarial training: python -m benchmarks.training [64|224] [ROUNDS] [--json FILE].
 
-Prints ratios of throughput, alternating, medians of 3 rounds:
+Prints ratios of throughput, alternating, medians and spread of 5 rounds:
 
 - ours / as published: steps of adversarial training with PGD-8, on one thread. Ours attacks a
   frozen, folded copy of the network. The published way attacks the trainable network in contiguous
@@ -13,11 +13,12 @@ Prints ratios of throughput, alternating, medians of 3 rounds:
 # Ray's environment comes before anything that imports ray.
 from advrec.distributed import session  # noqa: I001
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -28,6 +29,7 @@ from advrec.run.directory import Run
 from advrec.training import data
 from advrec.training.loop import Training, fit
 from advrec.training.start import initial_network
+from benchmarks import ratios
 
 STEPS, BATCH, ARTICLES = 8, 32, 400
 WIDTH = {64: 0.5, 224: 1.0}
@@ -37,17 +39,24 @@ Rates = dict[str, list[float]]
 """Throughput of each side, by round."""
 
 
-def main(size: int = 64, rounds: int = 3) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("size", type=int, nargs="?", choices=sorted(WIDTH), default=64)
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    parser.add_argument("--json", type=Path, help="a file for the ratios")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
-        run, study = prepared(Path(directory), size)
-        show(steps(run, study, size, rounds), "images/s", ("ours", "as published"))
-        show(
-            epochs(run, study, rounds),
+        run, study = prepared(Path(directory), args.size)
+        rates = steps(run, study, args.size, args.rounds)
+        found = show(rates, "images/s", ("ours", "as published"))
+        found |= show(
+            epochs(run, study, args.rounds),
             "epochs/s",
             ("Ray Train, 1 worker", "plain loop"),
             ("Ray Train, 2 workers", "Ray Train, 1 worker"),
         )
+    ratios.write(args.json, found)
 
 
 def steps(run: Run, study: study_file.Study, size: int, rounds: int) -> Rates:
@@ -159,14 +168,11 @@ def data_of(run: Run) -> list[float]:
     return read_table(run.history("at"), schema.HISTORY)["seconds"].to_pylist()
 
 
-def show(rates: dict[str, list[float]], unit: str, *pairs: tuple[str, str]) -> None:
+def show(rates: Rates, unit: str, *pairs: tuple[str, str]) -> dict[str, Any]:
     for name, found in rates.items():
         print(f"{name:22} {median(found):8.3g} {unit}")
-    for first, second in pairs:
-        ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
-        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"{first} / {second}: {median(ratios):.2f} ({listed})", flush=True)
+    return ratios.pairs(rates, *pairs)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()
