@@ -19,7 +19,7 @@ from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, to_images
+from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, to_images
 from advrec.model.memory import give_back, keep_freed
 from advrec.recommenders.recommender import Recommender
 from advrec.spec.attacks import AttackSpec
@@ -94,8 +94,8 @@ class Attacker:
         """
         method = method_of(attack)
         with exact_arithmetic(self._threads):
-            other = None if source is None else self._recommender(source)
-            recommender = self._recommender(model)
+            other = None if source is None else self._recommender(source, fused=block.fused)
+            recommender = self._recommender(model, fused=block.fused)
             outcomes = fitting(
                 lambda batch: evaluate_block(
                     recommender, method, dataclasses.replace(block, batch=batch), other
@@ -112,7 +112,7 @@ class Attacker:
             images = to_images(pixels.copy(), self._device)
             return fitting(lambda batch: health.measure(recommender, images[:batch]), len(images))
 
-    def _recommender(self, model: ModelRef) -> Recommender:
+    def _recommender(self, model: ModelRef, *, fused: bool = True) -> Recommender:
         if model.sha256 not in self._recommenders:
             assert model.embeddings is not None, "the catalog is embedded first"
             embeddings = model.embeddings()
@@ -120,7 +120,11 @@ class Attacker:
                 self._network(model).embed, embeddings, device=self._device
             )
             _keep_last(self._recommenders, model.sha256, recommender)
-        return self._recommenders[model.sha256]
+        recommender = self._recommenders[model.sha256]
+        if fused:
+            return recommender
+        plain = in_few_sizes(self._network(model).plain)
+        return dataclasses.replace(recommender, embed=plain)
 
     def _network(self, model: ModelRef) -> Network:
         if model.sha256 not in self._networks:

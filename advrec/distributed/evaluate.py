@@ -3,6 +3,7 @@
 The workers of a pool compute; the driver writes each block as it comes back.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -123,6 +124,8 @@ class _Stage:
         self._tuples_hash = schema.content_hash(tuples)
         self.models = Models(run, study, catalog, pool, device, _store(study))
         self.set_aside: dict[str, str] = {}
+        self._plain: set[Cell] = set()
+        """Cells that were begun by plain steps and go on so."""
 
     def attack(self, model: str, missing: Mapping[Cell, Sequence[int]]) -> None:
         """Attack the missing blocks of a model's cells."""
@@ -195,12 +198,19 @@ class _Stage:
             tuples=self._tuples_hash,
             device=self._device,
         )
-        self._run.claim(cell.key, determined_by, made=cells.is_begun(self._run, cell))
+        begun = cells.is_begun(self._run, cell)
+        if begun:
+            recorded = self._run.identities().get(cell.key)
+            determined_by = identity.as_finished(recorded, determined_by)
+        self._run.claim(cell.key, determined_by, made=begun)
+        if determined_by["protocol"] == identity.AUTOGRAD:
+            self._plain.add(cell)
 
     def _arguments(self, one: Work) -> tuple[Any, ...]:
         """Those of Attacker.attack."""
         rows = self._rows(one.cell, one.block)
         block = block_of(self._study, one.cell, rows, self._catalog)
+        block = dataclasses.replace(block, fused=one.cell not in self._plain)
         return *self.models.pair(one.cell), one.cell.attack, block
 
     def _write(self, key: str, one: Work, outcomes: Outcomes) -> None:

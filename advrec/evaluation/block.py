@@ -47,6 +47,8 @@ class Block:
     """
     through: tuple[str, ...] = ()
     """Those of them that an attack of its own is made for."""
+    fused: bool = True
+    """False: by the plain steps of before 0.3.0, whose block goes on with rows of theirs."""
     minimal_rank: int | None = None
     """Rank at which minimal-K searches the smallest budget; None: another attack."""
 

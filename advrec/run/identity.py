@@ -21,7 +21,7 @@ from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
 
-PROTOCOL = 5
+AUTOGRAD, PROTOCOL = 4, 5
 """Raised whenever the same inputs give other rows. 4: gradients by autograd (0.1.0, 0.2.0); 5: by
 the fused step, which may differ in the last bits.
 """
@@ -137,7 +137,9 @@ def embeddings(study: Study, *, weights: str, catalog: str, articles: int, devic
 
 
 def as_finished(recorded: Identity | None, wanted: Identity) -> Identity:
-    """The identity of a part to which nothing is added any more: its files keep their protocol."""
+    """The identity of a part that keeps its protocol: nothing is added to it any more, or what is
+    added is made by that protocol.
+    """
     return wanted if recorded is None else wanted | {"protocol": meant(recorded)["protocol"]}
 
 

@@ -143,7 +143,8 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             continue
         now = identity.cell(study, cell)
         kept = identity.as_finished(recorded.get(cell.key), now)
-        grows = kept != now and evaluates and cells.missing_blocks(run, study, cell, tuples)
+        strange = kept["protocol"] not in (identity.AUTOGRAD, identity.PROTOCOL)
+        grows = strange and evaluates and cells.missing_blocks(run, study, cell, tuples)
         wanted[cell.key] = now if grows else kept
     for part in wanted:
         reason = run.difference(part, recorded.get(part), wanted[part])

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from advrec import cli
+from advrec.model.fashionnet import FashionNet
+from advrec.run import identity
 from advrec.run.directory import Run
 from advrec.run.tables import read_outcomes
 from advrec.spec import study as study_file
@@ -66,6 +68,30 @@ def test_rows_equal_those_of_two_actors(tmp_path, ray_address):
     assert len(rows(here)) == 3 * 12 * 2
     assert rows(here).equals(rows(there))
     assert run_health(here) == run_health(there)
+
+
+def test_a_half_done_cell_of_0_2_0_is_finished_by_its_own_steps(tmp_path, monkeypatch):
+    old, now = ready_run(tmp_path / "old"), ready_run(tmp_path / "now")
+    evaluation = {"tuples": 4, "block": 2, "attacks": ["apgd-8"], "checks": 0}
+    path = write_study(tmp_path / "s.yaml", old, evaluation=evaluation, resources={"actors": 0})
+    study = study_file.load(path)
+
+    def evaluate(run):
+        assert stages.run_study(study, run.directory, stages=("evaluate",)) == 0
+        return rows(run)
+
+    with monkeypatch.context() as before:
+        before.setattr(FashionNet, "embed", FashionNet.plain)
+        before.setattr(identity, "PROTOCOL", identity.AUTOGRAD)
+        whole = evaluate(old)
+    old.block("unsecured", "apgd-8", 1).unlink()
+    assert evaluate(old).equals(whole)
+    assert old.identities()["attacks/unsecured/apgd-8"]["protocol"] == identity.AUTOGRAD
+    fused = evaluate(now)
+    assert not fused.equals(whole)  # in the last bits, or this test shows nothing
+    assert fused["adversarial_distance"].to_numpy() == pytest.approx(
+        whole["adversarial_distance"].to_numpy(), abs=1e-3
+    )
 
 
 def run_health(run):

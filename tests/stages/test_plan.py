@@ -99,16 +99,21 @@ def test_tuples_of_a_csv_are_counted_before_they_are_drawn(finished, tmp_path):
     assert not gone.is_finished
 
 
-def test_cells_of_an_older_protocol_stay_where_they_are_finished_and_are_refused_half_done(
-    finished,
-):
+def test_a_half_done_cell_is_refused_where_nothing_here_makes_its_rows(finished):
     run, study = finished
     parts = identity.identities(study)
-    for cell in plan.every_cell(study):
-        older = {**identity.cell(study, cell), "protocol": 4}
-        run.claim(cell.key, older, made=False)
-    plan.refuse(run, study, parts)
+
+    def recorded(protocol):
+        for cell in plan.every_cell(study):
+            older = {**identity.cell(study, cell), "protocol": protocol}
+            run.claim(cell.key, older, made=False)
+
+    recorded(3)
+    plan.refuse(run, study, parts)  # all are finished
     run.block("at", "fgsm", 1).unlink()
+    recorded(4)
+    plan.refuse(run, study, parts)
+    recorded(3)
     with pytest.raises(ConfigError, match=r"attacks/at/fgsm half done by another .* name another"):
         plan.refuse(run, study, parts)
     plan.refuse(run, study, parts, evaluates=False)  # a report makes no rows
