@@ -59,7 +59,7 @@ def _measure(parsed: argparse.Namespace, model: str, version: Path) -> dict[str,
         shutil.copytree(parsed.run, run, ignore=shutil.ignore_patterns(*LEFT_OUT))
         study = yaml.safe_load((run / "study.yaml").read_text())
         kept = {model: study["models"][model]}
-        while (start := next(iter(kept.values()))["init"]) != "none":
+        while (start := next(iter(kept.values())).get("init", "none")) != "none":
             kept = {start: study["models"][start], **kept}
         study["models"] = kept
         evaluation = study["evaluation"]

@@ -14,8 +14,9 @@ from advrec.attacks.problem import Problem
 from advrec.attacks.result import Attacked, Reached
 
 NEARLY = 0.5
-"""Share of the hopeless score by which a first, short attack may miss it: of those that missed it
-by more, none came among the nearest hundred.
+"""Share of the hopeless score by which a first, short attack may miss it. On the demo of 0.1.0,
+`at` at 0.05, apgd-50 missed it by more for 27 of 128 tuples; none of the attacks that were tried
+brought one of them within rank 100.
 """
 
 
@@ -38,8 +39,9 @@ class Auto:
 
     Few steps at the smallest budget come first: what falls there has fallen at every budget. The
     rest is attacked at the largest, then downwards. An image that stays hopeless at one budget
-    (`Goal.hopeless`) is so at every smaller one, whose ball lies inside. It is not attacked there;
-    the larger budget's image, projected, takes the place of a result. Each image is kept at every
+    (`Goal.hopeless`) is taken to be so at every smaller one, whose ball lies inside. It is not
+    attacked there: it has the better of the larger budget's image, projected, and a smaller one's.
+    Each image is kept at every
     budget that it is within, so a larger budget is never worse.
 
     Args:
@@ -73,9 +75,9 @@ class Auto:
         descent.attack(largest, rows, use.first)
         rows = descent.promising(largest, rows, NEARLY)
         descent.attack(largest, rows, use.onward, descent.best(largest, rows))
-        for place in reversed(range(largest)):
+        for place in reversed(range(smallest, largest)):
             rows = descent.unsolved(place)
-            hopeless = descent.hopeless(place + 1, rows) | (place < smallest)
+            hopeless = descent.hopeless(place + 1, rows)
             descent.project(place, rows[hopeless])
             rows = rows[~hopeless]
             descent.attack(place, rows, use.downward, descent.scaled(place, rows))
@@ -101,7 +103,7 @@ class _Descent:
         """Rows (n,) that are not solved at a budget."""
         return (~self._kept[place].solved).nonzero()[:, 0]
 
-    def promising(self, place: int, rows: Tensor, slack: float = 0.0) -> Tensor:
+    def promising(self, place: int, rows: Tensor, slack: float) -> Tensor:
         """Those of the rows (n,) that are neither solved nor hopeless at a budget."""
         rows = rows[~self._kept[place].solved[rows]]
         return rows[~self.hopeless(place, rows, slack)]
@@ -153,21 +155,20 @@ class _Descent:
         mine = self._problems[place].select(rows)
         larger = self._kept[place + 1]
         labels = [larger.winners[row] for row in rows.tolist()]
-        better = self._take(place, rows, labels, mine.ball.project(larger.images[rows]), mine)
-        self._projected[place, rows[better].cpu()] = True
+        self._take(place, rows, labels, mine.ball.project(larger.images[rows]), mine)
+        self._projected[place, rows.cpu()] = True
 
     def _take(
         self, place: int, rows: Tensor, labels: list[str], images: Tensor, mine: Problem
-    ) -> Tensor:
+    ) -> None:
         """Keep images (n, C, H, W) where they are the best so far, at every budget that they are
-        within; says where at this one, (n,) bool.
+        within.
         """
         scores = score(mine.objective, images)
         solved, tests = mine.solved(images, scores)
         self._passes[place, rows.cpu()] += tests + 1
-        for kept in self._kept[place + 1 :]:
+        for kept in self._kept[place:]:
             kept.take(rows, labels, images, scores, solved)
-        return self._kept[place].take(rows, labels, images, scores, solved)
 
     def reached(self) -> Reached:
         solved = torch.stack([kept.solved for kept in self._kept]).cpu()

@@ -42,7 +42,7 @@ class Reached(NamedTuple):
     inherited: Tensor | None = None
     """(E, N) bool, not attacked: a smaller budget had solved it; None: no image"""
     projected: Tensor | None = None
-    """(E, N) bool, not attacked: the larger budget's image, projected; None: not known"""
+    """(E, N) bool, not attacked: hopeless at the larger budget; None: not known"""
     smallest: Smallest | None = None
     """None: the attack does not search them."""
 

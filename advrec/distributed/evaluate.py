@@ -32,7 +32,7 @@ from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
 from advrec.run.cells import Cell
-from advrec.run.directory import Run
+from advrec.run.directory import AUTOGRAD, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
 from advrec.spec.study import Study
@@ -203,7 +203,7 @@ class _Stage:
             recorded = self._run.identities().get(cell.key)
             determined_by = identity.as_finished(recorded, determined_by)
         self._run.claim(cell.key, determined_by, made=begun)
-        if determined_by["protocol"] == identity.AUTOGRAD:
+        if determined_by["protocol"] == AUTOGRAD:
             self._plain.add(cell)
 
     def _arguments(self, one: Work) -> tuple[Any, ...]:

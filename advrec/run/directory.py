@@ -15,7 +15,10 @@ from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json
 from advrec.run.log import say
 from advrec.spec.attacks import AUTO, AUTO_1
 
-FUSED = 5  # the protocol of 0.3.0
+AUTOGRAD, FUSED = 4, 5
+"""Protocols: gradients by autograd (0.1.0, 0.2.0); by the fused step, which may differ in the last
+bits (0.3.0).
+"""
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 
@@ -24,7 +27,7 @@ def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     before 0.3.0 every attack was blind, none but for rank 1, no step was fused, and `auto` was what
     is auto-1 now.
     """
-    whole = {"through": [], "rank": 1, "protocol": 4, **recorded}
+    whole = {"through": [], "rank": 1, "protocol": AUTOGRAD, **recorded}
     if whole.get("attack") == AUTO and whole["protocol"] < FUSED:
         whole["attack"] = AUTO_1
     return whole
@@ -134,7 +137,7 @@ class Run:
         recorded = meant(recorded)
         for key in sorted(identity):
             if recorded.get(key) != identity[key]:
-                if key == "attack" and recorded[key] == AUTO_1:
+                if key == "attack" and recorded.get(key) == AUTO_1:
                     name = part.rpartition("/")[2]
                     return (
                         f"{self.directory} holds {part} made by the first edition of {AUTO}; to go "

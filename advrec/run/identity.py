@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from advrec.errors import ConfigError
+from advrec.run import files
 from advrec.run.cells import Cell, cells, is_begun
-from advrec.run.directory import Run, meant
+from advrec.run.directory import FUSED, Run, meant
 from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
 from advrec.spec import study as study_file
-from advrec.spec.attacks import AUTO_1
+from advrec.spec import yaml as strict_yaml
+from advrec.spec.attacks import AUTO, AUTO_1
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
 
-AUTOGRAD, PROTOCOL = 4, 5
-"""Raised whenever the same inputs give other rows. 4: gradients by autograd (0.1.0, 0.2.0); 5: by
-the fused step, which may differ in the last bits.
-"""
+PROTOCOL = FUSED  # raised whenever the same inputs give other rows
 NOT_WEIGHTS = frozenset({"compared"})
 """Keys of a model's entry that determine no weights."""
 
@@ -205,8 +204,9 @@ def continued(run: Run, study: Study) -> Study:
         for attack in study.evaluation.attacks
     )
     evaluation = study.evaluation.model_copy(update={"attacks": attacks})
-    if begun and not evaluation.says_batch:
-        evaluation = evaluation.with_batch(recorded[begun[0].key]["batch"])
+    batch = next((recorded[cell.key].get("batch") for cell in begun), None)
+    if batch is not None and not evaluation.says_batch:
+        evaluation = evaluation.with_batch(batch)
     return study.model_copy(update={"evaluation": evaluation})
 
 
@@ -216,12 +216,23 @@ def recorded_study(run: Run) -> Study:
     Raises:
         ConfigError: anything in it is not as it should be.
     """
-    first = {
-        part.rpartition("/")[2]
-        for part, recorded in run.identities().items()
-        if meant(recorded).get("attack") == AUTO_1
-    }
-    return study_file.read(run.study, first)
+    raw = strict_yaml.read(run.study, Study.model_fields)
+    evaluation = raw.get("evaluation")
+    for entry in evaluation.get("attacks", ()) if isinstance(evaluation, dict) else ():
+        if isinstance(entry, dict) and entry.get("attack") == AUTO:
+            parts = [f"attacks/{model}/{entry.get('name')}" for model in raw.get("models", ())]
+            if any(_made_by_auto_1(run, part) for part in parts):
+                entry["attack"] = AUTO_1
+    return study_file.parse(raw, str(run.study))
+
+
+def _made_by_auto_1(run: Run, part: str) -> bool:
+    """Say whether a cell, by its name in identities.json, has rows of the first edition."""
+    _, model, attack = part.split("/")
+    recorded = meant(run.identities().get(part, {}))
+    return recorded.get("attack") == AUTO_1 and any(
+        files.matching(run.block(model, attack, 0).parent, "block")
+    )
 
 
 def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:

@@ -28,7 +28,8 @@ AUTO = pa.schema(
             "projected",
             pa.bool_(),
             "Whether the tuple was not attacked at this budget: it stayed beyond rank 100 at the "
-            "next larger one, whose image is projected here.",
+            "next larger one. It has the better of that one's image, projected, and a smaller "
+            "one's. In a transfer the rank is by the model that the attack is made on.",
         )
     ]
 )

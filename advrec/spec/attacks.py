@@ -107,6 +107,13 @@ class AttackSpec(Strict):
         """True of an attack that searches the smallest budget of a tuple."""
         return self.attack.rpartition("-")[0] == MINIMAL
 
+    @property
+    def all_budgets(self) -> bool:
+        """True of an attack that meets all budgets of a study at once, so that a row depends on all
+        of them.
+        """
+        return self.minimal or self.attack == AUTO
+
     def aims_at(self, rank: int) -> bool:
         """Say whether success at a rank is what the attack tries for, as all but minimal-K do."""
         return not self.minimal or rank == self.rank

@@ -4,7 +4,7 @@ nearest right word.
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec, attack_entry, default_through
+from advrec.spec.attacks import AttackSpec, attack_entry, default_through
 from advrec.spec.base import (
     Batch,
     Deliveries,
@@ -244,17 +244,9 @@ def parse(raw: Mapping[str, Any], where: str) -> Study:
     return study.model_copy(update={"evaluation": study.evaluation.with_batch(_batch(study))})
 
 
-def read(path: Path, first_edition: Collection[str] = ()) -> Study:
-    """The resolved study of a run directory's study.yaml.
-
-    Args:
-        first_edition: names of attacks whose `auto` is what is called auto-1 now.
-    """
-    raw = strict_yaml.read(path, Study.model_fields)
-    for entry in raw["evaluation"]["attacks"] if first_edition else ():
-        if entry["name"] in first_edition and entry["attack"] == AUTO:
-            entry["attack"] = AUTO_1
-    return parse(raw, str(path))
+def read(path: Path) -> Study:
+    """The resolved study of a run directory's study.yaml."""
+    return parse(strict_yaml.read(path, Study.model_fields), str(path))
 
 
 def as_dict(study: Study) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from advrec.attacks import names
 from advrec.catalog.dataset import Catalog
@@ -98,11 +99,11 @@ def outcomes_of(
     target: int,
     article: int,
 ) -> Outcomes:
-    """The rows of one tuple, by the very harness of the evaluation; the last is of the budget asked
-    for.
+    """The row of one tuple, by the very harness of the evaluation.
 
-    Where an entry is nested, the smaller budgets of the study come first, as there. Where the
-    tuple is one of the run, it has the same random stream as there.
+    Budgets of the study on which the row depends are attacked too, as there: the smaller ones where
+    an entry is nested, all by an attack that meets all at once. Where the tuple is one of the run,
+    it has the same random stream as there.
 
     Raises:
         ConfigError: there is no such model or attack, the articles are one, or the budget is none.
@@ -113,15 +114,21 @@ def outcomes_of(
         raise ConfigError("--target and --article are the same article; name two")
     entry = _entry(study, attack)
     method = method_of(entry)
-    smaller = tuple(e for e in study.evaluation.epsilons if entry.nested and e < epsilon)
-    cell = Cell("attacks", model, entry, (*smaller, epsilon), study.evaluation.round_trips)
+    budgets = {
+        each
+        for each in study.evaluation.epsilons
+        if entry.all_budgets or (entry.nested and each < epsilon)
+    }
+    epsilons = tuple(sorted({*budgets, epsilon}))
+    cell = Cell("attacks", model, entry, epsilons, study.evaluation.round_trips)
     block = block_of(study, cell, _tuple(run, study, target, article), catalog)
     with exact_arithmetic(study.resources.cpus_per_actor):
         recommender = open_model(run, study, model, catalog)
         source = None
         if entry.source not in (None, model):
             source = open_model(run, study, str(entry.source), catalog)
-        return evaluate_block(recommender, method, _with_examples(block), source)
+        outcomes = evaluate_block(recommender, method, _with_examples(block), source)
+    return Outcomes(*(each.filter(pc.field("epsilon") == epsilon) for each in outcomes))
 
 
 def _entry(study: Study, name: str) -> AttackSpec:

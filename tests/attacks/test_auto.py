@@ -102,6 +102,7 @@ def test_a_budget_of_0_is_the_clean_image_and_costs_no_step():
     reached, _ = reach(problem, torch.tensor([0.0, 0.05], dtype=torch.float64))
     assert torch.equal(reached.images[0], problem.images)
     assert reached.gradient_steps.tolist() == [[0] * COUNT, [PROBE + FIRST + ONWARD] * COUNT]
+    assert not reached.projected.any()
     nothing, _ = reach(problem, torch.zeros(1, dtype=torch.float64))
     assert torch.equal(nothing.images[0], problem.images)
     assert nothing.gradient_steps.sum() == 0

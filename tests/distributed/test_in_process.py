@@ -14,7 +14,7 @@ import yaml
 from advrec import cli
 from advrec.model.fashionnet import FashionNet
 from advrec.run import identity
-from advrec.run.directory import Run
+from advrec.run.directory import AUTOGRAD, Run
 from advrec.run.tables import read_outcomes
 from advrec.spec import study as study_file
 from advrec.stages import study as stages
@@ -82,11 +82,11 @@ def test_a_half_done_cell_of_0_2_0_is_finished_by_its_own_steps(tmp_path, monkey
 
     with monkeypatch.context() as before:
         before.setattr(FashionNet, "embed", FashionNet.plain)
-        before.setattr(identity, "PROTOCOL", identity.AUTOGRAD)
+        before.setattr(identity, "PROTOCOL", AUTOGRAD)
         whole = evaluate(old)
     old.block("unsecured", "apgd-8", 1).unlink()
     assert evaluate(old).equals(whole)
-    assert old.identities()["attacks/unsecured/apgd-8"]["protocol"] == identity.AUTOGRAD
+    assert old.identities()["attacks/unsecured/apgd-8"]["protocol"] == AUTOGRAD
     fused = evaluate(now)
     assert not fused.equals(whole)  # in the last bits, or this test shows nothing
     assert fused["adversarial_distance"].to_numpy() == pytest.approx(

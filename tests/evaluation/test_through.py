@@ -118,7 +118,8 @@ def test_stops_and_restarts_test_what_arrives(setting, name, restarts, most):
     arrived = rows[f"adversarial_rank_{SUFFIX}"] == 1
     assert arrived.any()
     spent = rows["forward_passes"].to_numpy() - alone["forward_passes"].to_numpy()
-    assert (spent[arrived] < most).all()
+    assert (spent[arrived] <= most).all()
+    assert spent[arrived].min() < most
     assert (spent[~arrived] >= most).all()
     assert rows["adversarial_rank"].tolist() == alone["adversarial_rank"].to_pylist()
 

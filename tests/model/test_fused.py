@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from advrec.distributed import memory
+from advrec.model import fused
 from advrec.model.encoder import frozen, refresh
 from advrec.model.fused import SAME, Fused, UnfusableError, segmented
 from advrec.model.segments import Affine, Clamp, Convolution, Segment, Sum
@@ -162,6 +163,41 @@ def test_what_cannot_be_fused_takes_the_plain_way_and_the_log_says_why(network, 
     assert message.startswith(f"{type(plain).__name__} takes the plain step: {reason}")
     with pytest.raises(UnfusableError, match=reason):
         Fused(plain, plain).build(8, 8)
+
+
+@pytest.mark.parametrize("rows", [slice(0, 4), slice(4, 5)])
+def test_a_fused_form_is_refused_whose_gradients_are_not_those_of_most_images(rows, monkeypatch):
+    """Not a number is no small difference."""
+    network = ready(torchvision.models.mobilenet_v2(width_mult=0.25).features)
+    embed, played = (lambda images: network(images).flatten(1)), fused._played
+
+    def wrong(way, images):
+        made, gradient = played(way, images)
+        if way is not embed:
+            gradient[rows] = torch.nan if rows.start else 0.0
+        return made, gradient
+
+    monkeypatch.setattr(fused, "_played", wrong)
+    with pytest.raises(UnfusableError, match="would differ by"):
+        Fused(network, embed).build(64, 64)
+
+
+class Broadcasting(nn.Module):
+    """A layer whose operand is larger than what comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.register_buffer("offset", torch.ones(1, 3, 1, 1))
+
+    def forward(self, images):
+        return (self.convolution(images).mean(1, keepdim=True) - self.offset).mean((2, 3))
+
+
+def test_no_network_fails_for_want_of_a_fused_form():
+    network = ready(Broadcasting())
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(Fused(network, network)(images), network(images))
 
 
 def test_an_image_gets_the_same_bits_in_every_batch():

@@ -48,6 +48,7 @@ ATTACK_STRENGTH = {
     "cw-50": 5.0,
     "apgd-20": 4.0,
     "auto": 6.0,
+    "auto-1": 6.0,
 }
 MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100")
 PROBE_STRENGTH = {
@@ -332,9 +333,9 @@ def several(
     solved.
     """
     changed = {}
-    if spec.attack == "auto" or spec.restarts:
+    if spec.attack.startswith("auto") or spec.restarts:
         again = [f"{spec.attack} restart {number + 1}" for number in range(spec.restarts)]
-        members = MEMBERS if spec.attack == "auto" else [spec.attack, *again]
+        members = MEMBERS if spec.attack.startswith("auto") else [spec.attack, *again]
         changed["winner"] = rng.choice(np.array(members, dtype=object), tuples * budgets)
     if spec.nested:
         changed["inherited"] = (rng.random((tuples, budgets)) < 0.4).ravel() & (

@@ -98,11 +98,11 @@ def test_a_category_of_one_tuple_does_not_lead(make_run):
 
 
 def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
-    run = make_run(attacks=["pgd-8", "auto"], epsilons=(0.01, 0.03, 0.05))
+    run = make_run(attacks=["pgd-8", "auto-1"], epsilons=(0.01, 0.03, 0.05))
     rng = np.random.default_rng(0)
     # at is attacked at 0.05 too, but the headline's budget is the largest that all have
     for model in ("unsecured", "cat"):
-        for attack in ("pgd-8", "auto"):
+        for attack in ("pgd-8", "auto-1"):
             for block in range(3):
                 rows = read_table(run.block(model, attack, block), schema.OUTCOMES).to_pandas()
                 kept = rows[rows["epsilon"] < 0.05]
@@ -111,19 +111,19 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
                     schema.table(schema.OUTCOMES, {n: kept[n].to_numpy() for n in kept}),
                 )
     for block in range(3):
-        path = run.block("at", "auto", block)
+        path = run.block("at", "auto-1", block)
         rows = read_table(path, schema.OUTCOMES).to_pydict()
         rows["gradient_steps"] = rng.integers(0, 90, len(rows["tuple_id"]))
         write_table(path, schema.table(schema.OUTCOMES, rows))
     made = convergence.convergence(results.read(run))
-    rows = [r for r in rows_of(run) if (r["model"], r["attack"]) == ("at", "auto")]
+    rows = [r for r in rows_of(run) if (r["model"], r["attack"]) == ("at", "auto-1")]
     spent = {
         t: sum(r["gradient_steps"] for r in rows if r["tuple_id"] == t and r["epsilon"] < 0.05)
         for t in range(20)
     }
     solved = {r["tuple_id"]: r["adversarial_rank"] == 1 for r in rows if r["epsilon"] == 0.03}
     assert 0 < sum(solved.values()) < 20
-    curve = made[(made["model"] == "at") & (made["attack"] == "auto")]
+    curve = made[(made["model"] == "at") & (made["attack"] == "auto-1")]
     assert len(curve) > 10
     for row in curve.to_dict("records"):
         assert row["successes"] == sum(
@@ -132,6 +132,19 @@ def test_convergence_counts_the_steps_of_smaller_budgets_too(make_run):
     assert curve["successes"].iloc[-1] == sum(solved.values())
     point = made[(made["model"] == "at") & (made["attack"] == "pgd-8")]
     assert (point["gradient_steps"].tolist(), point["n"].tolist()) == ([8], [20])
+
+
+def test_convergence_of_an_attack_on_all_budgets_at_once_counts_them_all(make_run):
+    run = make_run(attacks=["auto"], epsilons=(0.01, 0.03, 0.05))
+    made = convergence.convergence(results.read(run)).set_index("model")
+    for model, row in made.iterrows():
+        rows = [r for r in rows_of(run) if r["model"] == model]
+        spent = pd.DataFrame(rows).groupby("tuple_id")["gradient_steps"].sum()
+        assert row["gradient_steps"] == spent.max()
+        assert row["successes"] == sum(
+            r["adversarial_rank"] == 1 for r in rows if r["epsilon"] == row["epsilon"]
+        )
+    assert len(made) == 3
 
 
 def test_an_attack_that_looks_at_deliveries_stops_elsewhere(make_run):

@@ -142,10 +142,26 @@ def test_what_an_older_version_called_auto_is_read_as_auto_1_and_goes_on_only_as
     with pytest.raises(ConfigError, match=remedy):
         plan.refuse(run, asked[auto], identity.identities(study), evaluates=False)
 
+    begun = [run.block(cell.model, "auto", 0) for cell in cells.cells(asked[auto])]
+    for block in begun:
+        block.unlink()
+    assert identity.recorded_study(run) == asked[auto]  # a claim without rows binds nobody
+    for block in begun:
+        block.touch()
+
     for key, made in recorded.items():
         run.claim(key, made | {"protocol": 5}, made=False)
     assert identity.recorded_study(run) == asked[auto]  # which this version made
     plan.refuse(run, asked[auto], identity.identities(study), evaluates=False)
+
+
+def test_an_imported_run_knows_neither_batch_nor_attack(finished):
+    run, study = finished
+    for cell in cells.cells(study):
+        run.claim(cell.key, {"imported": True}, made=False)
+        reason = run.difference(cell.key, {"imported": True}, {"attack": "x"})
+        assert "attack = nothing, the study says" in reason
+    assert identity.continued(run, study).evaluation.at_once == study.evaluation.at_once
 
 
 def test_embeddings_of_an_older_protocol_stay_where_all_are_there(finished):

@@ -20,6 +20,9 @@ def convergence(results: Results) -> pd.DataFrame:
     share of tuples that were there with so many steps or fewer. The steps at smaller budgets, from
     which a nested attack goes on, count too.
 
+    An attack that meets all budgets at once has one row, at the most steps that it took at all of
+    them: an image may come from a larger budget or a smaller one.
+
     Any other attack has one row, at the most steps that it took: also one made on another model,
     or blind in a study with deliveries, for then it stops elsewhere. Steps of one that never stops
     are those of its image for float; one that stops and goes through a delivery has no row, for
@@ -32,12 +35,14 @@ def convergence(results: Results) -> pd.DataFrame:
         if at.empty or (spec.through and spec.stop != "never"):
             continue
         within = cell[cell["epsilon"] <= results.epsilon] if spec.nested else at
+        within = cell if spec.all_budgets else within
         spent = (
             within.groupby("tuple_id")["gradient_steps"].sum().reindex(at["tuple_id"]).to_numpy()
         )
         won = at["adversarial_rank"].to_numpy() == 1
         spent = spent // (1 + len(spec.through))  # as many for each delivery
         stops_here = spec.stop == "rank-1" and spec.source is None and not results.deliveries
+        stops_here &= not spec.all_budgets
         for steps in _marks(spent) if stops_here else [int(spent.max())]:
             hits = at[["model", "attack", "target_id"]].assign(
                 won=won & (spent <= steps), gradient_steps=steps

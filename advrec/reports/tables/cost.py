@@ -28,7 +28,7 @@ def cost(results: Results) -> pd.DataFrame:
     """One row a (model, attack): settings, n, and means of steps, passes and seconds.
 
     n counts rows (tuple x epsilon). Rows that were not attacked: inherited are those that a smaller
-    budget had solved, projected those that were hopeless at a larger one. The last column is
+    budget had solved, projected those that were hopeless at the next larger one. The last column is
     seconds in all.
     """
     grouped = results.outcomes.astype({"seconds": "float64"}).groupby(
