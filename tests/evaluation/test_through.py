@@ -108,7 +108,7 @@ def test_who_sees_the_delivery_comes_nearer_after_it(setting, name):
     assert seen.mean() < blind.mean() - 0.005
 
 
-@pytest.mark.parametrize(("name", "restarts", "most"), [("apgd-24", 0, 25), ("apgd-8", 2, 30)])
+@pytest.mark.parametrize(("name", "restarts", "most"), [("apgd-40", 0, 41), ("apgd-8", 2, 30)])
 def test_stops_and_restarts_test_what_arrives(setting, name, restarts, most):
     """`most` forward passes are spent on an image that nothing solves."""
     one = {"epsilons": (0.3,), "stop": "rank-1", "batch": 4}
@@ -118,8 +118,7 @@ def test_stops_and_restarts_test_what_arrives(setting, name, restarts, most):
     arrived = rows[f"adversarial_rank_{SUFFIX}"] == 1
     assert arrived.any()
     spent = rows["forward_passes"].to_numpy() - alone["forward_passes"].to_numpy()
-    assert (spent[arrived] <= most).all()
-    assert spent[arrived].min() < most
+    assert (spent[arrived] < most).all()
     assert (spent[~arrived] >= most).all()
     assert rows["adversarial_rank"].tolist() == alone["adversarial_rank"].to_pylist()
 
