@@ -16,7 +16,6 @@ is not timed.
 # Ray's environment comes before anything that imports ray.
 from advrec.distributed import session  # noqa: I001
 
-import argparse
 import contextlib
 import dataclasses
 import re
@@ -67,11 +66,7 @@ class Rates(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("size", type=int, nargs="?", choices=sorted(WORK), default=64)
-    parser.add_argument("rounds", type=int, nargs="?", default=5)
-    parser.add_argument("--json", type=Path, help="a file for the ratios")
-    args = parser.parse_args()
+    args = ratios.arguments(WORK)
     size, rounds = args.size, args.rounds
     network, embeddings, pixels = model(size)
     with session.session():

@@ -1,10 +1,20 @@
 """Ratios of sides that took turns, with their spread, for people and as JSON."""
 
+import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def arguments(sizes: Collection[int]) -> argparse.Namespace:
+    """The command line of a benchmark that alternates: size (one of `sizes`), rounds, json."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("size", type=int, nargs="?", choices=sorted(sizes), default=64)
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    parser.add_argument("--json", type=Path, help="a file for the ratios")
+    return parser.parse_args()
 
 
 def of(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:

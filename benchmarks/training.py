@@ -13,7 +13,6 @@ Prints ratios of throughput, alternating, medians and spread of 5 rounds:
 # Ray's environment comes before anything that imports ray.
 from advrec.distributed import session  # noqa: I001
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -40,11 +39,7 @@ Rates = dict[str, list[float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("size", type=int, nargs="?", choices=sorted(WIDTH), default=64)
-    parser.add_argument("rounds", type=int, nargs="?", default=5)
-    parser.add_argument("--json", type=Path, help="a file for the ratios")
-    args = parser.parse_args()
+    args = ratios.arguments(WIDTH)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
         run, study = prepared(Path(directory), args.size)

@@ -41,8 +41,7 @@ class Auto:
     rest is attacked at the largest, then downwards. An image that stays hopeless at one budget
     (`Goal.hopeless`) is taken to be so at every smaller one, whose ball lies inside. It is not
     attacked there: it has the better of the larger budget's image, projected, and a smaller one's.
-    Each image is kept at every
-    budget that it is within, so a larger budget is never worse.
+    Each image is kept at every budget that it is within, so a larger budget is never worse.
 
     Args:
         members: used on the encoder's own objective.

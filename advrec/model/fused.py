@@ -23,7 +23,8 @@ SAME = 1e-5
 """Relative difference that embeddings and gradients may have from the plain network's."""
 CHECKED = 5
 """Images that the two are compared on. Where a value lies at a kink of an activation, rounding
-decides an image's gradient: one that agrees is enough."""
+decides an image's gradient: most of them have to agree.
+"""
 
 
 class UnfusableError(Exception):
@@ -91,7 +92,6 @@ class Fused:
                 raise
             except Exception as error:  # a layer with operands of shapes that no segment takes
                 raise UnfusableError(f"{type(error).__name__}: {first_line(error)}") from error
-        # At a kink of ReLU rounding decides the gradient of a single image.
         far = torch.maximum(_far(ours[0], plain[0]).max(), _far(ours[1], plain[1]).median())
         if not far <= SAME:
             raise UnfusableError(f"it would differ by {float(far):.1e}")

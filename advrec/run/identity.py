@@ -216,23 +216,18 @@ def recorded_study(run: Run) -> Study:
     Raises:
         ConfigError: anything in it is not as it should be.
     """
-    raw = strict_yaml.read(run.study, Study.model_fields)
+    raw, recorded = strict_yaml.read(run.study, Study.model_fields), run.identities()
     evaluation = raw.get("evaluation")
     for entry in evaluation.get("attacks", ()) if isinstance(evaluation, dict) else ():
         if isinstance(entry, dict) and entry.get("attack") == AUTO:
-            parts = [f"attacks/{model}/{entry.get('name')}" for model in raw.get("models", ())]
-            if any(_made_by_auto_1(run, part) for part in parts):
+            name = entry.get("name")
+            if any(
+                meant(recorded.get(f"attacks/{model}/{name}", {})).get("attack") == AUTO_1
+                and any(files.matching(run.block(model, str(name), 0).parent, "block"))
+                for model in raw.get("models", ())
+            ):
                 entry["attack"] = AUTO_1
     return study_file.parse(raw, str(run.study))
-
-
-def _made_by_auto_1(run: Run, part: str) -> bool:
-    """Say whether a cell, by its name in identities.json, has rows of the first edition."""
-    _, model, attack = part.split("/")
-    recorded = meant(run.identities().get(part, {}))
-    return recorded.get("attack") == AUTO_1 and any(
-        files.matching(run.block(model, attack, 0).parent, "block")
-    )
 
 
 def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:

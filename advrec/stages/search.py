@@ -101,7 +101,7 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     """Refuse to mix trials of another search with these: raises ConfigError."""
     wanted = identity.search(spec, whole, [*_chain(whole, spec), spec.model])
     path = out / "search.json"
-    recorded = _meant(read_json(path, default=wanted))
+    recorded = _meant(read_json(path, default=wanted), wanted["auto"])
     if recorded != wanted:
         part = next(part for part in wanted if recorded.get(part) != wanted[part])
         there = recorded.get(part, {})
@@ -113,12 +113,12 @@ def _claim(out: Path, spec: TuneSpec, whole: Study) -> None:
     write_json(path, wanted)
 
 
-def _meant(recorded: dict[str, Any]) -> dict[str, Any]:
+def _meant(recorded: dict[str, Any], edition: dict[str, int]) -> dict[str, Any]:
     """A recorded identity as versions before 0.3.0 made it: their `auto` is auto-1 now."""
     searched = recorded["search"]
-    if "auto" in recorded or searched["attack"] != AUTO:
-        return {"auto": {"edition": 2}, **recorded}
-    return recorded | {"auto": {"edition": 2}, "search": searched | {"attack": AUTO_1}}
+    if "auto" not in recorded and searched["attack"] == AUTO:
+        searched = searched | {"attack": AUTO_1}
+    return {"auto": edition, **recorded, "search": searched}
 
 
 class _Outcome(NamedTuple):
