@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import advrec
-from advrec import cli
+from advrec import arguments
 from advrec.run import schema
 from advrec.run.columns import doc, unit
 from advrec.run.distinct import DISTINCT
@@ -106,7 +106,7 @@ def help_of(name: str) -> str:
 
 
 def _commands() -> Any:
-    actions = cli._parser()._actions
+    actions = arguments.parser()._actions
     return next(action for action in actions if isinstance(action, argparse._SubParsersAction))
 
 

@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private import util
 from ray.autoscaler._private.kuberay import autoscaling_config
 
-from advrec import cli
+from advrec.arguments import parser
 from advrec.distributed import placement
 from advrec.errors import AdvrecError
 from advrec.spec.study import load
@@ -138,7 +138,7 @@ def study_faults(command: str, nodes: list[dict[str, float]]) -> Iterator[str]:
     if (python, script.removeprefix("/advrec/")) != ("python", "jobs/study.py"):
         yield "does not run jobs/study.py"
         return
-    parsed = cli._parser().parse_args(["study", *arguments])
+    parsed = parser().parse_args(["study", *arguments])
     if not str(parsed.out).startswith(f"{SHARED}/"):
         yield f"--out {parsed.out} does not lie below {SHARED}: results would go with the pod"
     try:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from advrec import cli
+from advrec.arguments import parser
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import effort
 from advrec.reports import results
@@ -53,7 +54,7 @@ def test_every_command_on_a_page_is_one(page, arguments):
     if len(arguments) == 1:
         assert arguments[0] in generate.subparsers()
     else:
-        cli._parser().parse_args(arguments)
+        parser().parse_args(arguments)
 
 
 def test_commands_are_found():
