@@ -83,17 +83,19 @@ class Convolution(Work):
 
     def refresh(self) -> None:
         """Take over the layer's weights."""
-        weight = self.layer.weight
+        layer, weight = self.layer, self.layer.weight.detach()
+        self.weight = _packed(weight, self.pad, self.stride, self.dilation, layer.groups)
         if self.is_turned:
             turned = weight.reshape(self.layer.groups, -1, *weight.shape[1:]).transpose(1, 2)
-            self.turned = turned.flatten(0, 1).flip(2, 3).contiguous(memory_format=LAST)
+            turned = turned.flatten(0, 1).flip(2, 3)
+            self.turned = _packed(turned, self.turned_pad, [1, 1], self.dilation, layer.groups)
         elif self.is_stem:
             self.before, self.phases = _phases(weight, self.stride[0], self.pad[0])
 
     def forward(self, *given: Tensor, clamp: Clamp | None) -> Tensor:
         """The output (N, O, h, w), clamped, of an input (N, C, H, W)."""
         layer = self.layer
-        return self._convolved(given[0], layer.weight, layer.bias, self.pad, self.stride, clamp)
+        return self._convolved(given[0], self.weight, layer.bias, self.pad, self.stride, clamp)
 
     def backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         """The gradient (N, C, H, W) with respect to the input of that shape.
@@ -286,6 +288,14 @@ class _Gradient(torch.autograd.Function):
         """Gradients (N, C, H, W) with respect to the inputs."""
         kept = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
         return None, *ctx.segment.back(gradients, kept, ctx.shapes)
+
+
+def _packed(
+    weight: Tensor, pad: list[int], stride: list[int], dilation: list[int], groups: int
+) -> Tensor:
+    """The kernel (O, C, K, K) laid out as oneDNN reads it, which it would else do in every call."""
+    geometry = pad, stride, dilation, groups
+    return cast(Tensor, _mkldnn._reorder_convolution_weight(weight.contiguous(), *geometry))
 
 
 def _added(first: Tensor, own: bool, second: Tensor, second_own: bool) -> tuple[Tensor, bool]:
