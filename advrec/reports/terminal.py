@@ -13,6 +13,7 @@ PGD = f"{accuracy.PUBLISHED}, {accuracy.EPSILON:g}"
 LABELS = {
     "clean_accuracy": "clean accuracy",
     "adversarial_accuracy": f"accuracy under {PGD}",
+    "robust_accuracy": f"under {accuracy.ROBUST}, {accuracy.EPSILON:g}",
     "strong_adversarial_accuracy": f"under {accuracy.CONVERGED}, {accuracy.EPSILON:g}",
     "top5_accuracy": "top-5 accuracy",
     "adversarial_top5_accuracy": f"top-5 under {PGD}",
@@ -96,6 +97,8 @@ def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, s
     ]
     for quantity in quantities.quantity_names(results):
         own = [rows.get((model, quantity)) for model in models]
+        if quantity in quantities.QUALITY and not any(own):
+            continue
         count = span([row["n"] for row in own if row])
         texts = [DASH if row is None else _text_cell(row) for row in own]
         lines.append([label(quantity), count, *texts])

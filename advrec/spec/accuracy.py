@@ -5,6 +5,7 @@ EPSILON = 0.03
 PUBLISHED_STEPS = 8
 """PGD's steps in adversarial_accuracy, as published."""
 CONVERGED_STEPS = 50
-"""APGD's steps in strong_adversarial_accuracy: PGD-8 leaves much undone."""
+"""APGD's steps in robust_accuracy, on images that withstand PGD: PGD-8 leaves much undone."""
 PUBLISHED = f"PGD-{PUBLISHED_STEPS}"
 CONVERGED = f"APGD-{CONVERGED_STEPS}"
+ROBUST = f"{PUBLISHED} or {CONVERGED}"

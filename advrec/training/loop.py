@@ -174,8 +174,8 @@ class Training:
         first = every[: quality.CONVERGED_IMAGES]
         clean = self._count(measured, every)
         attacked = self._count(measured, every, (quality.PUBLISHED,), accuracy.EPSILON)
-        strong = self._count(measured, first, quality.CONVERGED, accuracy.EPSILON)
-        return quality.metrics(clean, attacked, strong) | {"selected_on": self._selection}
+        robust = self._count(measured, first, quality.CONVERGED, accuracy.EPSILON)
+        return quality.metrics(clean, attacked, robust) | {"selected_on": self._selection}
 
     def state(self) -> State:
         """Return all that a training needs to go on after this epoch."""

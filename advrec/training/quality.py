@@ -83,21 +83,21 @@ def _attacked(
     return images
 
 
-def metrics(clean: Tensor, adversarial: Tensor, strong: Tensor) -> dict[str, Any]:
+def metrics(clean: Tensor, adversarial: Tensor, robust: Tensor) -> dict[str, Any]:
     """Return the content of metrics.json, fractions 0..1 with n.
 
     Args:
         clean: counts (5,) of `count` on clean images.
         adversarial: counts (5,) under the published PGD.
-        strong: counts (5,) under PGD and, where it fails, APGD.
+        robust: counts (5,) under PGD and, where it fails, APGD.
     """
     return {
         "n": int(clean[0]),
         "n_textures": int(clean[3]),
         "clean_accuracy": _share(clean, 1),
         "adversarial_accuracy": _share(adversarial, 1),
-        "strong_adversarial_accuracy": _share(strong, 1),
-        "n_strong": int(strong[0]),
+        "robust_accuracy": _share(robust, 1),
+        "n_robust": int(robust[0]),
         "top5_accuracy": _share(clean, 2),
         "adversarial_top5_accuracy": _share(adversarial, 2),
         "texture_top1_precision": _share(clean, 4),

@@ -4,6 +4,7 @@ missing.
 
 import base64
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -111,6 +112,18 @@ def test_the_comparison_has_a_row_a_model_and_uses_rank_3_and_the_largest_budget
     assert made.loc["at", "clean_accuracy_n"] == 300
     assert made.loc["at", "texture_top1_precision_n"] == 200
     assert made["adversarial_texture_top1_precision_percent"].isna().all()
+    assert not [name for name in made if name.startswith("strong_")]
+
+
+def test_accuracy_of_an_earlier_meaning_has_a_column_of_its_own(finished, tmp_path):
+    old = Run(shutil.copytree(finished.directory, tmp_path / "old"))
+    metrics = old.model("at") / "metrics.json"
+    earlier = {"strong_adversarial_accuracy": 0.25, "n_strong": 40}
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | earlier))
+    made = quantities.defense_comparison(results.read(old)).set_index("model")
+    assert made.loc["at", "strong_adversarial_accuracy_percent"] == 25.0
+    assert made["robust_accuracy_percent"].isna().all()
+
 
 
 def test_cost_and_budget_equal_a_naive_recomputation(finished):

@@ -15,6 +15,7 @@ from advrec.spec.models import LABELS
 SHORT = {
     "clean_accuracy": "Clean accuracy",
     "adversarial_accuracy": f"Accuracy under {accuracy.PUBLISHED}",
+    "robust_accuracy": f"Under {accuracy.ROBUST}",
     "strong_adversarial_accuracy": f"Under {accuracy.CONVERGED}",
     "top5_accuracy": "Top-5 accuracy",
     "adversarial_top5_accuracy": f"Top-5 under {accuracy.PUBLISHED}",

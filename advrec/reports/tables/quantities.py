@@ -13,6 +13,7 @@ from advrec.run import schema
 QUALITY = {
     "clean_accuracy": "n",
     "adversarial_accuracy": "n",
+    "robust_accuracy": "n_robust",
     "strong_adversarial_accuracy": "n_strong",
     "top5_accuracy": "n",
     "adversarial_top5_accuracy": "n",
@@ -20,6 +21,8 @@ QUALITY = {
     "adversarial_texture_top1_precision": "n_textures",
 }
 """The fractions of metrics.json and the key of the number of articles behind each."""
+RETIRED = "strong_adversarial_accuracy"
+"""That of runs of before 0.3.0 alone."""
 LIST_QUALITY = ("same_category", "same_texture", "overlap")
 """The quantities of `Results.recommendations`."""
 QUANTITY_COLUMNS = ["model", "defense", "quantity", "n", "percent", "low_percent", "high_percent"]
@@ -49,12 +52,10 @@ def quantities(results: Results) -> pd.DataFrame:
 
 def quantity_names(results: Results) -> list[str]:
     """Names of the quantities, in the order of the comparison."""
-    listed = [
-        quantity
-        for quantity in LIST_QUALITY
-        if (results.recommendations["quantity"] == quantity).any()
-    ]
-    return [*QUALITY, *listed, "unattacked", *results.attacks]
+    known = set(quantities(results)["quantity"])
+    quality = [name for name in QUALITY if name in known or name != RETIRED]
+    listed = [name for name in LIST_QUALITY if name in known]
+    return [*quality, *listed, "unattacked", *results.attacks]
 
 
 def classifiers(results: Results) -> pd.DataFrame:
