@@ -125,7 +125,6 @@ def test_accuracy_of_an_earlier_meaning_has_a_column_of_its_own(finished, tmp_pa
     assert made["robust_accuracy_percent"].isna().all()
 
 
-
 def test_cost_and_budget_equal_a_naive_recomputation(finished):
     rows = [
         r
