@@ -143,7 +143,7 @@ def _add_attack(commands: Any) -> None:
         ("--article", "ID", "article whose image is changed: its number or its name"),
     ):
         command.add_argument(option, required=True, metavar=metavar, help=text)
-    command.add_argument("--epsilon", required=True, type=float, help="budget, 0..1")
+    command.add_argument("--epsilon", required=True, help="budget, 0..1, or in levels as 2/255")
 
 
 def _add_recommend(commands: Any) -> None:

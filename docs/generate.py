@@ -207,7 +207,7 @@ def default_of(info: FieldInfo) -> str:
 
 SHARED = {
     "defense": "How the model is trained.",
-    "epsilon": "Budget of the training's attack, pixels in [0, 1].",
+    "epsilon": "Budget of the training's attack, pixels in [0, 1], as 0.03 or 8/255.",
     "steps": "Steps of the training's attack.",
 }
 """Keys that many defenses have, and that mean the same in all."""

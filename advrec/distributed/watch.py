@@ -16,6 +16,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.pace import Pace, Piece
 from advrec.run.progress import Progress
+from advrec.spec import budgets
 from advrec.spec.study import Study
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Watch:
         rate = self._steps / self._progress.elapsed()
         note = (
             f"{rate:,.0f} image-steps/s, {name} so far {success:.1f} % "
-            f"at rank <= {self._rank}, epsilon {one.cell.epsilons[-1]:g}"
+            f"at rank <= {self._rank}, epsilon {budgets.shown(one.cell.epsilons[-1])}"
         )
         self._progress.advance(one.tuples, note)
 

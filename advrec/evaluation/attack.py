@@ -28,12 +28,12 @@ from advrec.spec.attacks import ENSEMBLES, AttackSpec
 from advrec.spec.base import (
     Batch,
     Deliveries,
-    Epsilon,
     Seed,
     Strict,
     refuse_repeats,
     round_trips,
 )
+from advrec.spec.budgets import Epsilon
 from advrec.spec.messages import sentence
 
 
@@ -70,7 +70,7 @@ def attack(
     target: int | npt.ArrayLike,
     article: int | npt.ArrayLike,
     attack: str = "auto",
-    epsilon: float = 0.03,
+    epsilon: float | str = 0.03,
     source: Recommender | None = None,
     delivery: str | Sequence[str] = "float",
     seed: int = 0,
@@ -93,7 +93,7 @@ def attack(
         target: articles whose lists are entered, one or (P,).
         article: articles whose images are changed, one or (P,); the two broadcast.
         attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
-        epsilon: budget, the largest change of a pixel, 0..1.
+        epsilon: budget, the largest change of a pixel, 0..1, or a text as '2/255'.
         source: the recommender that the perturbation is made on, where that is another (transfer).
         delivery: one or several, as in a study; an image is made for each that the attack sees.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.

@@ -24,6 +24,7 @@ from advrec.evaluation.probes import (
 )
 from advrec.evaluation.rates import clustered, paired_difference, wilson
 from advrec.spec.attacks import ENSEMBLES
+from advrec.spec.budgets import shown
 from advrec.spec.study import Study
 
 Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
@@ -201,7 +202,7 @@ def _strong_enough(
     return _compare(
         name,
         (_side((LONGER, epsilon)), probe),
-        (f"{best} at {epsilon:g}", own),
+        (f"{best} at {shown(epsilon)}", own),
         known.targets,
         at_least=0.0,
         remedy=remedy,
@@ -253,7 +254,7 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
         (v for v in ("failed", "undecided") if any(step.verdict == v for step in steps)), "passed"
     )
     share = ", ".join(
-        f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {e:g}"
+        f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {shown(e)}"
         for e in epsilons
         if len(known.ranks(WHITE_BOX, e))
     )
@@ -262,11 +263,10 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
         f"nested: true{or_auto}"
     )
     n = min((len(known.ranks(WHITE_BOX, epsilon)) for epsilon in epsilons), default=0)
+    name = "success rises with the budget"
     if not measured:
-        return Check(
-            "success rises with the budget", "not measured", "", "needs two budgets above 0"
-        )
-    return Check("success rises with the budget", worst, f"{share}, n = {n}", remedy)
+        return Check(name, "not measured", "", "needs two budgets above 0")
+    return Check(name, worst, f"{share}, n = {n}", remedy)
 
 
 def _everything(known: _Probes) -> Check:
@@ -347,4 +347,4 @@ def _percent(solved: "pd.Series[bool]") -> str:
 
 
 def _side(side: tuple[str, float]) -> str:
-    return f"{side[0]} at {side[1]:g}"
+    return f"{side[0]} at {shown(side[1])}"

@@ -51,7 +51,7 @@ def write_report(
     tables = all_tables(results) | ({"against": compared.rows} if compared else {})
     for name, table in tables.items():
         write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
-        write_text(run.report / "tables" / f"{name}.tex", _latex(table))
+        write_text(run.report / "tables" / f"{name}.tex", _latex(results, table))
     drawn = {
         name: DrawnChart(chart, _draw(run, name, chart))
         for name, chart in charts(results, tables).items()
@@ -126,9 +126,7 @@ def _write_pictures(run: Run, shown: Pictures) -> list[str]:
 def _write_growing(path: Path, examples: Sequence[Example]) -> None:
     first = examples[0]
     tiles = [
-        pictures.Tile(
-            each.adversarial, [f"ε = {each.epsilon:g}", f"rank {each.adversarial_rank:,}"]
-        )
+        pictures.Tile(each.adversarial, [f"ε = {each.budget}", f"rank {each.adversarial_rank:,}"])
         for each in examples
     ]
     query = pictures.Tile(first.clean, [first.attack_name, first.attack], pictures.PLAIN_FRAME)
@@ -152,9 +150,14 @@ def _write_list(path: Path, injection: Injection, name: str) -> None:
     )
 
 
-def _latex(table: pd.DataFrame) -> str:
+def _latex(results: Results, table: pd.DataFrame) -> str:
     """A table as LaTeX; it needs the package booktabs, and longtable where it is long."""
-    text: str = table.to_latex(
+    written = {
+        name: table[name].map(results.shown)
+        for name in ("epsilon", "success_epsilon")
+        if name in table and results.in_levels
+    }
+    text: str = table.assign(**written).to_latex(
         index=False,
         escape=True,
         float_format="%.4g",

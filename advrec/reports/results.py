@@ -20,6 +20,7 @@ from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
+from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.study import Study
 
@@ -88,12 +89,17 @@ class Results:
         """
         pairs = self.outcomes[["model", "epsilon"]].drop_duplicates()
         common = pairs["epsilon"].value_counts()
-        return float(
-            max(
-                common.index[common == pairs["model"].nunique()],
-                default=max(self.study.evaluation.epsilons),
-            )
-        )
+        everywhere = set(common.index[common == pairs["model"].nunique()])
+        every = self.study.evaluation.epsilons
+        return max([epsilon for epsilon in every if epsilon in everywhere] or every)
+
+    @property
+    def in_levels(self) -> bool:
+        return budgets.in_levels(self.study.evaluation.epsilons)
+
+    def shown(self, epsilon: float) -> str:
+        """A budget as the study wrote it."""
+        return budgets.shown(epsilon, self.study.evaluation.epsilons)
 
     @cached_property
     def training_seconds(self) -> dict[str, float]:
@@ -283,9 +289,7 @@ def read(run: Run) -> Results:
 
 def _outcomes(run: Run, study: Study, tuples: int) -> pd.DataFrame:
     evaluation = study.evaluation
-    # Null where it is not known: only an import knows of defects, only minimal-K of smallest
-    # budgets, only auto of projected images, and
-    # ranks among distinct images stand where articles show equal ones.
+    # Null where it is not known: only an import knows of defects, and so on.
     columns = pa.schema(
         [
             *schema.outcomes(evaluation.round_trips, evaluation.seen),

@@ -39,7 +39,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
     rows = {(row["model"], row["quantity"]): row for row in records(quantities.quantities(results))}
     title = (
         f"{results.study.name}: success at rank {results.rank}, "
-        f"budget epsilon {results.epsilon:g}; percent with 95 % interval"
+        f"budget epsilon {results.shown(results.epsilon)}; percent with 95 % interval"
     )
     blocks = [
         _text_block(results, models[start : start + 3], rows) for start in range(0, len(models), 3)
@@ -50,7 +50,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
         minimal.text(results),
         checks.text(results),
         [line] if (line := equal.sentence(results)) else [],
-        _differences(compared) if compared else [],
+        _differences(results, compared) if compared else [],
         _missing(results),
     )
     return "\n\n".join([title, *blocks, *("\n".join(lines) for lines in notes if lines)]) + "\n"
@@ -67,7 +67,7 @@ def _missing(results: Results) -> list[str]:
     ]
 
 
-def _differences(compared: Comparison) -> list[str]:
+def _differences(results: Results, compared: Comparison) -> list[str]:
     """The cells in which two runs differ, the most certain first."""
     rows = compared.rows
     sure = rows[rows["clustered_p_value"] < 0.05].sort_values("clustered_p_value")
@@ -77,7 +77,7 @@ def _differences(compared: Comparison) -> list[str]:
     ]
     for row in records(sure.head(DIFFERENCES)):
         lines.append(
-            f"  {row['attack']} on {row['model']} at {row['epsilon']:g}: "
+            f"  {row['attack']} on {row['model']} at {results.shown(row['epsilon'])}: "
             f"{row['percent']:.1f} here, {row['other_percent']:.1f} there "
             f"({row['low_points']:+.1f} to {row['high_points']:+.1f} points, n = {row['n']:,})"
         )

@@ -16,6 +16,7 @@ from advrec.run.directory import FUSED, Run, meant
 from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
+from advrec.spec import budgets
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1
@@ -238,7 +239,9 @@ def search(spec: TuneSpec, study: Study, models: list[str]) -> Identity:
     """
     content = as_dict(study)
     return {
-        "search": spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"}),
+        "search": budgets.plain(
+            spec.model_dump(mode="json", by_alias=True, exclude={"concurrency", "study"})
+        ),
         "study": {key: content[key] for key in ("seed", "catalog")},
         "models": {name: _entry(study, name) for name in models},
         "auto": {"edition": 2},

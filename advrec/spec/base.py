@@ -15,7 +15,6 @@ from pydantic import (
 # A name becomes a directory (model=<name>), so it can never hold a separator, a leading dot or
 # "..".
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
-Epsilon = Annotated[float, Field(ge=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Batch = Annotated[int, Field(ge=1)]
 _QUALITY = "([1-9][0-9]?|100)"
@@ -56,7 +55,8 @@ def refuse_repeats(key: str, values: Sequence[Any]) -> None:
     """
     repeated = sorted({value for value in values if values.count(value) > 1}, key=str)
     if repeated:
-        raise ValueError(f"{key} lists {repeated[0]} twice; remove one or give it another name")
+        again = getattr(repeated[0], "written", repeated[0])
+        raise ValueError(f"{key} lists {again} twice; remove one or give it another name")
 
 
 class Strict(BaseModel):

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from advrec.spec.base import Epsilon, Strict
+from advrec.spec.base import Strict
+from advrec.spec.budgets import Epsilon
 
 Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
 from advrec.errors import ConfigError
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.base import Epsilon, Name, Strict
+from advrec.spec.base import Name, Strict
+from advrec.spec.budgets import Epsilon, plain
 from advrec.spec.messages import sentence
 from advrec.spec.study import Study
 
@@ -26,7 +27,8 @@ MODES: dict[Objective, Literal["max", "min"]] = {
 }
 # what else an epoch knows is measured under the trial's own budget and steps
 KNOWN_EACH_EPOCH: Objective = "clean_accuracy"
-Pair = tuple[float, float]
+Number = Annotated[float, BeforeValidator(plain)]
+Pair = tuple[Number, Number]
 Scalar = bool | int | float | str | None
 Value = Scalar | tuple[Scalar, ...]
 
@@ -35,7 +37,7 @@ class Domain(Strict):
     """Source of a key's values: exactly one of these."""
 
     uniform: Pair | None = None
-    """Between two numbers."""
+    """Between two numbers; budgets also as 2/255."""
     loguniform: Pair | None = None
     """Between two positive numbers, uniform in the logarithm."""
     randint: tuple[int, int] | None = None
@@ -107,7 +109,7 @@ class TuneSpec(Strict):
     attack: str = "auto"
     """Attack of success_rate."""
     epsilon: Epsilon = 0.03
-    """Budget of success_rate, pixels in [0, 1]."""
+    """Budget of success_rate, pixels in [0, 1], as 0.01 or 2/255."""
     rank: Annotated[int, Field(ge=1)] = 3
     """Rank that counts as success."""
     tuples: Annotated[int, Field(ge=1)] = 64

@@ -16,13 +16,13 @@ from advrec.spec.attacks import AttackSpec, attack_entry, default_through
 from advrec.spec.base import (
     Batch,
     Deliveries,
-    Epsilon,
     Name,
     Seed,
     Strict,
     refuse_repeats,
     round_trips,
 )
+from advrec.spec.budgets import AS_WRITTEN, Epsilon
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, AnyModel
@@ -42,7 +42,9 @@ class EvaluationSpec(Strict):
     that is begun keeps its number.
     """
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
-    """Budgets: the largest change of any value, pixels in [0, 1]."""
+    """Budgets: the largest change of any value, pixels in [0, 1], as 0.01 or, in levels of an
+    image of 8 bits, 2/255.
+    """
     ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
     """Ranks that count as success, each in rows of its own."""
     attacks: Annotated[
@@ -250,7 +252,8 @@ def read(path: Path) -> Study:
 
 
 def as_dict(study: Study) -> dict[str, Any]:
-    return study.model_dump(mode="json", by_alias=True)
+    """The content of a resolved study file, budgets as they were written."""
+    return study.model_dump(mode="json", by_alias=True, context={AS_WRITTEN: True})
 
 
 def _resolved(study: Study, directory: Path) -> Study:

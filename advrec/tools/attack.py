@@ -20,6 +20,7 @@ from advrec.run import identity, schema
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.tables import read_table
+from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.base import FLOAT
 from advrec.spec.study import Study
@@ -32,7 +33,7 @@ def attack_one(
     study: Study,
     model: str,
     attack: str,
-    epsilon: float,
+    epsilon: float | str,
     target_name: str,
     article_name: str,
 ) -> Path:
@@ -41,7 +42,7 @@ def attack_one(
 
     Args:
         attack: the name of an entry of the study, or of any attack.
-        epsilon: budget, 0..1.
+        epsilon: budget, 0..1, or a text as '2/255'.
 
     Returns:
         The first picture's path.
@@ -52,6 +53,8 @@ def attack_one(
     """
     catalog = open_catalog(run)
     study = identity.continued(run, study)
+    if isinstance(epsilon, str):
+        epsilon = _budget(epsilon)
     target, article = catalog.find(target_name), catalog.find(article_name)
     through = _entry(study, attack).through
     outcomes = outcomes_of(run, study, catalog, model, attack, epsilon, target, article)
@@ -62,7 +65,9 @@ def attack_one(
         adversarial = np.frombuffer(example["pixels"], dtype="<f4").reshape(
             example["height"], example["width"], 3
         )
-        lines = _lines(row, f"{attack} on {model}, budget epsilon {epsilon:g}", delivery)
+        lines = _lines(
+            row, f"{attack} on {model}, budget epsilon {budgets.shown(epsilon)}", delivery
+        )
         if delivery == FLOAT:
             for unseen in (each for each in study.evaluation.round_trips if each not in through):
                 distance, rank = schema.delivered(unseen)
@@ -74,6 +79,13 @@ def attack_one(
         print("\n".join(lines))
     print("\n".join(map(str, paths)))
     return paths[0]
+
+
+def _budget(text: str) -> float:
+    try:
+        return budgets.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--epsilon: {error}") from None
 
 
 def _lines(row: Mapping[str, Any], what: str, delivery: str) -> list[str]:

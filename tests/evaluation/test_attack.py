@@ -69,6 +69,15 @@ def test_floating_images_give_the_same_as_their_bytes(pixels):
     assert both[0].ranks.tolist() == both[1].ranks.tolist()
 
 
+def test_a_budget_in_levels_is_its_float(pixels):
+    recommender = advrec.Recommender.of(tiny(), pixels)
+    both = [
+        advrec.attack(recommender, target=1, article=2, attack="pgd-2", epsilon=epsilon)
+        for epsilon in ("2/255", 2 / 255)
+    ]
+    assert torch.equal(both[0].images, both[1].images)
+
+
 def test_one_target_serves_many_articles_and_no_budget_changes_nothing(pixels):
     recommender = advrec.Recommender.of(tiny(), pixels)
     result = advrec.attack(recommender, target=0, article=[1, 2, 3], attack="apgd-3", epsilon=0.0)
@@ -120,7 +129,7 @@ def test_the_users_module_stays_as_it_is(pixels):
         ({"source": tiny()}, r"source is a Sequential; give Recommender\.of"),
         ({"epsilon": 1.5}, "epsilon is 1.5: input should be less than or equal to 1"),
         ({"epsilon": float("nan")}, "epsilon is 'nan'"),
-        ({"epsilon": "0.1"}, "epsilon is '0.1'"),
+        ({"epsilon": "0.1"}, "epsilon: '0.1' is no budget"),
         ({"seed": 2**40}, f"seed is {2**40}: input should be less than {2**31}"),
         ({"seed": -1}, "seed is -1"),
         ({"target": 30}, "0..29"),

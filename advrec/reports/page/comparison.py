@@ -51,7 +51,7 @@ def quality_table(results: Results) -> Table:
 
 def exposure_table(results: Results) -> Table:
     """Success of every attack, a row a model."""
-    caption = f"Success at rank {results.rank}, budget epsilon {results.epsilon:g}"
+    caption = f"Success at rank {results.rank}, budget epsilon {results.shown(results.epsilon)}"
     return _comparison(results, ["unattacked", *results.attacks], caption, "tuples")
 
 

@@ -36,6 +36,6 @@ def _table(
         head = [TextCell(model), attack_cell(results, attack)]
         body.append([*head, *texts, *(interval(cell) for cell in cells)])
     names = [name.capitalize() for name in keys]
-    columns = [*names, "n (tuples)", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    columns = [*names, "n (tuples)", *(f"ε = {results.shown(epsilon)}" for epsilon in epsilons)]
     caption = f"{title}: success at rank {results.rank} in percent, with 95\u00a0% interval"
     return Table(caption, columns, body, heads=len(keys), source=source)

@@ -13,13 +13,16 @@ def median_budgets(results: Results) -> list[Markup]:
         Markup(
             "<b>{}</b>: half of all tuples reach rank {} at budget epsilon {} ({}, and every other "
             "attack at the budgets of the study)."
-        ).format(median.model, median.rank, _budget(median.epsilon, largest), median.attack)
+        ).format(
+            median.model, median.rank, _budget(results, median.epsilon, largest), median.attack
+        )
         for median in minimal.medians(results)
     ]
 
 
-def _budget(epsilon: float, largest: float) -> str:
+def _budget(results: Results, epsilon: float, largest: float) -> str:
     """A budget in pixels and in grey levels; above the largest one nothing more is known."""
     known = epsilon <= largest
     shown, sign = (epsilon, "") if known else (largest, "> ")
-    return f"{sign}{shown:.2g}, {sign}{255 * shown:.2g}/255"
+    levels = f"{sign}{255 * shown:.2g}/255"
+    return levels if results.in_levels else f"{sign}{shown:.2g}, {levels}"

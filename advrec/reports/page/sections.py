@@ -140,7 +140,7 @@ def head(results: Results) -> Head:
         split=evaluation.split,
         models=len(results.study.models),
         attacks=len(results.attacks),
-        epsilons=[f"{epsilon:g}" for epsilon in evaluation.epsilons],
+        epsilons=[results.shown(epsilon) for epsilon in evaluation.epsilons],
     )
 
 
@@ -216,7 +216,7 @@ def examples(
         kept: those of the gallery.
     """
     return Examples(
-        epsilon=f"{results.epsilon:g}",
+        epsilon=results.shown(results.epsilon),
         figures=[tiles.example_figure(results, example) for example in chosen],
         growing=[
             tiles.budget_strip(results, model, each)

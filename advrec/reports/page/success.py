@@ -34,7 +34,7 @@ def success_table(results: Results, model: str) -> Table:
                     *(_beside_published(cell) for cell in cells),
                 ]
             )
-    columns = ["Attack", "Rank", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    columns = ["Attack", "Rank", "n", *(f"ε = {results.shown(epsilon)}" for epsilon in epsilons)]
     return Table(
         f"{model}: success in percent, with 95\u00a0% interval; n is the number of tuples",
         columns,
@@ -62,7 +62,7 @@ def delivered_tables(results: Results) -> list[Table]:
             body.append(
                 [
                     head,
-                    TextCell(f"{epsilon:g}"),
+                    TextCell(results.shown(epsilon)),
                     TextCell(count),
                     *(_arrived(row) for row in arrived),
                 ]
@@ -134,7 +134,13 @@ def winners_table(results: Results) -> Table | None:
         "Which attack made the image for float: share of images in percent, with 95\u00a0% "
         "interval; n is the number of images at one budget"
     )
-    columns = ["Model", "Attack", "Made by", "n", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    columns = [
+        "Model",
+        "Attack",
+        "Made by",
+        "n",
+        *(f"ε = {results.shown(epsilon)}" for epsilon in epsilons),
+    ]
     return Table(caption, columns, body, heads=3, source="winners")
 
 
@@ -157,7 +163,12 @@ def worst_case_table(results: Results, made: pd.DataFrame) -> Table:
         "All attacks together: share of tuples that at least one of them brings to rank "
         f"{results.rank}, in percent"
     )
-    columns = ["Model", "Attacks", "n (tuples)", *(f"ε = {epsilon:g}" for epsilon in epsilons)]
+    columns = [
+        "Model",
+        "Attacks",
+        "n (tuples)",
+        *(f"ε = {results.shown(epsilon)}" for epsilon in epsilons),
+    ]
     return Table(f"{caption}, with 95\u00a0% interval", columns, body, source="worst_case")
 
 
@@ -188,7 +199,8 @@ def categories_table(results: Results, made: pd.DataFrame, side: str) -> Table:
     whose = "attacked article" if side == "attack" else "target"
     caption = (
         f"By category of the {whose}: success of the strongest attack on each model "
-        f"at rank {results.rank}, ε = {results.epsilon:g}, in percent, with 95\u00a0% interval"
+        f"at rank {results.rank}, ε = {results.shown(results.epsilon)}, in percent, "
+        "with 95\u00a0% interval"
     )
     return Table(caption, ["Category", "n (tuples)", *models], body, source="categories")
 
@@ -200,7 +212,7 @@ def against_table(results: Results, made: pd.DataFrame) -> Table:
         n = int(row["n"])
         interval = f"{row['low_points']:+.1f} to {row['high_points']:+.1f}"
         texts = [
-            f"{row['epsilon']:g}",
+            results.shown(row["epsilon"]),
             f"{n:,}",
             number(row["percent"], n),
             number(row["other_percent"], n),
@@ -241,7 +253,7 @@ def defects_table(results: Results, made: pd.DataFrame) -> Table:
         n = int(row["n"])
         change = f"{row['clean_distance']:.4f} → {row['adversarial_distance']:.4f}"
         texts = [
-            f"{row['epsilon']:g}",
+            results.shown(row["epsilon"]),
             f"{row['tuple_id']:,}",
             change,
             f"{row['clean_rank']:,} → {row['adversarial_rank']:,}",

@@ -86,7 +86,7 @@ def example_figure(results: Results, example: Example) -> ExampleFigure:
     source = f" ({origin})" if origin else ""
     title = (
         f"{example.attack}{source} on {example.model}, "
-        f"ε = {example.epsilon:g}, tuple {example.tuple_id}"
+        f"ε = {example.budget}, tuple {example.tuple_id}"
     )
     caption = (
         f"{attacked} towards {target}: "
@@ -102,8 +102,7 @@ def injection_strip(injection: Injection) -> Strip:
     query = _query(example)
     rank = f"rank {example.adversarial_rank:,}"
     title = (
-        f"{example.model}: {example.attack}, ε = {example.epsilon:g}, "
-        f"tuple {example.tuple_id}, {rank}"
+        f"{example.model}: {example.attack}, ε = {example.budget}, tuple {example.tuple_id}, {rank}"
     )
     beyond = example.adversarial_rank > NEIGHBOURS
     gone = f"; {rank} is beyond these {NEIGHBOURS}" if beyond else ""
@@ -123,8 +122,8 @@ def budget_strip(results: Results, model: str, examples: Sequence[Example]) -> S
         tiles.append(
             Tile(
                 images.thumbnail(each.adversarial),
-                f"ε = {each.epsilon:g}, rank {each.adversarial_rank:,}{_as_before(each)}",
-                f"The same at epsilon {each.epsilon:g}",
+                f"ε = {each.budget}, rank {each.adversarial_rank:,}{_as_before(each)}",
+                f"The same at epsilon {each.budget}",
                 "attacked" if each.adversarial_rank <= results.rank else "plain",
             )
         )
@@ -146,7 +145,9 @@ def filters(kept: Sequence[Example]) -> dict[str, list[str]]:
         "category": sorted({example.attack_category for example in kept}),
         "model": list(dict.fromkeys(example.model for example in kept)),
         "attack": list(dict.fromkeys(example.attack for example in kept)),
-        "epsilon": [f"{epsilon:g}" for epsilon in sorted({example.epsilon for example in kept})],
+        "epsilon": list(
+            dict.fromkeys(each.budget for each in sorted(kept, key=lambda each: each.epsilon))
+        ),
         "delivery": list(dict.fromkeys(example.delivery for example in kept)),
     }
     return {name: values for name, values in choices.items() if len(values) > 1}
@@ -185,10 +186,10 @@ def _group(examples: Sequence[Example]) -> GalleryGroup:
     tiles = [
         GalleryTile(
             images.thumbnail(each.adversarial),
-            f"{first.attack_name} after {each.attack} on {each.model}, epsilon {each.epsilon:g}",
+            f"{first.attack_name} after {each.attack} on {each.model}, epsilon {each.budget}",
             each.model,
             each.attack,
-            f"{each.epsilon:g}",
+            each.budget,
             each.delivery,
             each.adversarial_rank,
         )

@@ -72,21 +72,21 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
     model = results.baseline
     if model not in best:
         return [
-            Markup("Not known yet: no attack on {} at budget epsilon {:g} is done.").format(
-                model, results.epsilon
+            Markup("Not known yet: no attack on {} at budget epsilon {} is done.").format(
+                model, results.shown(results.epsilon)
             )
         ]
     defense = results.study.models[model].defense
     sentence = Markup(
         "On {}{}, the strongest attack of this study, {}, brings the attack article to rank {} or "
-        "better in the neighbour list of its target in {} at budget epsilon {:g}."
+        "better in the neighbour list of its target in {} at budget epsilon {}."
     ).format(
         _name(model),
         " (no defense)" if defense == "none" else f" (defense {defense})",
         _attack(results, best[model]),
         results.rank,
         measured(best[model]),
-        results.epsilon,
+        results.shown(results.epsilon),
     )
     rows = _cell(results, best[model])
     before = shares(rows.assign(won=rows["clean_rank"] <= results.rank), ["model"])
@@ -100,7 +100,9 @@ def _exposure(results: Results, best: dict[str, Row]) -> list[Markup]:
 
 
 def _levels(results: Results) -> Markup:
-    """The headline's budget in grey levels."""
+    """The headline's budget in grey levels; nothing where it was written so."""
+    if results.in_levels:
+        return Markup("")
     return Markup(" That is {:.3g} of a pixel's 255 levels at most.").format(255 * results.epsilon)
 
 
@@ -117,8 +119,8 @@ def _smallest_budget(results: Results, model: str) -> Markup:
         return Markup("")
     in_order = smaller.sort_values(["epsilon", "percent"], ascending=[False, True], kind="stable")
     row = records(in_order)[-1]
-    return Markup(" At budget {:g} the strongest, {}, succeeds in {}.").format(
-        row["epsilon"], _attack(results, row), measured(row)
+    return Markup(" At budget {} the strongest, {}, succeeds in {}.").format(
+        results.shown(row["epsilon"]), _attack(results, row), measured(row)
     )
 
 
@@ -142,8 +144,8 @@ def _all_together(results: Results, strongest_row: Row) -> list[Markup]:
 
 def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     if model not in best:
-        return Markup("{}: not known yet, no attack on it at budget epsilon {:g} is done.").format(
-            _name(model), results.epsilon
+        return Markup("{}: not known yet, no attack on it at budget epsilon {} is done.").format(
+            _name(model), results.shown(results.epsilon)
         )
     own = best[model]
     doubt = " (a check of it failed: see below)" if model in _doubted(results) else ""

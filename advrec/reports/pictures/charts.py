@@ -46,7 +46,7 @@ def charts(results: Results, tables: Tables) -> dict[str, Chart]:
 def comparison(results: Results, tables: Tables) -> Chart:
     """Success of every attack on every model, and success against clean accuracy."""
     bars, models = headline(results), list(results.study.models)
-    where = f"at rank {results.rank}, ε = {results.epsilon:g}"
+    where = f"at rank {results.rank}, ε = {results.shown(results.epsilon)}"
     measures = ("percent", "low_percent", "high_percent", "n")
     accuracy = tables["defense_comparison"][
         ["model", *(f"clean_accuracy_{measure}" for measure in measures)]
@@ -71,14 +71,16 @@ def success(results: Results, tables: Tables) -> Chart:
         f"Curves of success at rank {rank} in percent against budget epsilon, "
         "one panel a model and one colour an attack. The numbers stand in the tables below.",
         f"Success at rank {rank}, with 95\u00a0% intervals.",
-        lambda shape: figures.success_curves(rows, models, results.attacks, rank, shape),
+        lambda shape: figures.success_curves(
+            rows, models, results.attacks, rank, shape, results.shown
+        ),
     )
 
 
 def convergence(results: Results, tables: Tables) -> Chart:
     """Success at rank 1 against gradient steps."""
     rows, models = tables["convergence"], list(results.study.models)
-    where = f"at rank 1, ε = {results.epsilon:g}"
+    where = f"at rank 1, ε = {results.shown(results.epsilon)}"
     return Chart(
         rows,
         f"Success {where} against gradient steps on a logarithmic axis, "
@@ -101,7 +103,7 @@ def minimal(results: Results, tables: Tables) -> Chart:
         "colour an attack.",
         "Tuples that fall within a budget, in percent, with 95\u00a0% intervals: success at the "
         "rank that the attack aims at, at every budget. A stronger attack can only raise it.",
-        lambda shape: figures.minimal(rows, models, results.attacks, shape),
+        lambda shape: figures.minimal(rows, models, results.attacks, shape, results.shown),
     )
 
 
@@ -113,8 +115,9 @@ def distances_before_and_after(results: Results, tables: Tables) -> Chart:
         "Cosine distance to the target before the attack and after it, "
         "one dot a tuple and one panel a model, "
         "with the 10, 50 and 90 % quantile regression lines and the line of no change.",
-        f"Cosine distance to the target before and after the attack, ε = {results.epsilon:g}, "
-        f"of the first {distances.DOTS} tuples at most. Lines: quantile regression.",
+        "Cosine distance to the target before and after the attack, "
+        f"ε = {results.shown(results.epsilon)}, of the first {distances.DOTS} tuples at most. "
+        "Lines: quantile regression.",
         lambda shape: figures.distances(rows, tables["quantile_lines"], models, shape),
     )
 

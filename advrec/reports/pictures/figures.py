@@ -1,6 +1,6 @@
 """Figures of the report, each drawn from a table: a matplotlib Figure of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -36,7 +36,12 @@ class Tradeoff(NamedTuple):
 
 
 def success_curves(
-    success: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], rank: int, shape: Shape
+    success: pd.DataFrame,
+    models: Sequence[str],
+    attacks: Sequence[str],
+    rank: int,
+    shape: Shape,
+    written: Callable[[float], str],
 ) -> Figure:
     """Success (%) at `rank` against the budget, one panel a model, one colour an attack, intervals
     as bars.
@@ -45,11 +50,12 @@ def success_curves(
         success: Results.success.
         models: the panels, in order.
         attacks: the colours, in order.
+        written: a budget as the study wrote it.
     """
     shown = success[success["rank"] == rank]
 
     def draw(axes: Axes, model: str) -> None:
-        _curves(axes, shown[shown["model"] == model], attacks, palette(attacks))
+        _curves(axes, shown[shown["model"] == model], attacks, palette(attacks), written)
         axes.set(title=model, ylim=(-4, 104), xlabel="budget ε (pixels in [0, 1])")
 
     return panel_per_model(models, shape, f"success at rank {rank} (%)", draw)
@@ -131,18 +137,24 @@ def convergence(
 
 
 def minimal(
-    rows: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], shape: Shape
+    rows: pd.DataFrame,
+    models: Sequence[str],
+    attacks: Sequence[str],
+    shape: Shape,
+    written: Callable[[float], str],
 ) -> Figure:
     """Tuples that fall (%) against the budget, one panel a model, one colour an attack.
 
     Args:
         rows: minimal.curve.
+        written: a budget as the study wrote it.
     """
 
     def draw(axes: Axes, model: str) -> None:
         for attack in attacks:
             curve = rows[(rows["model"] == model) & (rows["attack"] == attack)]
             _steps(axes, curve, "epsilon", attack, palette(attacks)[attack])
+        axes.xaxis.set_major_formatter(lambda value, _: written(value))
         axes.set(title=model, ylim=(-4, 104), xlim=(0, None), xlabel="budget ε (pixels in [0, 1])")
 
     return panel_per_model(models, shape, "tuples that fall (%)", draw)
@@ -246,7 +258,11 @@ def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figur
 
 
 def _curves(
-    axes: Axes, rows: pd.DataFrame, attacks: Sequence[str], colours: Mapping[str, Any]
+    axes: Axes,
+    rows: pd.DataFrame,
+    attacks: Sequence[str],
+    colours: Mapping[str, Any],
+    written: Callable[[float], str],
 ) -> None:
     for place, attack in enumerate(attacks):
         curve = rows[rows["attack"] == attack]
@@ -267,7 +283,7 @@ def _curves(
         axes.text(0.5, 0.5, "no outcomes", transform=axes.transAxes, ha="center")
     else:
         axes.set_xticks(sorted(rows["epsilon"].unique()))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(lambda value, _: written(value))
 
 
 def _bars(

@@ -50,6 +50,8 @@ class Example:
     model: str
     attack: str
     epsilon: float
+    budget: str
+    """It, as the study wrote it."""
     tuple_id: int
     attack_id: int
     target_id: int
@@ -110,7 +112,7 @@ def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
     pixels = _pixels(results, chosen)
     return [
         _example(
-            row,
+            row | {"budget": results.shown(row["epsilon"])},
             images,
             labels,
             pixels[tuple(row[key] for key in KEY)],
@@ -287,7 +289,7 @@ def _example(
 ) -> Example:
     attack_name, attack_category = labels[row["attack_id"]]
     target_name, target_category = labels[row["target_id"]]
-    keys = (*KEY, "attack_id", "target_id", *OUTCOME_COLUMNS)
+    keys = (*KEY, "budget", "attack_id", "target_id", *OUTCOME_COLUMNS)
     return Example(
         **{key: row[key] for key in keys},
         attack_name=attack_name,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from advrec.evaluation.rates import SHARE, shares
 from advrec.reports.results import Results
+from advrec.reports.tables.rows import records
 from advrec.run.own_columns import MINIMAL
 
 BUDGET_COLUMNS = ["model", "attack", "tuple_id", "target_id", *MINIMAL.names]
@@ -79,10 +80,14 @@ def text(results: Results) -> list[str]:
         rising = [rows[rows["percent"] >= percent].head(1) for percent in (10, 25, 50, 75, 90)]
         shown = pd.concat([*rising, rows.tail(1)]).drop_duplicates("epsilon")
         told = (
-            f"{row.percent:.0f} % ({row.low_percent:.0f} to {row.high_percent:.0f}) "
-            f"by {row.epsilon:.2g}"
-            for row in shown.itertuples()
+            f"{row['percent']:.0f} % ({row['low_percent']:.0f} to {row['high_percent']:.0f}) "
+            f"by {_found(results, row['epsilon'])}"
+            for row in records(shown)
         )
         rank = rows["rank"].iloc[0]
         lines.append(f"{attack} on {model}, tuples that reach rank {rank}: {', '.join(told)}")
     return lines
+
+
+def _found(results: Results, epsilon: float) -> str:
+    return results.shown(epsilon) if results.in_levels else f"{epsilon:.2g}"
