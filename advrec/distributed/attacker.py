@@ -106,11 +106,19 @@ class Attacker:
         return outcomes
 
     def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
-        """Measure a model on prepared images (n, H, W, 3); see health.measure."""
+        """Measure a model on prepared images (n, H, W, 3); see health.measure.
+
+        Besides, plain_step is the reason against the fused form of its step; None: it has the form,
+        or the device does not take it.
+        """
         with exact_arithmetic(self._threads):
             recommender = self._recommender(model)
             images = to_images(pixels.copy(), self._device)
-            return fitting(lambda batch: health.measure(recommender, images[:batch]), len(images))
+            measured = fitting(
+                lambda batch: health.measure(recommender, images[:batch]), len(images)
+            )
+        fused = self._network(model).fused
+        return measured | {"plain_step": fused and fused.refused}
 
     def _recommender(self, model: ModelRef, *, fused: bool = True) -> Recommender:
         if model.sha256 not in self._recommenders:

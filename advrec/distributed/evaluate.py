@@ -162,11 +162,17 @@ class _Stage:
         except UnusableModelError as error:
             self._set_aside({key: str(error)})
             return
+
+        def on_result(_: str, measured: dict[str, Any]) -> None:
+            if measured["plain_step"]:
+                log.info("%s takes the plain step: %s", model, measured["plain_step"])
+            write_json(self._run.health(model), measured)
+
         most = min(HEALTH_IMAGES, max(2, self._study.evaluation.at_once))
         pixels = self._catalog.pixels(self._catalog.ids_of(self._study.evaluation.split)[:most])
         self._pool.run(
             [Unit(key=key, method="health", arguments=lambda: (reference, pixels))],
-            lambda _, measured: write_json(self._run.health(model), measured),
+            on_result,
             lambda _, reason: self._set_aside({key: reason}),
         )
 

@@ -2,7 +2,6 @@
 become segments of model/segments.py. A layer that is not recognised stays with autograd.
 """
 
-import logging
 import math
 import operator
 from collections.abc import Callable
@@ -52,6 +51,8 @@ class Fused:
         self._network, self._plain = network, plain
         self._whole: fx.GraphModule | None = None
         self._is_tried = False
+        self.refused: str | None = None
+        """Why there is no fused form; None: there is one, or none was tried."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Embeddings (N, D) of images (N, 3, H, W)."""
@@ -61,8 +62,7 @@ class Fused:
             try:
                 self.build(*images.shape[2:])
             except UnfusableError as reason:
-                kind = type(self._network).__name__
-                logging.getLogger(__name__).info("%s takes the plain step: %s", kind, reason)
+                self.refused = str(reason)
         if self._whole is None:
             return self._plain(images)
         made: Tensor = self._whole(images)

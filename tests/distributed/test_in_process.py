@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from advrec import cli
+from advrec.model import fused
 from advrec.model.fashionnet import FashionNet
 from advrec.run import identity
 from advrec.run.directory import AUTOGRAD, Run
@@ -92,6 +93,20 @@ def test_a_half_done_cell_of_0_2_0_is_finished_by_its_own_steps(tmp_path, monkey
     assert fused["adversarial_distance"].to_numpy() == pytest.approx(
         whole["adversarial_distance"].to_numpy(), abs=1e-3
     )
+
+
+def test_the_log_says_of_each_model_why_it_takes_the_plain_step(tmp_path, monkeypatch):
+    run = ready_run(tmp_path / "run")
+    evaluation = {"tuples": 2, "epsilons": [0.05], "attacks": ["fgsm"], "checks": 1}
+    path = write_study(tmp_path / "s.yaml", run, evaluation=evaluation, resources={"actors": 0})
+
+    def refuse(*_):
+        raise fused.UnfusableError("it has no convolution")
+
+    monkeypatch.setattr(fused, "segmented", refuse)
+    assert stages.run_study(study_file.load(path), run.directory, stages=("evaluate",)) == 0
+    assert run_health(run)["plain_step"] == "it has no convolution"
+    assert "unsecured takes the plain step: it has no convolution" in run.log.read_text()
 
 
 def run_health(run):
