@@ -163,7 +163,7 @@ class _Stage:
             self._set_aside({key: str(error)})
             return
 
-        def on_result(_: str, measured: dict[str, Any]) -> None:
+        def on_result(_: Unit, measured: dict[str, Any]) -> None:
             if measured["plain_step"]:
                 log.info("%s takes the plain step: %s", model, measured["plain_step"])
             write_json(self._run.health(model), measured)
