@@ -178,7 +178,9 @@ class _Stage:
 
     def _work(self, missing: Mapping[Cell, Sequence[int]]) -> dict[str, Work]:
         """The missing blocks, by key: the first of each cell first, so that the pace of all is
-        soon known. Blocks of unusable models are set aside.
+        soon known. The others follow from the last cell back: studies name their dearest attack
+        last, and short blocks at the end leave no core waiting for a long one. Blocks of unusable
+        models are set aside.
         """
         first: dict[str, Work] = {}
         others: dict[str, Work] = {}
@@ -193,7 +195,7 @@ class _Stage:
                 one = Work(cell, block, len(self._rows(cell, block)))
                 work = first if block == blocks[0] else others
                 work[cells.block_key(cell, block)] = one
-        return first | others
+        return first | dict(reversed(others.items()))
 
     def _claim(self, cell: Cell) -> None:
         determined_by = identity.outcomes(
