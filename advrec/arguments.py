@@ -96,6 +96,12 @@ def _add_report(commands: Any) -> None:
     command.add_argument(
         "--against", type=Path, metavar="RUN_B", help="compare with another run, tuple by tuple"
     )
+    command.add_argument(
+        "--junit",
+        type=Path,
+        metavar="FILE",
+        help="write gates and self-checks there too, as JUnit cases",
+    )
 
 
 def _add_import_published(commands: Any) -> None:

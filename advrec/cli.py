@@ -16,13 +16,12 @@ import pyarrow as pa
 
 import advrec
 from advrec import arguments
-from advrec.errors import AdvrecError, ConfigError, StudyError, first_line
+from advrec.errors import SET_ASIDE, AdvrecError, ConfigError, StudyError, first_line
 from advrec.run import identity
 from advrec.run.directory import Run, open_run
 from advrec.spec import study as study_file
-from advrec.stages import plan, report, status, study
+from advrec.stages import gates, plan, report, status, study
 
-SET_ASIDE = 3
 INTERRUPTED = 130
 DEMO_TAKES = "about 6 minutes on two cores"
 
@@ -106,17 +105,20 @@ def _report(parsed: argparse.Namespace) -> int:
     other = parsed.against and _open_run(parsed.against)[0]
     if parsed.study.is_dir():
         run, loaded = _open_run(parsed.study)
+        report.run_stage(run, partial=parsed.partial, other=other)
+        code = gates.end(run, loaded, study.exit_code(run, loaded))
     elif parsed.study.exists():
         loaded, out = _load(parsed)
-        _open_run(out)  # which a report does not begin
-        return study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
+        run, _ = _open_run(out)  # which a report does not begin
+        code = study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
     else:
         raise ConfigError(
             f"{parsed.study}: is not there; "
             "name a run directory, or the file of a study that was run"
         )
-    report.run_stage(run, partial=parsed.partial, other=other)
-    return study.exit_code(run, loaded)
+    if parsed.junit:
+        report.write_junit(run, parsed.junit)
+    return code
 
 
 def _import_published(parsed: argparse.Namespace) -> int:

@@ -1,5 +1,9 @@
 """The errors that a user may see, each with its exit code (docs/reference/exit-codes.md)."""
 
+SET_ASIDE = 3
+"""Exit code of a run that is finished but for work that was given up on."""
+GATE_FAILED = 4
+"""Exit code of a run of which a gate failed (fail_if); it goes before SET_ASIDE."""
 MOST_CHARACTERS = 500  # of an error's last line
 
 

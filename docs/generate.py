@@ -25,7 +25,7 @@ from advrec import arguments
 from advrec.run import schema
 from advrec.run.columns import doc, unit
 from advrec.run.distinct import DISTINCT
-from advrec.spec import attacks, catalog, models, search, study
+from advrec.spec import attacks, catalog, gates, models, search, study
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDED = {
@@ -146,7 +146,8 @@ def study_keys() -> str:
     parts += ["## evaluation\n", keys(study.EvaluationSpec), "## evaluation.attacks\n"]
     parts += ["An entry is the name of an attack, or a mapping with these keys.\n"]
     parts += [keys(attacks.AttackSpec, defaults=entry_defaults())]
-    return "\n".join([*parts, "## resources\n", keys(study.ResourcesSpec)])
+    parts += ["## resources\n", keys(study.ResourcesSpec)]
+    return "\n".join([*parts, "## fail_if\n", keys(gates.Gate)])
 
 
 def search_keys() -> str:

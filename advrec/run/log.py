@@ -55,3 +55,9 @@ def say(text: str) -> None:
     """A line for the screen and for the log."""
     print(text, flush=True)
     logging.getLogger(__name__).info("%s", text)
+
+
+def complain(text: str) -> None:
+    """A sentence for stderr, as refusals are written, and for the log."""
+    print(f"advrec: {text}", file=sys.stderr, flush=True)
+    logging.getLogger(__name__).info("%s", text)

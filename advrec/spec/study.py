@@ -14,6 +14,7 @@ from advrec.errors import ConfigError
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AttackSpec, attack_entry, default_through
 from advrec.spec.base import (
+    FLOAT,
     Batch,
     Deliveries,
     Name,
@@ -24,6 +25,7 @@ from advrec.spec.base import (
 )
 from advrec.spec.budgets import AS_WRITTEN, Epsilon
 from advrec.spec.catalog import CatalogSpec
+from advrec.spec.gates import Gate, refuse_unknown
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, AnyModel
 
@@ -148,6 +150,10 @@ class Study(Strict):
     """Processes and processors."""
     accept_set_aside: bool = False
     """Finish with exit code 0 even if work was set aside."""
+    fail_if: tuple[Gate, ...] = ()
+    """Gates. Where one fails, `study`, `evaluate` and `report` end with exit code 4. They may be
+    changed at any time: nothing is made anew.
+    """
 
     @property
     def compared(self) -> "Study":
@@ -199,6 +205,19 @@ class Study(Strict):
                     f"the study; models: {', '.join(self.models)}"
                     f"{suggest(attack.source, list(self.models))}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _gates(self) -> "Study":
+        evaluation = self.evaluation
+        known = {
+            "models": list(self.compared.models),
+            "evaluation.attacks": [attack.name for attack in evaluation.attacks],
+            "evaluation.epsilons": evaluation.epsilons,
+            "evaluation.ranks": evaluation.ranks,
+            "evaluation.delivery": (FLOAT, *evaluation.round_trips),
+        }
+        refuse_unknown(self.fail_if, known)
         return self
 
 
@@ -299,6 +318,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         section = KINDS[str(location[2])]
     elif location[:2] == ("evaluation", "attacks"):
         section = AttackSpec
+    elif location[0] == "fail_if":
+        section = Gate
     else:
         section = sections[str(location[0])]
     return sorted(field.alias or name for name, field in section.model_fields.items())

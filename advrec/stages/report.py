@@ -31,6 +31,18 @@ def run_stage(run: Run, *, partial: bool = False, other: Run | None = None) -> N
     say(f"report: {page}")
 
 
+def write_junit(run: Run, path: Path) -> None:
+    """Write gates and self-checks of a run as a JUnit file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from advrec.reports import junit, results
+
+    junit.write(results.read(run), path)
+    say(f"junit: {path}")
+
+
 def read_results(directory: Path | str) -> "pd.DataFrame":
     """Read the outcomes of a run directory, finished or not.
 

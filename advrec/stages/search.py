@@ -81,6 +81,7 @@ def _before(whole: Study, spec: TuneSpec) -> tuple[Study, tuple[str, ...]]:
     content["resources"]["training_workers"] = WORKERS
     # not made: the others may name other models or files
     content["evaluation"] |= {"attacks": [spec.attack], "tuples": spec.tuples}
+    content["fail_if"] = []
     return study_file.parse(content, "the study before the search"), (
         "prepare",
         "train",

@@ -10,13 +10,14 @@ from pathlib import Path
 import yaml
 
 from advrec.distributed.placement import cluster_address
+from advrec.errors import SET_ASIDE
 from advrec.run import identity, log
 from advrec.run.directory import Run, remove_leftovers
 from advrec.run.files import write_text
 from advrec.run.log import say
 from advrec.spec import study as study_file
 from advrec.spec.study import Study
-from advrec.stages import evaluate, plan, prepare, report, train
+from advrec.stages import evaluate, gates, plan, prepare, report, train
 
 STAGES = ("prepare", "train", "evaluate", "report")
 
@@ -41,7 +42,8 @@ def run_study(
         other: a run that the report compares this one with.
 
     Returns:
-        Exit code: 0, or 3 if work was set aside and the study does not accept that.
+        Exit code: 0; 3 if work was set aside and the study does not accept that; 4 if a gate of the
+        study failed, where it is evaluated or reported.
 
     Raises:
         ConfigError: the study is impossible, or `out` holds something that another configuration
@@ -72,12 +74,13 @@ def run_study(
         write_text(run.study, yaml.safe_dump(study_file.as_dict(study), sort_keys=False))
         for stage in stages:
             functions[stage]()
-    return exit_code(run, study)
+        code = exit_code(run, study)
+        return gates.end(run, study, code) if {"evaluate", "report"} & {*stages} else code
 
 
 def exit_code(run: Run, study: Study) -> int:
     """Exit code of what a run directory holds: 0, or 3 if work was set aside."""
-    return 3 if run.set_aside() and not study.accept_set_aside else 0
+    return SET_ASIDE if run.set_aside() and not study.accept_set_aside else 0
 
 
 def _connector(stack: contextlib.ExitStack, address: str | None) -> Callable[[], bool]:

@@ -10,7 +10,7 @@ import yaml
 
 from advrec import cli
 from advrec.arguments import parser
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import GATE_FAILED, SET_ASIDE, AdvrecError, ConfigError
 from advrec.evaluation import effort
 from advrec.reports import results
 from advrec.run.directory import Run
@@ -154,7 +154,8 @@ def test_every_check_has_its_paragraph():
 
 
 def test_every_exit_code_has_its_row():
-    codes = {0, AdvrecError.exit_code, ConfigError.exit_code, 3, cli.INTERRUPTED}
+    codes = {0, AdvrecError.exit_code, ConfigError.exit_code, cli.INTERRUPTED}
+    codes |= {SET_ASIDE, GATE_FAILED}
     text = pages.sources()["docs/reference/exit-codes.md"]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == codes
 

@@ -17,6 +17,7 @@ from advrec.reports.pictures.catalog import CatalogMap
 from advrec.reports.pictures.charts import Chart
 from advrec.reports.pictures.gallery import Example, Injection
 from advrec.reports.results import Results
+from advrec.reports.tables import gates
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import as_csv
 
@@ -82,6 +83,7 @@ def render(
         head=sections.head(results),
         banners=banners(results),
         verdict=verdict(results),
+        gates=gates.judge(results),
         defenses=sections.defenses(results),
         against=sections.against(results, compared) if compared else None,
         checks=sections.examination(results),

@@ -10,6 +10,7 @@ from advrec.reports.tables import (
     distances,
     equal,
     exposure,
+    gates,
     minimal,
     preparation,
     quantities,
@@ -44,4 +45,5 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "index_recall": cost.index_recall(results),
         "preparation": preparation.preparation(results),
         "splits": preparation.splits(results),
+        **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }

@@ -1,0 +1,26 @@
+"""The end of a command that evaluates or reports: gates are judged, and the exit code says it."""
+
+from advrec.errors import GATE_FAILED
+from advrec.run.directory import Run
+from advrec.run.log import complain, say
+from advrec.spec.study import Study
+
+
+def end(run: Run, study: Study, code: int) -> int:
+    """Say a sentence a gate of the study, those that failed on stderr.
+
+    Args:
+        code: exit code of the run without its gates.
+
+    Returns:
+        GATE_FAILED if a gate failed, else `code`.
+    """
+    if not study.fail_if:
+        return code
+    from advrec.reports import results
+    from advrec.reports.tables import gates
+
+    judged = gates.judge(results.read(run))
+    for each in judged:
+        (complain if each.verdict == "failed" else say)(each.sentence)
+    return GATE_FAILED if any(each.verdict == "failed" for each in judged) else code
