@@ -20,7 +20,7 @@ from PIL import Image
 from advrec.errors import ConfigError
 from advrec.reports import results, terminal
 from advrec.reports.report import write_report
-from advrec.reports.tables import cost, quantities, success
+from advrec.reports.tables import cost, gates, quantities, success
 from advrec.reports.tables.against import against
 from advrec.reports.tables.every import all_tables
 from advrec.reports.tables.rows import DASH
@@ -505,7 +505,7 @@ def test_every_column_is_explained_where_its_table_is(finished):
     text = page.read_text(encoding="utf-8")
     first, common, further, quantity = text.split("\n## ")
     read = results.read(finished)
-    tables = all_tables(read) | {"against": against(read, read)}
+    tables = all_tables(read) | {"against": against(read, read), "gates": gates.gates(read)}
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == set(tables)
     for name, table in tables.items():
         rows = [line for line in further.splitlines() if re.match(rf"\| [^|]*`{name}`", line)]

@@ -46,9 +46,9 @@ class Judged(NamedTuple):
 def judge(results: Results) -> list[Judged]:
     """Judge every gate of the study, in its order.
 
-    A gate fails where the lower bound of the success rate's 95 % interval (rates.shares) lies above
-    its `above`, or where all its work was set aside. While blocks of its attack on its model are
-    missing it is not judged.
+    A gate fails where the lower bound of the interval of `rates.shares` lies above its `above`; or
+    where all its work was set aside. While blocks of its attack on its model are missing it is not
+    judged.
     """
     return [_judged(results, gate) for gate in results.study.fail_if]
 
