@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from advrec.spec.base import FLOAT, Delivery, Epsilon, Name, Strict
+from advrec.spec.base import FLOAT, Delivery, Name, Strict
+from advrec.spec.budgets import Epsilon, shown
 from advrec.spec.messages import suggest
 
 
@@ -42,12 +43,16 @@ def refuse_unknown(gates: Sequence[Gate], known: Mapping[str, Sequence[Any]]) ->
             value = getattr(gate, key)
             if value not in values:
                 raise ValueError(
-                    f"fail_if.{number}.{key} is {value}, which is not among {place} of the study "
-                    f"({', '.join(map(str, values))}){_nearest(value, values)}"
+                    f"fail_if.{number}.{key} is {_word(value)}, which is not among {place} of the "
+                    f"study ({', '.join(map(_word, values))}){_nearest(value, values)}"
                 )
 
 
 def _nearest(value: Any, values: Sequence[Any]) -> str:
     if isinstance(value, str):
         return suggest(value, values)
-    return f"; did you mean {min(values, key=lambda each: abs(each - value))}?"
+    return f"; did you mean {_word(min(values, key=lambda each: abs(each - value)))}?"
+
+
+def _word(value: Any) -> str:
+    return shown(value) if isinstance(value, float) else str(value)

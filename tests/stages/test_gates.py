@@ -93,6 +93,7 @@ def test_a_gate_on_missing_rows_is_not_judged(tried, tmp_path):
         ({"model": "unsecure"}, ["fail_if.1.model is unsecure", "did you mean unsecured?"]),
         ({"attack": "pgd-8"}, ["fail_if.1.attack is pgd-8", "(fgsm, pgd-2)", "mean pgd-2?"]),
         ({"epsilon": 0.04}, ["fail_if.1.epsilon is 0.04", "(0.01, 0.05); did you mean 0.05?"]),
+        ({"epsilon": "12/255"}, ["fail_if.1.epsilon is 12/255, which", "did you mean 0.05?"]),
         ({"rank": 5}, ["fail_if.1.rank is 5", "(1, 3, 10, 100); did you mean 3?"]),
         ({"delivery": "png"}, ["fail_if.1.delivery is png", "evaluation.delivery of the study"]),
         ({"above": 100}, ["fail_if.1.above is 100", "less than 100"]),
@@ -105,6 +106,16 @@ def test_a_gate_that_names_what_the_study_has_not_is_refused(tried, tmp_path, ch
     for word in words:
         assert word in ended.stderr, ended.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_budgets_of_gates_may_be_written_in_levels(tried, tmp_path):
+    """The same number, as the study or its gate wrote it; and the run records it so."""
+    gate = PASSES | {"epsilon": "12.75/255"}
+    ended = tried([gate | {"epsilon": 0.05}, gate], "report", "tiny.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("gate passed: pgd-2 on unsecured at epsilon 0.05, rank 100") == 2
+    (plain, levels) = yaml.safe_load((tmp_path / TINY / "study.yaml").read_text())["fail_if"]
+    assert (plain["epsilon"], levels["epsilon"]) == (0.05, "12.75/255")
 
 
 def test_models_that_are_left_out_have_no_gates(tried):

@@ -19,6 +19,8 @@ class Judged(NamedTuple):
     """A gate with its verdict."""
 
     gate: Gate
+    name: str
+    """The judged cell, in words."""
     verdict: Verdict
     reason: str
     """Measurement and bound, or the reason why there is none."""
@@ -26,16 +28,6 @@ class Judged(NamedTuple):
     """Time of the attacks behind it."""
     measured: dict[str, Any]
     """Columns of SHARE; none where no tuple was measured."""
-
-    @property
-    def name(self) -> str:
-        """The judged cell, in words."""
-        gate = self.gate
-        delivered = "" if gate.delivery == FLOAT else f" after {gate.delivery}"
-        return (
-            f"{gate.attack} on {gate.model} at epsilon {gate.epsilon:g}, rank {gate.rank}"
-            f"{delivered}"
-        )
 
     @property
     def sentence(self) -> str:
@@ -95,4 +87,7 @@ def _judged(results: Results, gate: Gate) -> Judged:
             f"{measured['high_percent']:.1f}, n = {measured['n']:,} tuples{given_up}); "
             f"its lower bound is {'above' if is_above else 'not above'} {gate.above:g} %"
         )
-    return Judged(gate, verdict, reason, float(cell["seconds"].sum()), measured)
+    name = f"{gate.attack} on {gate.model} at epsilon {results.shown(gate.epsilon)}"
+    delivered = "" if gate.delivery == FLOAT else f" after {gate.delivery}"
+    name += f", rank {gate.rank}{delivered}"
+    return Judged(gate, name, verdict, reason, float(cell["seconds"].sum()), measured)
