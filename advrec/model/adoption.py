@@ -13,7 +13,10 @@ from advrec.errors import ConfigError, first_line
 from advrec.model import backbones, own, rehearsal, state_dict, weight_files
 from advrec.model.encoder import AGREE, FORMS, in_form
 from advrec.model.fused import Encoder
+from advrec.model.libraries import registry
+from advrec.model.libraries.base import Named
 from advrec.model.own import Normalised, OwnArchitecture, OwnNetwork
+from advrec.model.preprocessing import Preprocessed
 from advrec.model.rehearsal import SAME, Chosen, Played, UnfitError, Way
 from advrec.model.state_dict import Layout, Normaliser
 from advrec.spec.models import OwnModel
@@ -38,7 +41,10 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
         ConfigError: it cannot be attacked, or its state dict does not determine it.
         AdvrecError: ImageNet weights cannot be had.
     """
-    module, taken, normaliser = _with_weights(spec)
+    try:
+        module, taken, normaliser, named = _with_weights(spec, image_size)
+    except state_dict.MisfitError as reason:
+        raise ConfigError(f"{spec.checkpoint} does not fit the model: {reason}") from None
     module.eval()
     for parameter in module.parameters():
         if not is_lazy(parameter):  # whose shape the first forward pass decides
@@ -55,6 +61,7 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
         dimension=plain.embeddings.shape[1],
         with_weights=":" not in spec.model,
         normaliser=normaliser,
+        named=named,
     )
     network = OwnNetwork(architecture, module)
     _check_state(spec.model, module, registered)
@@ -120,20 +127,33 @@ def _check_state(model: str, module: nn.Module, registered: set[str]) -> None:
             )
 
 
-def _with_weights(spec: OwnModel) -> tuple[nn.Module, str, Normaliser | None]:
-    """The module with its weights, what was taken of their file, and the file's normaliser."""
+class _Loaded(NamedTuple):
+    """A module with its weights."""
+
+    module: nn.Module
+    taken: str = ""
+    """Words about what was taken of the file of weights."""
+    normaliser: Normaliser | None = None
+    """The file's, for a network of torchvision."""
+    named: Named | None = None
+    """All that an encoder of a library is built from."""
+
+
+def _with_weights(spec: OwnModel, image_size: int) -> _Loaded:
+    """The module with its weights; raises MisfitError where the file is another's."""
+    if spec.named is not None:
+        network, named, taken, normaliser = registry.take(spec)
+        preparation = named.preprocessing.normalising(normaliser)
+        named = dataclasses.replace(named, preprocessing=preparation)
+        return _Loaded(Preprocessed(network, preparation, image_size), taken, named=named)
     module, layout = _bare(spec)
     if spec.checkpoint is None:
-        return module, "", None
+        return _Loaded(module)
     target = module.network if isinstance(module, Normalised) else module
-    try:
-        taken, normaliser = state_dict.load(
-            weight_files.read(Path(spec.checkpoint)), target, (layout,)
-        )
-    except state_dict.MisfitError as reason:
-        raise ConfigError(f"{spec.checkpoint} does not fit the model: {reason}") from None
+    file = weight_files.read(Path(spec.checkpoint))
+    taken, normaliser = state_dict.load(file, target, (layout,))
     if normaliser is None:
-        return module, taken, None
+        return _Loaded(module, taken)
     if not isinstance(module, Normalised):
         raise ConfigError(
             f"{spec.checkpoint} holds a normaliser of mean {normaliser.mean} and deviation "
@@ -141,7 +161,7 @@ def _with_weights(spec: OwnModel) -> tuple[nn.Module, str, Normaliser | None]:
             "make it a part of the module, or remove it from the file"
         )
     normaliser.put_into(module)
-    return module, taken, normaliser
+    return _Loaded(module, taken, normaliser)
 
 
 def _bare(spec: OwnModel) -> tuple[nn.Module, Layout]:
@@ -149,7 +169,9 @@ def _bare(spec: OwnModel) -> tuple[nn.Module, Layout]:
     if ":" in spec.model:
         return own.users(spec.model), Layout()
     network, _, last = backbones.headless(
-        spec.model, imagenet=spec.weights == "imagenet", with_weights=True
+        spec.model,
+        weights=backbones.IMAGENET if spec.weights == "imagenet" else None,
+        with_weights=True,
     )
     # The classifier's last layer is not part of the embedding: its weights, for whatever classes,
     # stay behind.

@@ -52,20 +52,21 @@ def build(name: str, *, width: float, imagenet: bool = False) -> tuple[nn.Module
     Raises:
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
+    weights = IMAGENET if imagenet else None
     if name != "mobilenet_v2":
-        network, features, _ = headless(name, imagenet=imagenet)
+        network, features, _ = headless(name, weights=weights)
         return network, features
     network = (
-        _load(name, imagenet) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
+        _load(name, weights) if imagenet else torchvision.models.mobilenet_v2(width_mult=width)
     )
     return network.features, int(network.last_channel)
 
 
-def headless(name: str, *, imagenet: bool = False, with_weights: bool = False) -> Headless:
+def headless(name: str, *, weights: str | None = None, with_weights: bool = False) -> Headless:
     """A classifier of torchvision whose last linear layer is left out.
 
     Args:
-        imagenet: torchvision's own weights are loaded.
+        weights: the name of torchvision's own that are loaded, as IMAGENET1K_V1.
         with_weights: it is built as torchvision builds it with weights.
 
     Raises:
@@ -73,8 +74,8 @@ def headless(name: str, *, imagenet: bool = False, with_weights: bool = False) -
             layer.
         AdvrecError: ImageNet weights are asked for and cannot be had.
     """
-    check_name(name, imagenet=imagenet)
-    network = _load(name, imagenet, with_weights=with_weights)
+    check_name(name, imagenet=weights == IMAGENET)
+    network = _load(name, weights, with_weights=with_weights)
     last = last_linear(network)
     if last is None:
         raise ConfigError(
@@ -132,11 +133,11 @@ def _bare(name: str, *, with_weights: bool) -> Any:
     return torchvision.models.get_model(name, weights=None, **flags)
 
 
-def _load(name: str, imagenet: bool, *, with_weights: bool = False) -> Any:
-    network = _bare(name, with_weights=with_weights or imagenet)
-    if not imagenet:
+def _load(name: str, named: str | None, *, with_weights: bool = False) -> Any:
+    network = _bare(name, with_weights=with_weights or named is not None)
+    if named is None:
         return network
-    weights = torchvision.models.get_model_weights(name)[IMAGENET]
+    weights = torchvision.models.get_model_weights(name)[named]
     try:
         # Unlike get_model, this runs no pickle that somebody put into the cache.
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -149,5 +150,6 @@ def _load(name: str, imagenet: bool, *, with_weights: bool = False) -> Any:
         raise AdvrecError(
             f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); "
             f"put torchvision's {name_of_file} into {torch.hub.get_dir()}/checkpoints, "
-            "or name such a file in weights, or set weights: none"
+            "or name such a file in weights (of a model of your own in checkpoint), "
+            "or set weights: none"
         ) from None

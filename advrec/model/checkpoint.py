@@ -13,7 +13,9 @@ import safetensors.torch
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import backbones, own, state_dict, weight_files
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.libraries.base import Named
 from advrec.model.own import OwnArchitecture, OwnNetwork
+from advrec.model.preprocessing import Preprocessing
 from advrec.model.state_dict import Layout, Normaliser
 from advrec.run.files import write_atomically
 
@@ -84,11 +86,18 @@ def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
     if "model" in stored:
         if stored.get("normaliser") is not None:
             stored["normaliser"] = Normaliser(*map(tuple, stored["normaliser"]))
+        if stored.get("named") is not None:
+            stored["named"] = _named(**stored["named"])
         return OwnArchitecture(**stored)
     return Architecture(
         **stored
         | {"categories": tuple(stored["categories"]), "textures": tuple(stored["textures"])}
     )
+
+
+def _named(*, preprocessing: dict[str, Any], **stored: Any) -> Named:
+    lists = {key: tuple(value) for key, value in preprocessing.items() if isinstance(value, list)}
+    return Named(**stored, preprocessing=Preprocessing(**preprocessing | lists))
 
 
 def load_backbone(path: Path, network: FashionNet) -> str:

@@ -1,5 +1,5 @@
-"""Models that were trained elsewhere: a user's function, or a network of torchvision with a file of
-weights.
+"""Models that were trained elsewhere: a user's function, an encoder of a library, or a network of
+torchvision with a file of weights.
 """
 
 import contextlib
@@ -15,6 +15,9 @@ from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
 from advrec.model.fused import Fused
+from advrec.model.libraries import registry
+from advrec.model.libraries.base import Named
+from advrec.model.preprocessing import Preprocessed
 from advrec.model.state_dict import Normaliser
 from advrec.run import fingerprint
 from advrec.spec.models import OwnModel
@@ -25,7 +28,7 @@ class OwnArchitecture:
     """Everything that is needed to build the network before its weights are loaded."""
 
     model: str
-    """package.module:function, or a name of torchvision."""
+    """package.module:function, an encoder of a library, or a name of torchvision."""
     image_size: int
     dimension: int
     with_weights: bool = False
@@ -36,6 +39,8 @@ class OwnArchitecture:
     """A network of torchvision behind another normalisation than ImageNet's."""
     form: str | None = None
     """The name of its form in model/encoder.py, as its adoption found it; None: before 0.3."""
+    named: Named | None = None
+    """All that an encoder of a library is built from, without the library's hub."""
 
 
 class OwnNetwork(nn.Module):
@@ -87,10 +92,12 @@ def check(spec: OwnModel) -> None:
     """Refuse a model that is not there, without building it; a user's module is imported.
 
     Raises:
-        ConfigError: the function cannot be imported or called, or torchvision does not know the
-            name.
+        ConfigError: the function cannot be imported or called, or the library does not know the
+            name or is not installed.
     """
-    if ":" in spec.model:
+    if spec.named is not None:
+        registry.check(spec)
+    elif ":" in spec.model:
         _function(spec.model)
     else:
         backbones.check_name(spec.model, imagenet=spec.weights == "imagenet")
@@ -100,7 +107,11 @@ def build(architecture: OwnArchitecture) -> OwnNetwork:
     """The network before its weights are loaded; raises ConfigError where the user's function
     cannot be called.
     """
-    model = architecture.model
+    model, named = architecture.model, architecture.named
+    if named is not None:
+        encoder = registry.build(named)
+        prepared = Preprocessed(encoder, named.preprocessing, architecture.image_size)
+        return OwnNetwork(architecture, prepared)
     if ":" in model:
         return OwnNetwork(architecture, users(model))
     network = backbones.headless(model, with_weights=architecture.with_weights).network

@@ -22,6 +22,8 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+OPTIONAL = ("timm", "open_clip_torch", "transformers", "efficientnet-lite-pytorch")
+"""Libraries of encoders, named where they are installed."""
 
 
 def describe() -> dict[str, Any]:
@@ -29,7 +31,8 @@ def describe() -> dict[str, Any]:
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES}
+        | {name: found for name in OPTIONAL if (found := _version(name)) is not None},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": cores(),

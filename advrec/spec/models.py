@@ -3,9 +3,9 @@
 import functools
 import operator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Discriminator, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from advrec.spec.base import Strict
 from advrec.spec.defenses import DEFENSES, Entry, TrainedModel
@@ -17,6 +17,36 @@ LABELS = {
     for keys in DEFENSES
 }
 """The name of each defense in a report."""
+
+HUBS = ("timm", "torchvision")
+"""Libraries of encoders: what a model's name begins with, before a /."""
+LITES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+"""Encoders whose weights come from the package index; each is a library of its own."""
+
+
+USUAL_INPUT = 224
+"""Pixels that most of them scale images to; memory is reckoned by it before one is built."""
+
+
+class EncoderName(NamedTuple):
+    """An encoder by its library's name for it."""
+
+    library: str
+    name: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether it is a folder that the library wrote."""
+        return self.name.startswith((".", "/"))
+
+
+def encoder_name(model: str) -> EncoderName | None:
+    """The encoder of a library that an entry's `model` names; None: it names none."""
+    library, _, name = model.partition("/")
+    if model in LITES:
+        return EncoderName(model, model)
+    return EncoderName(library, name) if library in HUBS and name else None
+
 
 if TYPE_CHECKING:
     DefenseWord = str
@@ -31,37 +61,94 @@ class OwnModel(Entry):
     init: ClassVar[str] = "none"
     model: Annotated[str, StringConstraints(min_length=1)]
     """package.module:function, which returns a torch module from images (N, 3, H, W) in [0, 1] to
-    embeddings (N, D), importable from where the command runs; or a network of torchvision, which is
-    used without its last layer.
+    embeddings (N, D), importable from where the command runs; an encoder of a library (timm/NAME,
+    open_clip/NAME/TAG, hf/NAME, torchvision/NAME, efficientnet-lite0 to 2), which prepares images
+    itself; or a bare name of torchvision, used without its last layer on images as they are.
     """
     checkpoint: str | None = None
     """Its weights: safetensors, or a state dict saved by torch; relative to the study file. A
     function may load its own.
     """
-    weights: Literal["none", "imagenet"] = "none"
-    """imagenet: torchvision's own weights, for one of its networks."""
+    weights: Literal["none", "imagenet", "pretrained", "random"] = "none"
+    """imagenet: torchvision's IMAGENET1K_V1. Of an encoder of a library, pretrained: the library's
+    own weights, which it is used with unless a checkpoint is named; random: none, to try a study.
+    """
+    input_size: Annotated[int, Field(ge=8)] | None = None
+    """Height and width, in pixels, that an encoder of a library scales images to; by default the
+    library's. A catalog of this size is not scaled.
+    """
     defense: DefenseWord = "none"
     """The defense that it was trained with, for the report."""
 
+    @property
+    def named(self) -> EncoderName | None:
+        """The library and the name there; None: a function, or a bare name of torchvision."""
+        return encoder_name(self.model)
+
+    @model_validator(mode="after")
+    def _known(self) -> "OwnModel":
+        unknown = self.model.partition("/")[0]
+        if self.named is None and "/" in self.model:
+            known = ", ".join(f"{library}/NAME" for library in HUBS)
+            raise ValueError(
+                f"model is {self.model}, and {unknown} is no library of encoders; write {known}, "
+                f"{', '.join(LITES)} or package.module:function"
+            )
+        return self
+
     @model_validator(mode="after")
     def _weights(self) -> "OwnModel":
-        if ":" in self.model and self.weights != "none":
+        if self.named is not None:
+            self._of_library(self.named)
+            return self
+        is_function = ":" in self.model
+        if self.input_size is not None or self.weights in ("pretrained", "random"):
+            key = "weights" if self.input_size is None else "input_size"
+            raise ValueError(
+                f"{key}: {getattr(self, key)} is for encoders of a library; "
+                + (
+                    "a function prepares images and loads weights itself"
+                    if is_function
+                    else f"write torchvision/{self.model} for one that scales images itself"
+                )
+            )
+        if is_function and self.weights != "none":
             raise ValueError(
                 "weights: imagenet is for networks of torchvision; the function loads its own, "
                 "or name a checkpoint"
             )
-        if ":" not in self.model and (self.checkpoint is None) == (self.weights == "none"):
+        if not is_function and (self.checkpoint is None) == (self.weights == "none"):
             raise ValueError(
                 f"{self.model} needs either a checkpoint, the file of its weights, "
                 "or weights: imagenet"
             )
         return self
 
+    def _of_library(self, named: EncoderName) -> None:
+        if self.weights == "imagenet" and named.library != "torchvision":
+            raise ValueError("weights: imagenet is torchvision's; write weights: pretrained")
+        if self.checkpoint is not None and self.weights != "none":
+            raise ValueError(f"weights: {self.weights} and a checkpoint exclude each other")
+        if (
+            self.checkpoint is None
+            and self.weights == "none"
+            and "weights" in self.model_fields_set
+        ):
+            raise ValueError(
+                f"weights: none leaves {self.model} without any; write pretrained, random, "
+                "or name a checkpoint"
+            )
+
     def resolved(self, image_size: int, directory: Path) -> "OwnModel":
-        """Make paths absolute."""
-        return self.model_copy(
-            update={"checkpoint": self.checkpoint and str(directory / self.checkpoint)}
-        )
+        """Make paths absolute, and say whose weights are meant."""
+        update: dict[str, Any] = {
+            "checkpoint": self.checkpoint and str(directory / self.checkpoint)
+        }
+        if self.named is not None and self.checkpoint is None and self.weights == "none":
+            update["weights"] = "pretrained"
+        if self.named is not None and self.named.is_folder:
+            update["model"] = f"{self.named.library}/{(directory / self.named.name).resolve()}"
+        return self.model_copy(update=update)
 
 
 KINDS: dict[str, type[Strict]] = {keys.word(): keys for keys in DEFENSES} | {"own": OwnModel}

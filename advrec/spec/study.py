@@ -27,7 +27,7 @@ from advrec.spec.budgets import AS_WRITTEN, Epsilon
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.gates import Gate, refuse_unknown
 from advrec.spec.messages import sentence, suggest
-from advrec.spec.models import KINDS, AnyModel
+from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
 
 
 class EvaluationSpec(Strict):
@@ -39,9 +39,10 @@ class EvaluationSpec(Strict):
     """Tuples a unit of work: of retry, of resume and of a result file."""
     batch: Batch | Literal["auto"] = "auto"
     """Images on the device at once. auto: as many as 2^20 pixels hold, 8 to 96; half the pixels
-    where a backbone is another than mobilenet_v2 or a model is your own. Eight times as many, up to
-    512, where `gpus_per_actor` is a number above 0. The resolved study says how many, and a run
-    that is begun keeps its number.
+    where a backbone is another than mobilenet_v2 or a model is your own. An encoder of a library
+    counts by its input, 224 where `input_size` is not said. Eight times as many, up to 512, where
+    `gpus_per_actor` is a number above 0. The resolved study says how many, and a run that is begun
+    keeps its number.
     """
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
     """Budgets: the largest change of any value, pixels in [0, 1], as 0.01 or, in levels of an
@@ -332,6 +333,10 @@ def _batch(study: Study) -> int:
         pixels, most = 8 * pixels, 512
     if any(getattr(spec, "backbone", None) != "mobilenet_v2" for spec in study.models.values()):
         pixels //= 2
-    images = min(pixels // study.catalog.image_size**2, most)
+    sizes_of_input = [study.catalog.image_size]
+    for spec in study.models.values():
+        if isinstance(spec, OwnModel) and spec.named is not None:
+            sizes_of_input.append(spec.input_size or USUAL_INPUT)
+    images = min(pixels // max(sizes_of_input) ** 2, most)
     sizes = (factor << power for factor in (1, 3) for power in range(2, 10))
     return max([8, *(size for size in sizes if size <= images)])

@@ -274,7 +274,7 @@ def _check_files(study: Study) -> None:
     files |= {
         f"models.{name}.weights": spec.weights
         for name, spec in study.models.items()
-        if spec.weights not in ("none", "imagenet")
+        if spec.trained_here and spec.weights not in ("none", "imagenet")
     }
     for key, path in files.items():
         if not Path(path).is_file():

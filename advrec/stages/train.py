@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 
 from advrec.catalog.dataset import Catalog
-from advrec.errors import AdvrecError, ConfigError
+from advrec.errors import AdvrecError
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.identity import Identities, Identity
@@ -45,13 +45,14 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
 
     Raises:
         ConfigError: it is no model, or its state dict does not determine it.
+        AdvrecError: its weights cannot be had.
     """
     from advrec.model import adoption, checkpoint
 
     try:
         adopted = adoption.adopt(spec, study.catalog.image_size)
-    except ConfigError as error:
-        raise ConfigError(f"models.{model}: {error}") from None
+    except AdvrecError as error:
+        raise type(error)(f"models.{model}: {error}") from None
     network = adopted.network
     run.claim(f"models/{model}", identity, made=False)
     run.forget_measurements(model)

@@ -138,7 +138,7 @@ def test_a_network_whose_flags_depend_on_weights_is_built_as_torchvision_builds_
     theirs = torchvision.models.get_model(name, weights=enum).eval()
     torch.save(theirs.state_dict(), tmp_path / "own.pt")  # of googlenet without its auxiliaries
     theirs.fc = torch.nn.Identity()
-    loaded = backbones.headless(name, imagenet=True).network
+    loaded = backbones.headless(name, weights="IMAGENET1K_V1").network
     built = own.build(
         own.OwnArchitecture(model=name, image_size=80, dimension=1, with_weights=True)
     ).module.network

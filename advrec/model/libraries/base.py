@@ -1,0 +1,121 @@
+"""The libraries of encoders: the functions that each has here, and the record of an encoder."""
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.metadata
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.model.preprocessing import Preprocessing
+from advrec.model.state_dict import Normaliser
+from advrec.run.compat import light_torchvision
+from advrec.spec.models import OwnModel
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Named:
+    """All that an encoder is built from, without its library's hub and without a user's files."""
+
+    library: str
+    name: str
+    version: str
+    """The version of the library that described it."""
+    config: dict[str, Any]
+    """The library's own description, where its name does not say all."""
+    preprocessing: Preprocessing
+
+
+class Taken(NamedTuple):
+    """An encoder with its weights."""
+
+    network: nn.Module
+    """Prepared images (N, 3, size, size) to embeddings (N, D)."""
+    named: Named
+    taken: str = ""
+    """Words about what was taken of a file and what was not."""
+    normaliser: Normaliser | None = None
+    """The file's, where it has one."""
+
+
+class Library(Protocol):
+    """A library of encoders; each is a module beside this one."""
+
+    def check(self, spec: OwnModel) -> None:
+        """Refuse a name that the library does not know: raises ConfigError."""
+
+    def take(self, spec: OwnModel) -> Taken:
+        """The encoder with its weights.
+
+        Raises:
+            ConfigError: the library does not have it.
+            AdvrecError: its weights cannot be had.
+            MisfitError: a checkpoint is another network's.
+        """
+
+    def build(self, named: Named) -> nn.Module:
+        """The encoder before its weights are loaded."""
+
+
+def require(package: str, extra: str) -> Any:
+    """Import a library that is an optional extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    light_torchvision()  # before a library imports the whole of it
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.partition(".")[0]:
+            raise
+        raise ConfigError(
+            f"{package} is not installed; install it by pip install 'advrec[{extra}]'"
+        ) from None
+
+
+def version(distribution: str) -> str:
+    """The installed version of a distribution."""
+    return importlib.metadata.version(distribution)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a library's warnings and logs from the user's screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def hub(spec: OwnModel, what: str = "pretrained weights") -> Iterator[None]:
+    """Whatever a library raises while it asks its hub becomes one sentence: raises AdvrecError."""
+    try:
+        with quiet():
+            yield
+    except (AdvrecError, KeyboardInterrupt):
+        raise
+    except (Exception, SystemExit) as error:  # each library raises its own kinds
+        raise AdvrecError(
+            f"the {what} of {spec.model} cannot be had ({first_line(error)}); name a file of them "
+            "in checkpoint, or run once where the hub can be reached"
+        ) from None
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Draw random weights that are the same in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

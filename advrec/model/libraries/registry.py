@@ -1,0 +1,57 @@
+"""The libraries of encoders by the names that a study has for them."""
+
+from typing import cast
+
+from torch import nn
+
+from advrec.errors import ConfigError, first_line
+from advrec.model.libraries import lite, of_timm, of_torchvision
+from advrec.model.libraries.base import Library, Named, Taken, quiet
+from advrec.spec.models import LITES, OwnModel
+
+LIBRARIES: dict[str, Library] = {
+    "timm": cast(Library, of_timm),
+    "torchvision": cast(Library, of_torchvision),
+    **{name: cast(Library, lite) for name in LITES},
+}
+
+
+def check(spec: OwnModel) -> None:
+    """Refuse an encoder that its library does not have, or whose library is not installed.
+
+    Raises:
+        ConfigError: it does not, or is not.
+    """
+    with quiet():
+        _library(spec).check(spec)
+
+
+def take(spec: OwnModel) -> Taken:
+    """The encoder of a library with its weights; see `base.Library`."""
+    library = _library(spec)
+    with quiet():
+        return library.take(spec)
+
+
+def build(named: Named) -> nn.Module:
+    """An encoder of a run, before its weights are loaded.
+
+    Raises:
+        ConfigError: its library is not installed, or builds it no more.
+    """
+    library = LIBRARIES[named.library]
+    try:
+        with quiet():
+            return library.build(named)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{named.library} cannot build {named.name}, which its version {named.version} "
+            f"described ({type(error).__name__}: {first_line(error)}); install that version"
+        ) from error
+
+
+def _library(spec: OwnModel) -> Library:
+    assert spec.named is not None
+    return LIBRARIES[spec.named.library]
