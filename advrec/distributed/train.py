@@ -21,17 +21,16 @@ from advrec.catalog.dataset import Catalog
 from advrec.distributed.placement import place_training
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import checkpoint
-from advrec.model.fashionnet import FashionNet
+from advrec.model.checkpoint import Network
 from advrec.model.memory import keep_freed
-from advrec.run import schema
+from advrec.run import own_columns, schema
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json, write_table
 from advrec.run.log import say
 from advrec.run.progress import duration
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
-from advrec.spec.defenses import TrainedModel
-from advrec.spec.models import OwnModel
+from advrec.spec.models import AnyTraining, OwnModel
 from advrec.spec.study import Study
 from advrec.training import state
 from advrec.training.loop import Training, fit
@@ -42,6 +41,7 @@ from advrec.training.workers import Workers
 IMAGES_A_WORKER = 16
 STATE, RESULT = "state.safetensors", "result"  # below the training's storage
 MODEL, HISTORY = "model.safetensors", "history.parquet"  # below the result
+SHOWN = ("train_loss", "attack_steps")  # in TensorBoard, beside what validation measured
 LOOK_S = 0.2  # between two looks for a result
 VISIBLE_S = 90.0  # after which a shared disk shows what a worker on another node has written
 
@@ -53,7 +53,7 @@ class _Job(NamedTuple):
     """A model that is to be trained."""
 
     model: str
-    spec: TrainedModel
+    spec: AnyTraining
     storage: Path
     watcher: "_Watcher"
 
@@ -172,7 +172,7 @@ def _train_together(
 
 
 def _placement(
-    study: Study, spec: TrainedModel, nodes: Sequence[Mapping[str, float]], *, grows: bool
+    study: Study, spec: AnyTraining, nodes: Sequence[Mapping[str, float]], *, grows: bool
 ) -> tuple[int, bool]:
     """The number of processes that train a model, and whether each gets a GPU."""
     workers, gpu = place_training(study.resources, nodes, grows=grows)
@@ -231,8 +231,8 @@ def train_alone(
 
 
 def _train_one(
-    network: FashionNet,
-    spec: TrainedModel,
+    network: Network,
+    spec: AnyTraining,
     catalog: Catalog,
     seed: int,
     storage: Path,
@@ -251,8 +251,9 @@ def _train_one(
 def _save(directory: Path, training: Training, metrics: dict[str, Any]) -> None:
     checkpoint.save(directory / MODEL, training.network)
     write_json(directory / "metrics.json", metrics)
-    columns = {name: [getattr(epoch, name) for epoch in training.history] for name in Epoch._fields}
-    write_table(directory / HISTORY, schema.table(schema.HISTORY, columns))
+    columns = own_columns.history(training.spec)
+    values = {name: [getattr(epoch, name) for epoch in training.history] for name in columns.names}
+    write_table(directory / HISTORY, schema.table(columns, values))
 
 
 def _is_done(storage: Path) -> bool:
@@ -261,9 +262,9 @@ def _is_done(storage: Path) -> bool:
 
 def _keep(run: Run, job: _Job) -> None:
     model, directory = job.model, job.storage / RESULT
-    network = checkpoint.load_trained(directory / MODEL)
+    network = checkpoint.load(directory / MODEL)
     write_json(run.model(model) / "metrics.json", read_json(directory / "metrics.json"))
-    write_table(run.history(model), read_table(directory / HISTORY, schema.HISTORY))
+    write_table(run.history(model), read_table(directory / HISTORY, own_columns.history(job.spec)))
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
 
@@ -271,7 +272,7 @@ def _keep(run: Run, job: _Job) -> None:
 class _Watcher:
     """Follows the epochs as they are saved: a line each on the screen, and TensorBoard's log."""
 
-    def __init__(self, run: Run, model: str, spec: TrainedModel, saved: Path) -> None:
+    def __init__(self, run: Run, model: str, spec: AnyTraining, saved: Path) -> None:
         self._model, self._saved = model, saved
         self._total = spec.total_epochs
         self._of = f"/{self._total}" if self._total else ""
@@ -309,26 +310,27 @@ class _Watcher:
     def _show_new(self) -> None:
         history = state.read_history(self._saved)
         for epoch in history[self._seen :]:
-            for name in (
-                "train_loss",
-                "validation_clean_accuracy",
-                "validation_adversarial_accuracy",
-                "attack_steps",
-            ):
-                self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+            for name, value in epoch._asdict().items():
+                if value is not None and (name.startswith("validation") or name in SHOWN):
+                    self._writer.add_scalar(name, value, epoch.epoch)
             if epoch.epoch > self._said:
                 self._said = epoch.epoch
                 self._say(epoch)
         self._seen = len(history)
 
     def _say(self, epoch: Epoch) -> None:
-        attacked = (
-            f", {100 * epoch.validation_adversarial_accuracy:.1f} % under PGD-{epoch.attack_steps}"
-            if epoch.attack_steps
-            else ""
-        )
         say(
             f"train {self._model}: epoch {epoch.epoch}{self._of}, loss {epoch.train_loss:.3f}, "
-            f"validation accuracy {100 * epoch.validation_clean_accuracy:.1f} % clean{attacked}, "
-            f"{duration(epoch.seconds)}{self._left(epoch)}"
+            f"validation {_validated(epoch)}, {duration(epoch.seconds)}{self._left(epoch)}"
         )
+
+
+def _validated(epoch: Epoch) -> str:
+    """The result of a validation, in words."""
+    under = f"under PGD-{epoch.attack_steps}"
+    clean, attacked = epoch.validation_clean_accuracy, epoch.validation_adversarial_accuracy
+    if clean is None or attacked is None:
+        moved = [epoch.validation_drift or 0.0, epoch.validation_attacked_drift or 0.0]
+        return f"drift {100 * moved[0]:.1f} % clean, {100 * moved[1]:.1f} % {under}"
+    withstood = f", {100 * attacked:.1f} % {under}" if epoch.attack_steps else ""
+    return f"accuracy {100 * clean:.1f} % clean{withstood}"

@@ -4,7 +4,7 @@ Free of torch.
 
 from collections.abc import Mapping
 
-from advrec.spec.models import OwnModel
+from advrec.spec.defenses import TrainedModel
 from advrec.spec.study import Study
 
 
@@ -17,11 +17,12 @@ def optimizer_steps(study: Study, epochs: Mapping[str, int], articles: int) -> d
         articles: of the training split.
 
     Returns:
-        Steps by model; a model is absent where one of its trainings is not known.
+        Steps by model; a model is absent where one of its trainings is not known, or has no
+        classes whose accuracy is compared.
     """
     steps: dict[str, int] = {}
     for model, spec in study.models.items():
-        if isinstance(spec, OwnModel) or model not in epochs:
+        if not isinstance(spec, TrainedModel) or model not in epochs:
             continue
         if spec.init == "none":
             before = 0

@@ -3,7 +3,7 @@
 import copy
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -105,45 +105,49 @@ def _agree(folded: OwnNetwork, network: OwnNetwork) -> bool:
 
 
 @torch.no_grad()
-def refresh(copied: FashionNet, network: FashionNet) -> None:
+def refresh(copied: N, network: N) -> None:
     """Bring a copy that `frozen` made up to date with its network; ten times cheaper than a new
     one.
     """
-    modules = dict(network.named_modules())
-    folded = {convolution: modules[norm] for convolution, norm in _folded_pairs(network)}
-    for name, module in copied.named_modules():
+    modules, own = dict(network.named_modules()), dict(copied.named_modules())
+    folded = {
+        convolution: modules[norm]
+        for convolution, norm in _folded_pairs(network)
+        if isinstance(own[norm], nn.Identity)
+    }
+    norms = {id(norm) for norm in folded.values()}
+    for name, module in own.items():
         source = modules.get(name)
-        if isinstance(module, nn.Conv2d) and isinstance(source, nn.Conv2d):
-            norm = folded.get(name)
-            weight, bias = source.weight, source.bias
-            if (
-                isinstance(norm, nn.BatchNorm2d)
-                and norm.running_mean is not None
-                and norm.running_var is not None
-            ):
-                weight, bias = fuse_conv_bn_weights(
-                    weight,
-                    bias,
-                    norm.running_mean,
-                    norm.running_var,
-                    norm.eps,
-                    norm.weight,
-                    norm.bias,
-                )
-            module.weight.copy_(weight)
-            if module.bias is not None and bias is not None:
-                module.bias.copy_(bias)
-        elif source is not None and type(module) is type(source):
-            for own, other in zip(
-                module.parameters(recurse=False), source.parameters(recurse=False), strict=True
-            ):
-                own.copy_(other)
-            for own, other in zip(
-                module.buffers(recurse=False), source.buffers(recurse=False), strict=True
-            ):
-                own.copy_(other)
+        norm = folded.get(name)
+        if norm is not None:
+            assert isinstance(module, nn.Conv2d)
+            _fold_into(module, source, norm)
+        elif source is not None and id(source) not in norms:
+            for mine, theirs in zip(_tensors(module), _tensors(source), strict=True):
+                mine.copy_(theirs)
     if copied.fused is not None:
         copied.fused.refresh()
+
+
+def _fold_into(module: nn.Conv2d, source: Any, norm: Any) -> None:
+    """Give a convolution the weights of another one and the BatchNorm after it."""
+    weight, bias = fuse_conv_bn_weights(
+        source.weight,
+        source.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    assert module.bias is not None
+    module.weight.copy_(weight)
+    module.bias.copy_(bias)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """A module's own weights and buffers, not those of its parts."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 # Not inference_mode: what a module keeps of its first forward pass has to serve gradients later.

@@ -22,6 +22,7 @@ from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
+from advrec.spec.models import AnyModel
 from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
@@ -51,7 +52,7 @@ class Results:
     lists: dict[str, pd.DataFrame]
     """schema.LISTS by model; a model that has none is absent."""
     history: dict[str, pd.DataFrame]
-    """schema.HISTORY by model, compared or not; a model that was not trained here is absent."""
+    """own_columns.history by model, compared or not; one that was not trained here is absent."""
     optimizer_steps: dict[str, int]
     """Optimizer steps by model, its start included; a model is absent where that is not known."""
     preparation: dict[str, Any]
@@ -261,7 +262,7 @@ def read(run: Run) -> Results:
     if not run.tuples.exists():
         raise ConfigError(f"{run.directory} holds no tuples yet; run `advrec evaluate` first")
     tuples = read_table(run.tuples, schema.TUPLES).num_rows
-    history = _tables(run.history, whole, schema.HISTORY)
+    history = _tables(run.history, whole, own_columns.history)
     preparation = read_json(run.preparation, default={})
     return Results(
         run=run,
@@ -272,7 +273,7 @@ def read(run: Run) -> Results:
         metrics=_of_models(run, study, "metrics.json"),
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
-        lists=_tables(run.lists, study, schema.LISTS),
+        lists=_tables(run.lists, study, lambda spec: schema.LISTS),
         history=history,
         optimizer_steps=effort.optimizer_steps(
             whole,
@@ -336,11 +337,11 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
 
 
 def _tables(
-    path: Callable[[str], Path], study: Study, columns: pa.Schema
+    path: Callable[[str], Path], study: Study, columns: Callable[[AnyModel], pa.Schema]
 ) -> dict[str, pd.DataFrame]:
     return {
-        model: read_table(path(model), columns).to_pandas()
-        for model in study.models
+        model: read_table(path(model), columns(spec)).to_pandas()
+        for model, spec in study.models.items()
         if path(model).exists()
     }
 

@@ -52,11 +52,14 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
         ConfigError: such a file is not there.
     """
     models: dict[str, Identity] = {}
+    unhashed: set[str] = set()
     for name, spec in study.models.items():
         identity = {**_entry(study, name), "seed": study.seed}
-        if isinstance(spec, OwnModel):
+        if not with_code and (isinstance(spec, OwnModel) or spec.init in unhashed):
+            unhashed.add(name)
+        elif isinstance(spec, OwnModel):
             try:
-                identity |= fingerprint(spec) if with_code else {}
+                identity |= fingerprint(spec)
             except ConfigError as error:
                 raise ConfigError(f"models.{name}: {error}") from None
         elif spec.init != "none":

@@ -1,8 +1,13 @@
-"""Columns of attacks/ beside schema.OUTCOMES for minimal-K and auto."""
+"""Columns that some have of their own: of attacks/ beside schema.OUTCOMES minimal-K and auto, of a
+history defenses without labels.
+"""
 
 import pyarrow as pa
 
+from advrec.run import schema
 from advrec.run.columns import column
+from advrec.spec.label_free import LabelFree
+from advrec.spec.models import AnyModel
 
 MINIMAL = pa.schema(
     [
@@ -33,3 +38,26 @@ AUTO = pa.schema(
         )
     ]
 )
+
+DRIFT_HISTORY = pa.schema(
+    [
+        *(field for field in schema.HISTORY if not field.name.startswith("validation")),
+        column(
+            "validation_drift",
+            pa.float64(),
+            "Median distance of clean validation images' embeddings from the original ones.",
+            unit="share of their length",
+        ),
+        column(
+            "validation_attacked_drift",
+            pa.float64(),
+            "The same under the defense's own attack.",
+            unit="share of their length",
+        ),
+    ]
+)
+
+
+def history(spec: AnyModel) -> pa.Schema:
+    """Columns of a model's history.parquet: schema.HISTORY, or without labels DRIFT_HISTORY."""
+    return DRIFT_HISTORY if isinstance(spec, LabelFree) else schema.HISTORY

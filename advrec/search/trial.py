@@ -19,6 +19,7 @@ from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import frozen
+from advrec.model.fashionnet import FashionNet
 from advrec.model.memory import keep_freed
 from advrec.recommenders import load
 from advrec.run.cells import Cell
@@ -95,6 +96,7 @@ def run_trial(
     ).history
     checkpoint.save(directory / "model.safetensors", network)
     copied = frozen(network).to(device)
+    assert isinstance(copied, FashionNet), "refused before"
     ids = catalog.ids_of("validation")
     clean = quality.count(copied, catalog, ids)
     attacked = quality.count(

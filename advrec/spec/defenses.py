@@ -5,43 +5,28 @@ trains so; unions, allowed words, messages and the report's names follow from `D
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from advrec.spec.base import Strict
 from advrec.spec.budgets import Epsilon
+from advrec.spec.label_free import FineTuning, LagrangianFineTuning
+from advrec.spec.training import Steps, Training
 
 Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"
 ]
 RecipeName = Literal["advrec", "published"]
-Steps = Annotated[int, Field(ge=1)]
 UNLIMITED = 1000
 """Epochs at one k: more than a patience of ten ever uses."""
 
 
-class Entry(Strict):
-    """The keys of every model, trained here or elsewhere."""
+class TrainedModel(Training):
+    """The keys that all defenses of a classifier share."""
 
-    compared: bool = True
-    """False: the model is trained or taken for what others make of it (init, from), but not
-    attacked, examined or shown beside the others.
-    """
-
-
-class TrainedModel(Entry):
-    """The keys that all defenses share."""
-
-    trained_here: ClassVar[bool] = True
-    label: ClassVar[str]
-    """The defense's name in a report."""
-    implementation: ClassVar[str]
-    """package.module:Class of the `Defense` that has these keys."""
     published: ClassVar[bool] = False
     """The defense exists in the published recipe too."""
 
-    defense: str
     backbone: Backbone = "mobilenet_v2"
     """A network of torchvision, without its last layer."""
     width: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
@@ -52,45 +37,10 @@ class TrainedModel(Entry):
     """Start of the backbone: none (random), imagenet (torchvision's), or a file (safetensors, or a
     state dict saved by torch).
     """
-    init: str = "none"
-    """Name of another model of the study whose trained weights this one starts from."""
     recipe: RecipeName = "advrec"
     """Augmentation, loss, optimizer, schedule and how attacks are made while training: advrec, or
     as the thesis did.
     """
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    """Epochs at most: 8 unless given; of the published recipe 24, and of its curriculum as many as
-    it takes.
-    """
-    batch: Annotated[int, Field(ge=2)] = 32
-    """Images a training step, over all workers."""
-    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
-    """Full learning rate: 0.002 unless given; of the published recipe 0.001."""
-
-    @classmethod
-    def word(cls) -> str:
-        """The word in `defense` that stands for this defense."""
-        word: str = get_args(cls.model_fields["defense"].annotation)[0]
-        return word
-
-    @property
-    def total_epochs(self) -> int | None:
-        """Epochs of the whole training; None: known only when it is over."""
-        return self.epochs
-
-    @property
-    def steps_a_batch(self) -> int:
-        """Optimizer steps that training takes on each batch."""
-        return 1
-
-    def steps_an_epoch(self, articles: int) -> int:
-        """Count the optimizer steps of an epoch; a last, incomplete batch is left out unless it is
-        the only one.
-
-        Args:
-            articles: of the training split.
-        """
-        return (max(articles - self.batch, 0) // self.batch + 1) * self.steps_a_batch
 
     def resolved(self, image_size: int, directory: Path) -> Self:
         """Make defaults that depend on other keys explicit, and paths absolute."""
@@ -287,7 +237,7 @@ class AntiCollapse(SteppedModel):
     """Weight of the embeddings' loss against that of the classes."""
 
 
-DEFENSES: tuple[type[TrainedModel], ...] = (
+DEFENSES: tuple[type[Training], ...] = (
     NoDefense,
     AdversarialTraining,
     CurriculumAdversarialTraining,
@@ -296,5 +246,7 @@ DEFENSES: tuple[type[TrainedModel], ...] = (
     FreeTraining,
     FriendlyTraining,
     AntiCollapse,
+    FineTuning,
+    LagrangianFineTuning,
 )
 """Every defense, in the order of messages."""

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from advrec.spec.base import Strict
-from advrec.spec.defenses import DEFENSES, Entry, TrainedModel
+from advrec.spec.defenses import DEFENSES, TrainedModel
+from advrec.spec.label_free import LabelFree
+from advrec.spec.training import Entry
 
+AnyTraining = TrainedModel | LabelFree
+"""An entry that is trained here."""
 WORDS = tuple(keys.word() for keys in DEFENSES)
 """The allowed words of `defense`."""
 LABELS = {
@@ -162,7 +166,7 @@ def _kind(value: Any) -> str | None:
 
 
 if TYPE_CHECKING:
-    AnyModel = TrainedModel | OwnModel
+    AnyModel = TrainedModel | LabelFree | OwnModel
 else:
     AnyModel = Annotated[
         functools.reduce(

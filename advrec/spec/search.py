@@ -16,6 +16,7 @@ from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.base import Name, Strict
 from advrec.spec.budgets import Epsilon, plain
+from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence
 from advrec.spec.study import Study
 
@@ -190,6 +191,11 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
         raise ConfigError(
             f"{path}: model is {spec.model}, a model that was trained elsewhere; "
             "name one that the study trains"
+        )
+    if isinstance(whole.models[spec.model], LabelFree):
+        raise ConfigError(
+            f"{path}: model is {spec.model}, whose defense has no labels, so no accuracy to search "
+            "by; name a classifier"
         )
     if whole.catalog.published_split:
         raise ConfigError(

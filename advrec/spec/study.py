@@ -25,7 +25,9 @@ from advrec.spec.base import (
 )
 from advrec.spec.budgets import AS_WRITTEN, Epsilon
 from advrec.spec.catalog import CatalogSpec
+from advrec.spec.defenses import TrainedModel
 from advrec.spec.gates import Gate, refuse_unknown
+from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
 
@@ -170,15 +172,17 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _init_chains(self) -> "Study":
-        done: list[str] = []
+        above: list[str] = []
         for name, spec in self.models.items():
-            if spec.init != "none" and spec.init not in done:
+            classifiers = [other for other in above if isinstance(self.models[other], TrainedModel)]
+            trained = "" if isinstance(spec, LabelFree) else " trained"
+            fit = classifiers if trained else above
+            if spec.init != "none" and spec.init not in fit:
                 raise ValueError(
-                    f"models.{name}.init is {spec.init}, which is not a model trained above it; "
-                    f"models trained above: {', '.join(done) or 'none'}{suggest(spec.init, done)}"
+                    f"models.{name}.init is {spec.init}, which is not a model{trained} above it; "
+                    f"models{trained} above: {', '.join(fit) or 'none'}{suggest(spec.init, fit)}"
                 )
-            if spec.trained_here:
-                done.append(name)
+            above.append(name)
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
+from advrec.spec.label_free import LabelFree
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
 from advrec.stages.plan import Plan
@@ -210,6 +211,8 @@ def _network(run: Run, study: Study, model: str) -> Network:
     if run.weights(model).exists():
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
+    if isinstance(spec, LabelFree):
+        return _network(run, study, spec.init)
     if isinstance(spec, OwnModel):
         return adoption.adopt(spec, study.catalog.image_size).network
     return FashionNet(

@@ -11,7 +11,8 @@ from advrec.run.identity import Identities, Identity
 from advrec.run.log import say
 from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
-from advrec.spec.models import OwnModel
+from advrec.spec.label_free import LabelFree
+from advrec.spec.models import AnyTraining, OwnModel
 from advrec.spec.study import Study, canonical_hash
 
 
@@ -74,11 +75,18 @@ def _train(
     from advrec.distributed.train import train_models
 
     names = {model: canonical_hash(identity)[:12] for model, identity in identities.items()}
-    train_models(run, study, names, lambda model: _say_accuracy(run, model), grows=grows)
+    train_models(run, study, names, lambda model: _say_measured(run, model), grows=grows)
 
 
-def _say_accuracy(run: Run, model: str) -> None:
+def _say_measured(run: Run, model: str) -> None:
     metrics = read_json(run.model(model) / "metrics.json")
+    if "drift_median" in metrics:
+        say(
+            f"train {model}: clean embeddings of test images moved by "
+            f"{100 * metrics['drift_median']:.1f} % of their length, under its own attack by "
+            f"{100 * metrics['attacked_drift_median']:.1f} % (medians, n = {metrics['n']})"
+        )
+        return
     selected = ""
     if metrics["selected_on"] == "test":
         selected = "; its best epoch was chosen on the test split too"
@@ -90,7 +98,7 @@ def _say_accuracy(run: Run, model: str) -> None:
     )
 
 
-def _check_start(run: Run, study: Study, model: str, spec: TrainedModel) -> None:
+def _check_start(run: Run, study: Study, model: str, spec: AnyTraining) -> None:
     """Find out here, not in a worker, that the weights to start from cannot be had."""
     from advrec.training import start
 
@@ -100,7 +108,9 @@ def _check_start(run: Run, study: Study, model: str, spec: TrainedModel) -> None
     try:
         if spec.init != "none" and not run.weights(spec.init).exists():
             first = study.models[spec.init]  # is trained before
-            assert not isinstance(first, OwnModel), "a study starts from no other"
+            if isinstance(spec, LabelFree):
+                return
+            assert isinstance(first, TrainedModel), "a study starts from no other"
             if (first.backbone, first.width) != (spec.backbone, spec.width):
                 raise start.other_architecture(spec)
         elif spec.init != "none" or spec.weights != "none":

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import FashionNet
+from advrec.model.own import OwnNetwork
 from advrec.training.state import Tensors
 
 
@@ -19,7 +21,7 @@ class MovingAverage:
         decay: a step.
     """
 
-    def __init__(self, network: FashionNet, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         @torch.no_grad()
         def _move(averages: Sequence[Tensor], values: Sequence[Tensor], seen: Tensor | int) -> None:
             if averages[0].is_floating_point():
@@ -32,10 +34,10 @@ class MovingAverage:
         self._averaged = AveragedModel(network, multi_avg_fn=_move, use_buffers=True)
 
     @property
-    def network(self) -> FashionNet:
+    def network(self) -> Network:
         """The network with averaged weights."""
         averaged = self._averaged.module
-        assert isinstance(averaged, FashionNet)
+        assert isinstance(averaged, FashionNet | OwnNetwork)
         return averaged
 
     @property
@@ -43,7 +45,7 @@ class MovingAverage:
         """Steps that the average has seen."""
         return int(self._averaged.n_averaged)
 
-    def update(self, network: FashionNet) -> None:
+    def update(self, network: Network) -> None:
         """Take in the weights after a step."""
         self._averaged.update_parameters(network)
 

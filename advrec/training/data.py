@@ -21,6 +21,8 @@ class Batch(NamedTuple):
     """(N,) int64"""
     textures: Tensor | None
     """(N, textures) 0 or 1; None where the catalog knows none"""
+    originals: Tensor | None = None
+    """(N, D), embeddings by the network as it was before; None where no defense asks for them"""
 
 
 def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:

@@ -6,39 +6,33 @@ It knows no Ray.
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from advrec.attacks.apgd import APGD
-from advrec.attacks.gradient import PGD
 from advrec.catalog.dataset import Catalog
-from advrec.model.encoder import frozen, refresh
+from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import FashionNet
-from advrec.spec import accuracy
-from advrec.spec.base import Split
-from advrec.spec.defenses import TrainedModel
-from advrec.training import data, quality, state
+from advrec.spec.models import AnyTraining
+from advrec.training import data, state
 from advrec.training.averaging import MovingAverage
-from advrec.training.defenses.base import Outputs, Stage, build
-from advrec.training.recipe import RECIPES, Recipe
+from advrec.training.copies import Copy
+from advrec.training.defenses.base import Outputs, build
+from advrec.training.judges import Validated
+from advrec.training.recipe import Recipe, recipe_of
+from advrec.training.schedule import Stage
 from advrec.training.state import Epoch, State
 from advrec.training.workers import Workers
 
-TIE = 1e-6
-"""Weight of clean accuracy in an epoch's score: it decides between epochs that withstand the attack
-equally, as those do that never do.
-"""
-
 
 def fit(
-    network: FashionNet,
-    spec: TrainedModel,
+    network: Network,
+    spec: AnyTraining,
     catalog: Catalog,
     *,
     seed: int,
@@ -47,9 +41,7 @@ def fit(
 ) -> "Training":
     """Train `network` in place as `spec` says. Called by every worker of a process group, or alone.
 
-    The validation split selects the epoch: by accuracy under the study's PGD of as many steps as
-    the defense's, or by clean accuracy without one. Where validation was merged into training
-    (published_split) the study selected on the test split, and so does this; the metrics say so.
+    The defense's judge selects the epoch; see `judges`.
 
     Args:
         spec: resolved.
@@ -82,36 +74,45 @@ class Training:
 
     def __init__(
         self,
-        network: FashionNet,
-        spec: TrainedModel,
+        network: Network,
+        spec: AnyTraining,
         catalog: Catalog,
         seed: int,
         recipe: Recipe | None = None,
     ) -> None:
         assert spec.learning_rate is not None, "study.load resolves it"
-        self._learning_rate = spec.learning_rate
         self.network = network
-        self.workers = Workers.of(network.mean.device)
+        self.workers = Workers.of(next(network.parameters()).device)
         self.history: list[Epoch] = []
         self.finished = False
-        self._spec, self._catalog, self._seed = spec, catalog, seed
-        self._recipe = recipe or RECIPES[spec.recipe]
+        self.spec, self._catalog, self._seed = spec, catalog, seed
+        self._recipe = recipe or recipe_of(spec)
         self._defense = build(spec, self._recipe)
         self._schedule = self._defense.schedule()
         self._train_ids = catalog.ids_of("train")
-        outputs = _WithEmbeddings(network)
+        self._copy = Copy(network)
+        self._original = Copy(network).network if self._defense.keeps_original else None
+        self._judge = self._defense.judge(catalog, self.workers, self._original)
+        self._beside = self._defense.beside(network.dimension).to(self.workers.device)
+        outputs = _Trained(network, self._beside)
         alone = self.workers.world == 1
         self._module: nn.Module = outputs if alone else DistributedDataParallel(outputs)
+        weights = [each for each in network.parameters() if each.requires_grad]
+        groups = [
+            Group(weights, spec.learning_rate, self._recipe.weight_decay),
+            Group(list(self._beside.parameters()), self._defense.rate_beside, 0.0),
+        ]
+        self._groups = [group for group in groups if group.parameters]
         # Without decay of weights this is Adam. Fused it takes a quarter of the time.
         self._optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=spec.learning_rate,
-            weight_decay=self._recipe.weight_decay,
+            [
+                {"params": group.parameters, "lr": group.rate, "weight_decay": group.decay}
+                for group in self._groups
+            ],
             fused=True,
         )
         self._average = self._new_average()
-        self._copy = frozen(network)
-        self._attacked = network if self._recipe.attacks_in_training_mode else self._copy
+        self._attacked = network if self._recipe.attacks_in_training_mode else self._copy.network
         self._best = copy.deepcopy(network.state_dict())
 
     def epoch(self) -> Epoch:
@@ -121,10 +122,10 @@ class Training:
         generator = self._streams(number)
         steps_before = (number - 1) * self._steps_an_epoch()
         losses: list[Tensor] = []
-        self.network.train()
+        self._defense.set_mode(self.network)
         shuffled = data.shuffled(
             self._train_ids,
-            self._spec.batch,
+            self.spec.batch,
             seed=self._seed,
             epoch=number,
             rank=self.workers.rank,
@@ -133,21 +134,23 @@ class Training:
         for ids in shuffled:
             batch = data.load(self._catalog, ids, self.workers.device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
+            if self._original is not None:
+                with torch.no_grad():
+                    batch = batch._replace(originals=self._original.embed(batch.images))
             losses += self.train_on(batch, generator, steps_before + len(losses))
-        clean, adversarial = self._validate(stage)
+        verdict = self._validate(stage)
         mean_loss = self.workers.total(torch.stack(losses).double().mean()) / self.workers.world
         self.history.append(
             Epoch(
                 epoch=number,
                 attack_steps=stage.steps,
                 train_loss=float(mean_loss),
-                validation_clean_accuracy=clean,
-                validation_adversarial_accuracy=adversarial,
                 learning_rate=self._optimizer.param_groups[0]["lr"],
                 seconds=time.monotonic() - start,
+                **verdict.measured,
             )
         )
-        self._move_on(adversarial + TIE * clean if stage.steps else clean)
+        self._move_on(verdict.score)
         return self.history[-1]
 
     def train_on(
@@ -160,22 +163,16 @@ class Training:
             number: of the first step in the whole training, counted from 0.
         """
         if self._defense.attacks and self._attacked is not self.network:
-            refresh(self._attacked, self.network)
+            self._copy.follow(self.network)
         share = self._defense.share_of_budget(number, self._steps())
         stage = self._stage._replace(epsilon=self._stage.epsilon * share)
         crafted = self._defense.craft(self._attacked, batch, stage, generator)
         return [self._step(batch, images, number + place) for place, images in enumerate(crafted)]
 
     def measure(self) -> dict[str, Any]:
-        """Return metrics.json of the network as it is, on the test split; see `quality.metrics`."""
+        """Return metrics.json of the network as it is, on the test split."""
         self.workers.share_statistics(self.network)
-        measured = self._frozen(self.network)
-        every = self._catalog.ids_of("test")
-        first = every[: quality.CONVERGED_IMAGES]
-        clean = self._count(measured, every)
-        attacked = self._count(measured, every, (quality.PUBLISHED,), accuracy.EPSILON)
-        robust = self._count(measured, first, quality.CONVERGED, accuracy.EPSILON)
-        return quality.metrics(clean, attacked, robust) | {"selected_on": self._selection}
+        return self._judge.metrics(self._frozen(self.network), self._stage)
 
     def state(self) -> State:
         """Return all that a training needs to go on after this epoch."""
@@ -188,12 +185,14 @@ class Training:
             schedule=fields | {"finished": self.finished},
             history=self.history,
             averaged=0 if self._average is None else self._average.seen,
+            beside=self._beside.state_dict(),
         )
 
     def resume(self, saved: State) -> None:
         """Go on after the last epoch of `saved`."""
         self.network.load_state_dict(saved.network)
         self._best = {name: value.to(self.workers.device) for name, value in saved.best.items()}
+        self._beside.load_state_dict(saved.beside)
         if self._average is not None:
             self._average.resume(saved.average, saved.averaged)
         groups = self._optimizer.state_dict()["param_groups"]
@@ -219,8 +218,9 @@ class Training:
         return torch.Generator().manual_seed(int(second))
 
     def _step(self, batch: data.Batch, images: Tensor, number: int) -> Tensor:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate * self._recipe.rate(number, self._steps())
+        share = self._recipe.rate(number, self._steps())
+        for group, own in zip(self._optimizer.param_groups, self._groups, strict=True):
+            group["lr"] = own.rate * share
         on_gpu = self.workers.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
             loss = self._defense.loss(self._module, batch, images)
@@ -232,50 +232,28 @@ class Training:
         return loss.detach()
 
     def _steps_an_epoch(self) -> int:
-        return self._spec.steps_an_epoch(len(self._train_ids))
+        return self.spec.steps_an_epoch(len(self._train_ids))
 
     def _steps(self) -> int | None:
         """Count the steps of the whole training; None: known only when it is over."""
-        epochs = self._spec.total_epochs
+        epochs = self.spec.total_epochs
         return None if epochs is None else epochs * self._steps_an_epoch()
 
     @property
-    def _candidate(self) -> FashionNet:
+    def _candidate(self) -> Network:
         """The network that is validated, and kept if it is the best."""
         return self.network if self._average is None else self._average.network
 
-    def _validate(self, stage: Stage) -> tuple[float, float]:
-        """Return clean accuracy, and accuracy under the study's PGD of as many steps as training
-        now uses; fractions 0..1.
-        """
+    def _validate(self, stage: Stage) -> Validated:
         self.workers.share_statistics(self._candidate)
         # The next epoch's first attack is made on it.
         self.workers.share_statistics(self.network)
-        measured = self._frozen(self._candidate)
-        ids = self._catalog.ids_of(self._selection)
-        counts = self._count(measured, ids)
-        clean = float(counts[1] / counts[0])
-        if not stage.steps:
-            return clean, clean
-        counts = self._count(measured, ids, (PGD(steps=stage.steps),), stage.epsilon)
-        return clean, float(counts[1] / counts[0])
+        return self._judge.validate(self._frozen(self._candidate), stage, len(self.history))
 
-    def _frozen(self, network: FashionNet) -> FashionNet:
+    def _frozen(self, network: Network) -> Network:
         """A frozen copy of a network as it now is, which the next call changes."""
-        refresh(self._copy, network)
-        return self._copy
-
-    def _count(
-        self,
-        network: FashionNet,
-        ids: data.Ids,
-        attacks: Sequence[PGD | APGD] = (),
-        epsilon: float = 0.0,
-    ) -> Tensor:
-        """Count over all workers; see `quality.count`, whose (5,) these are."""
-        own = quality.shard(ids, self.workers.rank, self.workers.world)
-        counts = quality.count(network, self._catalog, own, attacks=attacks, epsilon=epsilon)
-        return self.workers.total(counts)
+        self._copy.follow(network)
+        return self._copy.network
 
     def _move_on(self, score: float) -> None:
         verdict = self._schedule.update(score)
@@ -290,19 +268,33 @@ class Training:
         decay = self._recipe.averaging
         return None if decay is None else MovingAverage(self.network, decay)
 
-    @property
-    def _selection(self) -> Split:
-        return "validation" if len(self._catalog.ids_of("validation")) else "test"
+
+class Group(NamedTuple):
+    """Parameters with a learning rate of their own."""
+
+    parameters: list[nn.Parameter]
+    rate: float
+    decay: float
+    """Of weights."""
 
 
-class _WithEmbeddings(nn.Module):
-    """The network in training: all that a loss may ask for, from one forward pass."""
+class _Trained(nn.Module):
+    """What is trained: all that a loss may ask for, from one forward pass.
 
-    def __init__(self, network: FashionNet) -> None:
+    Args:
+        beside: see `Defense.beside`.
+    """
+
+    def __init__(self, network: Network, beside: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.beside = network, beside
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Return logits and embeddings (N, D) of images (N, 3, H, W)."""
+    def forward(self, images: Tensor, originals: Tensor | None = None) -> Outputs:
+        """Return the outputs for images (N, 3, H, W).
+
+        Args:
+            originals: embeddings (M, D), for what is trained beside the network.
+        """
         embeddings = self.network.embed(images)
-        return Outputs(self.network.classify(embeddings), embeddings)
+        logits = self.network.classify(embeddings) if isinstance(self.network, FashionNet) else None
+        return Outputs(logits, embeddings, None if originals is None else self.beside(originals))

@@ -46,7 +46,8 @@ def count(
     totals = torch.zeros(len(COUNTS), dtype=torch.float64)
     device = network.mean.device
     for start in range(0, len(article_ids), batch):
-        images, categories, textures = load(catalog, article_ids[start : start + batch], device)
+        loaded = load(catalog, article_ids[start : start + batch], device)
+        images, categories, textures = loaded.images, loaded.categories, loaded.textures
         if attacks:
             budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=device)
             problem = Problem(Misclassification(network, categories, textures), images, budgets)

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from advrec.attacks.objective import classification_loss
 from advrec.model.fashionnet import Logits
-from advrec.spec.defenses import RecipeName
+from advrec.spec.defenses import RecipeName, TrainedModel
+from advrec.spec.models import AnyTraining
 from advrec.training.data import Batch
 
 
@@ -135,3 +136,10 @@ PUBLISHED = Recipe(
     normalise=False,
 )
 RECIPES: dict[RecipeName, Recipe] = {"advrec": ADVREC, "published": PUBLISHED}
+FINE_TUNING = dataclasses.replace(ADVREC, weight_decay=1e-4, warm_up=0.07, averaging=None)
+"""That of encoders which are trained already: as in FARE, but for the shifts."""
+
+
+def recipe_of(spec: AnyTraining) -> Recipe:
+    """Return the recipe of an entry of the study."""
+    return RECIPES[spec.recipe] if isinstance(spec, TrainedModel) else FINE_TUNING

@@ -8,6 +8,17 @@ import dataclasses
 from typing import NamedTuple, Protocol
 
 
+class Stage(NamedTuple):
+    """The attack that training defends against at the moment."""
+
+    steps: int
+    """k"""
+    epsilon: float
+    rank: int = 0
+    """This worker, whose batch is every world-th image of the whole one."""
+    world: int = 1
+
+
 class Verdict(NamedTuple):
     """The decision after an epoch."""
 

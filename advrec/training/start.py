@@ -8,21 +8,25 @@ import torch
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.model import checkpoint
+from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.run.directory import Run
 from advrec.spec.defenses import TrainedModel
+from advrec.spec.label_free import LabelFree
+from advrec.spec.models import AnyTraining
 from advrec.training.recipe import RECIPES
 
 
 def initial_network(
     run: Run,
-    spec: TrainedModel,
+    spec: AnyTraining,
     catalog: Catalog,
     seed: int,
     on_taken: Callable[[str], None] = lambda taken: None,
     start: Path | None = None,
-) -> FashionNet:
-    """Build the network: random by seed, or with the weights that `init` or `weights` name.
+) -> Network:
+    """Build the network: random by seed, or with the weights that `init` or `weights` name. A
+    defense without labels takes the whole network that `init` names.
 
     Args:
         on_taken: told what was taken of a file of weights and what was not.
@@ -32,6 +36,8 @@ def initial_network(
         ConfigError: `init` names a model of another architecture.
         AdvrecError: weights cannot be had.
     """
+    if isinstance(spec, LabelFree):
+        return _encoder(start or run.weights(spec.init), spec)
     assert spec.width is not None, "study.load resolves it"
     architecture = Architecture(
         backbone=spec.backbone,
@@ -53,6 +59,21 @@ def initial_network(
         taken = checkpoint.load_backbone(Path(spec.weights), network)
         if taken:
             on_taken(taken)
+    return network
+
+
+def _encoder(path: Path, spec: LabelFree) -> Network:
+    """The network of a file, whose embeddings alone are trained.
+
+    Raises:
+        ConfigError: there is nothing in it to train.
+    """
+    network = checkpoint.load(path)
+    for name, parameter in network.named_parameters():
+        heads = isinstance(network, FashionNet) and not name.startswith("backbone.")
+        parameter.requires_grad_(parameter.is_floating_point() and not heads)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError(f"init: {spec.init} has no weights that could be trained")
     return network
 
 

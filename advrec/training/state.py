@@ -24,10 +24,12 @@ class Epoch(NamedTuple):
     epoch: int
     attack_steps: int
     train_loss: float
-    validation_clean_accuracy: float
-    validation_adversarial_accuracy: float
     learning_rate: float
     seconds: float
+    validation_clean_accuracy: float | None = None
+    validation_adversarial_accuracy: float | None = None
+    validation_drift: float | None = None
+    validation_attacked_drift: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,13 @@ class State:
     history: list[Epoch]
     averaged: int = 0
     """Steps that the moving average has seen."""
+    beside: Tensors = dataclasses.field(default_factory=dict)
+    """What is trained beside the network; see `Defense.beside`."""
 
 
 def save(path: Path, state: State) -> None:
     """Write a state, whole or not at all."""
-    parts = {"network": state.network, "average": state.average, "best": state.best}
+    parts = {name: getattr(state, name) for name in ("network", "average", "best", "beside")}
     parts |= {f"optimizer.{place}": values for place, values in state.optimizer.items()}
     # Cloned, for a file cannot hold a tensor twice, and these may share memory.
     tensors = {
@@ -96,6 +100,7 @@ def load(path: Path) -> State:
             schedule=header["schedule"],
             history=[Epoch(**epoch) for epoch in header["history"]],
             averaged=header["averaged"],
+            beside=parts.get("beside", {}),
         )
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise _no_state(path, error) from None

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from advrec.model.fashionnet import FashionNet
+from advrec.model.checkpoint import Network
 
 T = TypeVar("T")
 
@@ -32,7 +32,13 @@ class Workers(NamedTuple):
             dist.all_reduce(values)
         return values.cpu()
 
-    def share_statistics(self, network: FashionNet) -> None:
+    def gathered(self, values: Tensor, places: Tensor, size: int) -> Tensor:
+        """Return (size,) of which each worker has `values` (n,) at `places` (n,); on the CPU."""
+        whole = torch.zeros(size, dtype=torch.float64)
+        whole[places] = values.double().cpu()
+        return self.total(whole)
+
+    def share_statistics(self, network: Network) -> None:
         """Give every worker the first one's BatchNorm statistics: its weights are those kept."""
         if dist.is_initialized():
             for buffer in network.buffers():

@@ -44,7 +44,7 @@ class Brighter(Defense):
         print(f"brighter by {self.amount}")  # one write: progress has a thread of its own
         yield (batch.images + self.amount).clamp(0.0, 1.0)
 """
-REGISTRATION = "DEFENSES: tuple[type[TrainedModel], ...] = (\n"
+REGISTRATION = "DEFENSES: tuple[type[Training], ...] = (\n"
 SEEN = """
 import json, sys
 from pathlib import Path

@@ -11,10 +11,10 @@ from advrec.attacks.budget import linf
 from advrec.model.encoder import frozen
 from advrec.model.fashionnet import Logits
 from advrec.recommenders.losses import cosine_distance
-from advrec.training import data, loop, recipe
+from advrec.training import data, judges, loop, recipe
 from advrec.training.defenses import adversarial, curriculum, trades
-from advrec.training.defenses.base import Outputs, Stage, build, misclassification
-from advrec.training.schedule import Curriculum
+from advrec.training.defenses.base import Outputs, build, misclassification
+from advrec.training.schedule import Curriculum, Stage
 from tests.conftest import small_network, study
 
 EPSILON = 0.05
@@ -125,7 +125,7 @@ def test_the_published_curriculum_attacks_each_share_as_a_batch_of_its_own(netwo
 
 def test_workers_share_out_the_mix_of_the_whole_batch(network, batch):
     entry = defense(defense="cat", max_steps=3)
-    halves = [data.Batch(*(part[rank::2] for part in batch)) for rank in range(2)]
+    halves = [data.Batch(*(part[rank::2] for part in batch[:3])) for rank in range(2)]
     attacked = frozen(network)
     for rank, half in enumerate(halves):
         (images,) = entry.craft(attacked, half, Stage(3, EPSILON, rank, 2), stream())
@@ -162,7 +162,7 @@ def test_the_budget_of_adversarial_training_grows_while_epochs_are_compared_unde
         return torch.tensor([1, 1, 1, 1, 1])
 
     monkeypatch.setattr(adversarial.Adversarial, "craft", craft)
-    monkeypatch.setattr(loop.quality, "count", count)
+    monkeypatch.setattr(judges.quality, "count", count)
     training = loop.Training(small_network(catalog), spec, catalog, seed=3)
     training.epoch()
     training.epoch()
@@ -221,7 +221,7 @@ def test_friendly_training_stops_where_an_image_is_misclassified(network, batch)
         (found,) = friendly.craft(attacked, batch, Stage(6, EPSILON), stream())
         stopped = 0
         for place in range(len(found)):
-            one = data.Batch(*(part[place : place + 1] for part in batch))
+            one = data.Batch(*(part[place : place + 1] for part in batch[:3]))
             image, left = one.images, tau
             for _ in range(6):
                 asked = image.clone().requires_grad_(True)

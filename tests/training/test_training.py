@@ -123,7 +123,7 @@ def test_accuracy_counts_against_a_plain_loop(catalog: Catalog):
     counts = quality.count(network, catalog, ids, batch=5)
     right = top5 = texture = 0
     for article in ids:
-        images, categories, textures = data.load(catalog, [article], torch.device("cpu"))
+        images, categories, textures, _ = data.load(catalog, [article], torch.device("cpu"))
         logits = network(images)
         order = logits.category[0].argsort(descending=True).tolist()
         right += order[0] == categories[0]
@@ -148,7 +148,7 @@ def test_the_strong_attack_is_made_where_the_published_one_fails(catalog: Catalo
     """An image counts as right if it withstands both; the second is not made on the others."""
     network = Linear(len(catalog.categories)).eval()
     ids = catalog.ids_of("train")
-    images, categories, textures = data.load(catalog, ids, torch.device("cpu"))
+    images, categories, textures, _ = data.load(catalog, ids, torch.device("cpu"))
     budgets = torch.full((len(ids),), 0.004, dtype=torch.float64)
     problem = Problem(Misclassification(network, categories, textures), images, budgets)
     made: list[int] = []

@@ -124,7 +124,9 @@ def distances_before_and_after(results: Results, tables: Tables) -> Chart:
 
 def training(results: Results, tables: Tables) -> Chart:
     """Validation accuracy of each epoch."""
-    rows, trained = tables["training"], list(results.history)
+    classified = "validation_clean_accuracy"
+    trained = [model for model, epochs in results.history.items() if classified in epochs]
+    rows = tables["training"][tables["training"]["model"].isin(trained)]
     return Chart(
         rows,
         "Validation accuracy in percent by epoch, clean and under the training's own attack, "

@@ -8,7 +8,7 @@ import pandas as pd
 from advrec.evaluation.rates import shares, wilson
 from advrec.reports.results import Results
 from advrec.reports.tables.success import headline
-from advrec.run import schema
+from advrec.run import own_columns, schema
 
 QUALITY = {
     "clean_accuracy": "n",
@@ -95,12 +95,16 @@ def defense_comparison(results: Results) -> pd.DataFrame:
 
 
 def training(results: Results) -> pd.DataFrame:
-    """One row an epoch of a model that was trained here: columns of schema.HISTORY."""
+    """One row an epoch of a model that was trained here: columns of schema.HISTORY, and those of
+    own_columns.DRIFT_HISTORY where a model has them.
+    """
     parts = [epochs.assign(model=model) for model, epochs in results.history.items()]
     table = (
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=schema.HISTORY.names)
     )
-    return table.reindex(columns=["model", *schema.HISTORY.names])
+    drifts = [name for name in table if name in own_columns.DRIFT_HISTORY.names]
+    columns = dict.fromkeys(["model", *schema.HISTORY.names, *drifts])
+    return table.reindex(columns=list(columns))
 
 
 def chance(results: Results) -> tuple[float, float] | None:

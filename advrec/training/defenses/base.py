@@ -5,18 +5,22 @@ the model on them.
 import dataclasses
 import importlib
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advrec.attacks.objective import Misclassification, Objective
 from advrec.attacks.problem import Problem
+from advrec.catalog.dataset import Catalog
+from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import FashionNet, Logits
-from advrec.spec.defenses import TrainedModel
+from advrec.spec.models import AnyTraining
 from advrec.training.data import Batch
+from advrec.training.judges import Accuracies, Judge
 from advrec.training.recipe import Recipe
-from advrec.training.schedule import Fixed, Schedule
+from advrec.training.schedule import Fixed, Schedule, Stage
+from advrec.training.workers import Workers
 
 VALIDATED = 8
 """Steps of the attack that selects the epoch of a defense with a single step: under its own, an
@@ -24,26 +28,25 @@ overfitted one would look best.
 """
 
 
-class Stage(NamedTuple):
-    """The attack that training defends against at the moment."""
-
-    steps: int
-    """k"""
-    epsilon: float
-    rank: int = 0
-    """This worker, whose batch is every world-th image of the whole one."""
-    world: int = 1
-
-
 class Outputs(NamedTuple):
     """The outputs of the network in training, from one forward pass."""
 
-    logits: Logits
+    classes: Logits | None
+    """None: the network is an encoder alone."""
     embeddings: Tensor
     """(N, D), raw"""
+    beside: Any = None
+    """What the part beside the network gives; see `Defense.beside`."""
+
+    @property
+    def logits(self) -> Logits:
+        """Those of a classifier."""
+        assert self.classes is not None, "the study lets no such defense start from an encoder"
+        return self.classes
 
 
-Forward = Callable[[Tensor], Outputs]
+Forward = Callable[..., Outputs]
+"""Images (N, 3, H, W), and original embeddings (M, D) where the loss asks for what is beside."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,13 @@ class Defense:
     steps: int = 0
     attacks: ClassVar[bool] = True
     """`craft` attacks the network that it gets, which must be the one in training as it now is."""
+    keeps_original: ClassVar[bool] = False
+    """Batches have the embeddings of the network as it was before the training."""
+    rate_beside: ClassVar[float] = 0.0
+    """Full learning rate of what is beside the network."""
 
     @classmethod
-    def from_spec(cls, spec: TrainedModel, recipe: Recipe) -> Self:
+    def from_spec(cls, spec: AnyTraining, recipe: Recipe) -> Self:
         """Make the defense of a resolved entry of the study."""
         names = {field.name for field in dataclasses.fields(cls)} - {"recipe"}
         keys = {name: getattr(spec, name) for name in names & type(spec).model_fields.keys()}
@@ -70,6 +77,22 @@ class Defense:
     def schedule(self) -> Schedule:
         """Make a new state machine for one training."""
         return Fixed(epochs=self.epochs, attack_steps=self.steps, epsilon=self.epsilon)
+
+    def judge(self, catalog: Catalog, workers: Workers, original: Network | None) -> Judge:
+        """Return who says how good an epoch is."""
+        return Accuracies(catalog, workers)
+
+    def set_mode(self, network: Network) -> None:
+        """Bring the network into the mode that it trains in."""
+        network.train()
+
+    def beside(self, dimension: int) -> nn.Module:
+        """Return what is trained beside the network and not kept: nothing, for most.
+
+        Args:
+            dimension: of the embeddings.
+        """
+        return nn.Identity()
 
     def share_of_budget(self, step: int, steps: int | None) -> float:
         """Return the share of the budget that a step trains with; epochs are compared under all of
@@ -82,7 +105,7 @@ class Defense:
         return 1.0
 
     def craft(
-        self, network: FashionNet, batch: Batch, stage: Stage, generator: torch.Generator
+        self, network: Any, batch: Batch, stage: Stage, generator: torch.Generator
     ) -> Iterator[Tensor]:
         """Yield images (N, 3, H, W) in [0, 1] for each optimizer step on a batch.
 
@@ -90,7 +113,7 @@ class Defense:
         optimizer has then taken its step.
 
         Args:
-            network: the one to attack.
+            network: the one to attack: a FashionNet, or whatever the defense may start from.
             batch: N images, augmented.
             generator: the source of all random draws.
         """
@@ -110,7 +133,7 @@ class Defense:
         return images + epsilon * uniform_noise(images, generator)
 
 
-def build(spec: TrainedModel, recipe: Recipe) -> Defense:
+def build(spec: AnyTraining, recipe: Recipe) -> Defense:
     """Build the defense that a resolved entry of the study names."""
     module, _, name = spec.implementation.partition(":")
     implementation: type[Defense] = getattr(importlib.import_module(module), name)

@@ -10,8 +10,8 @@ from advrec.attacks.gradient import PGD, mixed_pgd
 from advrec.attacks.problem import Problem
 from advrec.model.fashionnet import FashionNet
 from advrec.training.data import Batch
-from advrec.training.defenses.base import Defense, Stage, misclassification, problem_of
-from advrec.training.schedule import Curriculum
+from advrec.training.defenses.base import Defense, misclassification, problem_of
+from advrec.training.schedule import Curriculum, Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

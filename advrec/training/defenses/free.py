@@ -11,7 +11,8 @@ from advrec.attacks import budget
 from advrec.attacks.gradient import signed_step
 from advrec.model.fashionnet import FashionNet
 from advrec.training.data import Batch
-from advrec.training.defenses.base import VALIDATED, Defense, Stage, budgets
+from advrec.training.defenses.base import VALIDATED, Defense, budgets
+from advrec.training.schedule import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from advrec.attacks.gradient import signed_step
 from advrec.model.fashionnet import FashionNet
 from advrec.training.data import Batch
-from advrec.training.defenses.base import Defense, Stage, misclassification, problem_of
+from advrec.training.defenses.base import Defense, misclassification, problem_of
+from advrec.training.schedule import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

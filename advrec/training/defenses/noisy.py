@@ -9,13 +9,8 @@ from torch import Tensor
 from advrec.attacks.objective import evaluate
 from advrec.model.fashionnet import FashionNet
 from advrec.training.data import Batch
-from advrec.training.defenses.base import (
-    VALIDATED,
-    Defense,
-    Stage,
-    misclassification,
-    uniform_noise,
-)
+from advrec.training.defenses.base import VALIDATED, Defense, misclassification, uniform_noise
+from advrec.training.schedule import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

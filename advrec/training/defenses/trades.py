@@ -12,7 +12,8 @@ from advrec.attacks.gradient import PGD
 from advrec.attacks.objective import Losses, Objective
 from advrec.model.fashionnet import FashionNet, Logits
 from advrec.training.data import Batch
-from advrec.training.defenses.base import Defense, Forward, Stage, halves, problem_of
+from advrec.training.defenses.base import Defense, Forward, halves, problem_of
+from advrec.training.schedule import Stage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

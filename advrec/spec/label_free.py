@@ -1,0 +1,74 @@
+"""The defenses that need no labels: their keys. Each trains an encoder to stay near what it was."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from advrec.spec.budgets import Budget, Epsilon
+from advrec.spec.training import Steps, Training
+
+
+class LabelFree(Training):
+    """The keys that all defenses without labels share. What is trained has the architecture of the
+    model that `init` names.
+    """
+
+    weights: ClassVar[str] = "none"
+
+    init: str
+    """Name of the model of the study that is defended: one of your own, or one trained above."""
+    epsilon: Epsilon = Budget(2 / 255, "2/255")
+    steps: Steps = 3
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs: 2 unless given. The last one's weights stay."""
+    batch: Annotated[int, Field(ge=2)] = 16
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Full learning rate: 0.0003 unless given."""
+    batch_norm: Literal["kept", "updated"] = "kept"
+    """kept: BatchNorm normalises as the model was trained, as it does in use, also while this
+    trains; updated: by each batch, and its statistics move.
+    """
+
+    def resolved(self, image_size: int, directory: Path) -> Self:
+        """Make the defaults explicit."""
+        return self.model_copy(
+            update={
+                "epochs": self.epochs or 2,
+                "learning_rate": self.learning_rate or 3e-4,
+            }
+        )
+
+    @model_validator(mode="after")
+    def _defends_a_model(self) -> Self:
+        if self.init == "none":
+            raise ValueError(
+                f"{self.defense} defends a model that is there; name one of the study in init"
+            )
+        return self
+
+
+class FineTuning(LabelFree):
+    """Unsupervised adversarial fine-tuning (Schlarmann et al. 2024): attacked images keep the
+    embeddings that the original gives the clean ones.
+    """
+
+    label = "adversarial fine-tuning without labels"
+    implementation = "advrec.training.defenses.fare:FineTuning"
+
+    defense: Literal["fare"]
+
+
+class LagrangianFineTuning(LabelFree):
+    """Lagrangian-optimised robust embeddings (Khodabandeh et al. 2025): the same, and clean images
+    stay near their original embeddings.
+    """
+
+    label = "constrained fine-tuning without labels"
+    implementation = "advrec.training.defenses.lore:LagrangianFineTuning"
+
+    defense: Literal["lore"]
+    rho: Annotated[float, Field(gt=0.0)] = 0.3
+    """Most that a clean image's embedding may move, as a share of its length: small keeps the
+    lists, large is safer.
+    """

@@ -1,0 +1,65 @@
+"""The keys of every model of a study, and those of every training."""
+
+from typing import Annotated, ClassVar, get_args
+
+from pydantic import Field
+
+from advrec.spec.base import Strict
+
+Steps = Annotated[int, Field(ge=1)]
+
+
+class Entry(Strict):
+    """The keys of every model, trained here or elsewhere."""
+
+    compared: bool = True
+    """False: the model is trained or taken for what others make of it (init, from), but not
+    attacked, examined or shown beside the others.
+    """
+
+
+class Training(Entry):
+    """The keys of every training, with labels or without."""
+
+    trained_here: ClassVar[bool] = True
+    label: ClassVar[str]
+    """The defense's name in a report."""
+    implementation: ClassVar[str]
+    """package.module:Class of the `Defense` that has these keys."""
+
+    defense: str
+    init: str = "none"
+    """Name of another model of the study whose trained weights this one starts from."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs at most: 8 unless given; of the published recipe 24, and of its curriculum as many as
+    it takes.
+    """
+    batch: Annotated[int, Field(ge=2)] = 32
+    """Images a training step, over all workers."""
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Full learning rate: 0.002 unless given; of the published recipe 0.001."""
+
+    @classmethod
+    def word(cls) -> str:
+        """The word in `defense` that stands for this defense."""
+        word: str = get_args(cls.model_fields["defense"].annotation)[0]
+        return word
+
+    @property
+    def total_epochs(self) -> int | None:
+        """Epochs of the whole training; None: known only when it is over."""
+        return self.epochs
+
+    @property
+    def steps_a_batch(self) -> int:
+        """Optimizer steps that training takes on each batch."""
+        return 1
+
+    def steps_an_epoch(self, articles: int) -> int:
+        """Count the optimizer steps of an epoch; a last, incomplete batch is left out unless it is
+        the only one.
+
+        Args:
+            articles: of the training split.
+        """
+        return (max(articles - self.batch, 0) // self.batch + 1) * self.steps_a_batch

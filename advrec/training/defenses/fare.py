@@ -1,0 +1,58 @@
+"""Unsupervised adversarial fine-tuning, FARE (Schlarmann et al. 2024, arXiv 2402.12336)."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from advrec.attacks.gradient import PGD
+from advrec.catalog.dataset import Catalog
+from advrec.model.checkpoint import Network
+from advrec.training.data import Batch
+from advrec.training.defenses.base import Defense, Forward, uniform_noise
+from advrec.training.drift import pushed, squared_drift
+from advrec.training.judges import Drifts
+from advrec.training.schedule import Stage
+from advrec.training.workers import Workers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTuning(Defense):
+    """Attacked images keep the embeddings that the frozen original gives the clean ones
+    (equation 3).
+
+    PGD-k from a random start moves each image so that its embedding leaves the original one. The
+    loss is their squared distance, here as a share of the original's square length, so that the
+    learning rate means the same for every encoder.
+    """
+
+    batch_norm: Literal["kept", "updated"]
+    keeps_original: ClassVar[bool] = True
+
+    def judge(self, catalog: Catalog, workers: Workers, original: Network | None) -> Drifts:
+        """Return the judge of drifts."""
+        assert original is not None
+        return Drifts(catalog, workers, original, self.recipe.step_scale)
+
+    def set_mode(self, network: Network) -> None:
+        """Bring the network into evaluation mode, all but BatchNorm where that is updated."""
+        network.eval()
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(self.batch_norm == "updated")
+
+    def craft(
+        self, network: Network, batch: Batch, stage: Stage, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Yield images (N, 3, H, W) whose embeddings have left the original ones."""
+        assert batch.originals is not None
+        attack = PGD(steps=stage.steps, step_scale=self.recipe.step_scale)
+        noise = uniform_noise(batch.images, generator)
+        yield pushed(network.embed, batch.images, batch.originals, attack, stage.epsilon, noise)
+
+    def loss(self, forward: Forward, batch: Batch, images: Tensor) -> Tensor:
+        """Return the mean squared drift () of attacked images (N, 3, H, W)."""
+        assert batch.originals is not None
+        return squared_drift(forward(images).embeddings, batch.originals).mean()

@@ -1,0 +1,76 @@
+"""How far embeddings have moved from those of the network as it was: needs no labels."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from advrec.attacks.gradient import PGD
+from advrec.attacks.objective import Losses, Objective
+from advrec.attacks.problem import Problem
+from advrec.recommenders.losses import squared_distance
+
+SHORTEST = 0.01
+"""Square length of an original embedding, as a share of the batch's mean, below which a loss counts
+it as so long.
+"""
+
+
+def drift(embeddings: Tensor, originals: Tensor) -> Tensor:
+    """The distance (N,) of embeddings (N, D) from the original ones, as a share of their length."""
+    moved = (embeddings - originals).double().norm(dim=1)
+    length: Tensor = originals.double().norm(dim=1)
+    return torch.where(moved == 0.0, 0.0, moved / length)
+
+
+def squared_drift(embeddings: Tensor, originals: Tensor) -> Tensor:
+    """The square of the same, (N,), as a loss: nearly nothing does not count as a length."""
+    lengths = originals.square().sum(1)
+    return squared_distance(embeddings, originals) / lengths.clamp_min(SHORTEST * lengths.mean())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leaving(Objective):
+    """Minus the squared distance from the original embeddings: an objective to descend.
+
+    Args:
+        embed: images (N, 3, H, W) to raw embeddings (N, D).
+        originals: (N, D).
+    """
+
+    embed: Callable[[Tensor], Tensor]
+    originals: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the loss (N,) of images (N, 3, H, W)."""
+        return -squared_distance(self.embed(images), self.originals)
+
+    def losses(self, images: Tensor) -> Losses:
+        """Return both losses (N,) of images (N, 3, H, W), which are one."""
+        loss = self(images)
+        return Losses(loss, loss)
+
+    def select(self, rows: Tensor) -> Self:
+        """Narrow the objective to the images of `rows` (n,)."""
+        return dataclasses.replace(self, originals=self.originals[rows])
+
+
+def pushed(
+    embed: Callable[[Tensor], Tensor],
+    images: Tensor,
+    originals: Tensor,
+    attack: PGD,
+    epsilon: float,
+    noise: Tensor,
+) -> Tensor:
+    """Images (N, 3, H, W) attacked so that their embeddings leave the original ones (N, D).
+
+    Args:
+        noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins. At the image itself the
+            gradient is zero while the network is what it was.
+    """
+    budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=images.device)
+    objective = Leaving(embed=embed, originals=originals)
+    return attack(Problem(objective, images, budgets, images + epsilon * noise)).images

@@ -1,0 +1,170 @@
+"""Judges of a training: they say how good an epoch is, and what is measured in the end."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advrec.attacks.apgd import APGD
+from advrec.attacks.gradient import PGD
+from advrec.catalog.dataset import Catalog
+from advrec.model.checkpoint import Network
+from advrec.model.encoder import to_images
+from advrec.model.fashionnet import FashionNet
+from advrec.spec import accuracy
+from advrec.spec.base import Split
+from advrec.training import data, quality
+from advrec.training.drift import drift, pushed
+from advrec.training.schedule import Stage
+from advrec.training.workers import Workers
+
+TIE = 1e-6
+"""Weight of clean accuracy in an epoch's score: it decides between epochs that withstand the attack
+equally, as those do that never do.
+"""
+VALIDATED_IMAGES, MEASURED_IMAGES = 256, 1000
+"""Most images that drift is measured on: after an epoch, and in the end."""
+AT_ONCE = 64
+
+
+class Validated(NamedTuple):
+    """The judgement of an epoch."""
+
+    score: float
+    """The larger, the better."""
+    measured: dict[str, float]
+    """Fields of `Epoch`."""
+
+
+class Judge(Protocol):
+    def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
+        """Judge a frozen network after an epoch, by all workers together.
+
+        Args:
+            stage: the attack that training defends against.
+            epoch: counted from 0.
+        """
+
+    def metrics(self, network: Network, stage: Stage) -> dict[str, Any]:
+        """Return metrics.json of a frozen network, measured on the test split."""
+
+
+def selection(catalog: Catalog) -> Split:
+    """Return the split that epochs are judged on."""
+    return "validation" if len(catalog.ids_of("validation")) else "test"
+
+
+class Accuracies:
+    """Accuracy of a classifier, under the study's PGD of as many steps as the defense's.
+
+    Where validation was merged into training (published_split) the study selected on the test
+    split, and so does this; the metrics say so.
+    """
+
+    def __init__(self, catalog: Catalog, workers: Workers) -> None:
+        self._catalog, self._workers = catalog, workers
+
+    def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
+        """Judge by accuracy under attack, or by clean accuracy without one."""
+        ids = self._catalog.ids_of(selection(self._catalog))
+        counts = self._count(network, ids)
+        clean = float(counts[1] / counts[0])
+        adversarial = clean
+        if stage.steps:
+            counts = self._count(network, ids, (PGD(steps=stage.steps),), stage.epsilon)
+            adversarial = float(counts[1] / counts[0])
+        measured = {
+            "validation_clean_accuracy": clean,
+            "validation_adversarial_accuracy": adversarial,
+        }
+        return Validated(adversarial + TIE * clean if stage.steps else clean, measured)
+
+    def metrics(self, network: Network, stage: Stage) -> dict[str, Any]:
+        """Return accuracies; see `quality.metrics`."""
+        every = self._catalog.ids_of("test")
+        first = every[: quality.CONVERGED_IMAGES]
+        clean = self._count(network, every)
+        attacked = self._count(network, every, (quality.PUBLISHED,), accuracy.EPSILON)
+        robust = self._count(network, first, quality.CONVERGED, accuracy.EPSILON)
+        selected = {"selected_on": selection(self._catalog)}
+        return quality.metrics(clean, attacked, robust) | selected
+
+    def _count(
+        self,
+        network: Network,
+        ids: data.Ids,
+        attacks: Sequence[PGD | APGD] = (),
+        epsilon: float = 0.0,
+    ) -> Tensor:
+        """Count over all workers; see `quality.count`, whose (5,) these are."""
+        assert isinstance(network, FashionNet), "the study lets no such defense start elsewhere"
+        own = quality.shard(ids, self._workers.rank, self._workers.world)
+        counts = quality.count(network, self._catalog, own, attacks=attacks, epsilon=epsilon)
+        return self._workers.total(counts)
+
+
+class Drifts:
+    """The drift of embeddings, clean and under the training's own attack.
+
+    The last epoch is the best: the learning rate has fallen to nothing there, and without labels
+    nothing says which trade-off of an earlier one is wanted.
+    """
+
+    def __init__(
+        self, catalog: Catalog, workers: Workers, original: Network, step_scale: float
+    ) -> None:
+        self._catalog, self._workers, self._original = catalog, workers, original
+        self._step_scale = step_scale
+
+    def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
+        """Measure the median drifts on images of the validation split."""
+        ids = self._catalog.ids_of(selection(self._catalog))[:VALIDATED_IMAGES]
+        clean, attacked = self._drifts(network, ids, stage)
+        measured = {
+            "validation_drift": float(np.median(clean)),
+            "validation_attacked_drift": float(np.median(attacked)),
+        }
+        return Validated(float(epoch), measured)
+
+    def metrics(self, network: Network, stage: Stage) -> dict[str, Any]:
+        """Return median and 95th percentile of the drifts."""
+        ids = self._catalog.ids_of("test")[:MEASURED_IMAGES]
+        clean, attacked = self._drifts(network, ids, stage)
+        return {
+            "n": len(ids),
+            "drift_median": float(np.median(clean)),
+            "drift_95": float(np.quantile(clean, 0.95)),
+            "attacked_drift_median": float(np.median(attacked)),
+            "attacked_drift_95": float(np.quantile(attacked, 0.95)),
+            "attack_steps": stage.steps,
+            "attack_epsilon": stage.epsilon,
+        }
+
+    def _drifts(
+        self, network: Network, ids: data.Ids, stage: Stage
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Drifts (n,) of the articles' images, clean and attacked, over all workers."""
+        own = np.arange(len(ids))[self._workers.rank :: self._workers.world]
+        places = torch.from_numpy(own)
+        parts = [
+            self._of(network, ids[own[start : start + AT_ONCE]], stage)
+            for start in range(0, len(own), AT_ONCE)
+        ]
+        both = [torch.cat(each) if parts else torch.zeros(0) for each in zip(*parts, strict=True)]
+        clean, attacked = (self._workers.gathered(each, places, len(ids)).numpy() for each in both)
+        return clean, attacked
+
+    def _of(self, network: Network, ids: data.Ids, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Drifts (n,) of a few articles."""
+        device = next(network.parameters()).device
+        images = to_images(self._catalog.pixels(ids), device)
+        generator = torch.Generator().manual_seed(int(ids[0]))
+        noise = torch.rand(images.shape, generator=generator).to(images) * 2.0 - 1.0
+        with torch.no_grad():
+            originals, clean = self._original.embed(images), network.embed(images)
+        attack = PGD(steps=stage.steps, step_scale=self._step_scale)
+        moved = pushed(network.embed, images, originals, attack, stage.epsilon, noise)
+        with torch.no_grad():
+            return drift(clean, originals), drift(network.embed(moved), originals)

@@ -1,0 +1,139 @@
+"""A shop's own encoder is defended without labels, evaluated and reported, as a user does it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from advrec.distributed import train
+from advrec.model import checkpoint
+from advrec.model.own import OwnNetwork
+from advrec.run.directory import Run
+from tests.commands import advrec
+
+SHOP = {"model": "shop.encoders:normed"}
+FARE = {"defense": "fare", "init": "shop", "epsilon": 0.03, "steps": 1, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def defended(tmp_path_factory, prepared):
+    """A directory with study.yaml, whose run in results/study is done: an own encoder, and the
+    same defended by fare and by lore.
+    """
+    directory = tmp_path_factory.mktemp("defended")
+    shutil.copytree(Path(__file__).parents[1] / "shop", directory / "shop")
+    study = {
+        "name": "study",
+        "catalog": {
+            "source": "deepfashion",
+            "root": str(prepared.directory / "synthetic"),
+            "image_size": 32,
+        },
+        "models": {
+            "shop": SHOP,
+            "fared": FARE,
+            "held": FARE | {"defense": "lore", "init": "fared", "rho": 0.1},
+        },
+        "evaluation": {
+            **{"tuples": 4, "epsilons": [0.02], "attacks": ["fgsm"]},
+            **{"checks": 0, "examples": 1},
+        },
+        "resources": {"actors": 0},
+    }
+    (directory / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    run = Run(directory / "results" / "study")
+    with run.lock():
+        shutil.copytree(prepared.directory, run.directory, dirs_exist_ok=True)
+    done = advrec("train", "study.yaml", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    evaluated = advrec("evaluate", "study.yaml", cwd=directory)
+    assert evaluated.returncode == 0, evaluated.stderr
+    return directory, run, done
+
+
+@pytest.fixture
+def importable(defended, monkeypatch):
+    """The shop's module can be imported by the test itself."""
+    monkeypatch.syspath_prepend(defended[0])
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("importable")
+def test_an_encoder_of_the_shops_own_is_defended_and_evaluated_as_any_model_is(defended):
+    _, run, done = defended
+    assert "clean embeddings of test images moved by" in done.stdout + done.stderr
+    for model in ("fared", "held"):
+        network = checkpoint.load(run.weights(model))
+        assert isinstance(network, OwnNetwork)
+        assert network.architecture == checkpoint.load(run.weights("shop")).architecture
+        metrics = json.loads((run.model(model) / "metrics.json").read_text())
+        assert 0 < metrics["drift_median"] <= metrics["drift_95"]
+        assert not any("accuracy" in name for name in metrics)
+        assert list(run.block(model, "fgsm", 0).parent.glob("block-*"))
+        history = pd.read_parquet(run.history(model))
+        assert len(history) == 2
+        assert not any("accuracy" in name for name in history)
+        assert history["validation_drift"].notna().all()
+
+
+def test_what_is_done_is_left_alone_and_reported_without_the_shops_module(defended):
+    directory, run, _ = defended
+    again = advrec("train", "study.yaml", cwd=directory)
+    assert again.returncode == 0
+    assert "train fared: done before" in again.stdout + again.stderr
+    shutil.move(directory / "shop", directory / "gone")
+    reported = advrec("report", "study.yaml", cwd=directory)
+    shutil.move(directory / "gone", directory / "shop")
+    assert reported.returncode == 0, reported.stderr
+    training = pd.read_csv(run.report / "tables" / "training.csv")
+    assert training["validation_drift"].notna().all()
+
+
+def test_a_training_that_died_goes_on_to_the_same_weights(defended, tmp_path, monkeypatch):
+    directory, run, _ = defended
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    again = Run(tmp_path / "results" / "study")
+    shutil.rmtree(again.model("fared"))
+    shutil.rmtree(again.model("held"))
+    save = train.state.save
+
+    def dies(path, state):
+        save(path, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advrec.training.loop.state.save", dies)
+    assert advrec("train", "study.yaml", cwd=tmp_path).returncode == 130
+    monkeypatch.undo()
+    ended = advrec("train", "study.yaml", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "train fared: goes on after epoch 1/2" in ended.stdout + ended.stderr
+    for model in ("fared", "held"):
+        assert again.weights(model).read_bytes() == run.weights(model).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ({"m": {"defense": "fare"}}, ["models.m.init"]),
+        ({"m": {"defense": "fare", "init": "none"}}, ["fare defends a model", "init"]),
+        ({"m": FARE | {"init": "shp"}}, ["models.m.init is shp", "did you mean shop"]),
+        ({"m": FARE | {"rho": 0.1}}, ["rho"]),
+        ({"m": FARE, "at": {"defense": "at", "init": "m"}}, ["models.at.init is m", "trained"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_defended_is_refused(defended, tmp_path, models, said):
+    directory, *_ = defended
+    study = yaml.safe_load((directory / "study.yaml").read_text())
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump(study | {"models": {"shop": SHOP} | models}, sort_keys=False)
+    )
+    refused = advrec("train", "s.yaml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert all(word in refused.stderr for word in said), refused.stderr

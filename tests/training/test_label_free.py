@@ -1,0 +1,216 @@
+"""Defenses without labels, against the papers written out naively, on encoders of a few layers."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advrec.attacks.budget import linf
+from advrec.model import own
+from advrec.model.encoder import FORMS, frozen, in_form, refresh
+from advrec.model.own import OwnArchitecture, OwnNetwork
+from advrec.training import data, loop, recipe
+from advrec.training.copies import Copy
+from advrec.training.defenses.base import Outputs, build
+from advrec.training.drift import drift
+from advrec.training.schedule import Stage
+from tests.conftest import study
+
+EPSILON = 8 / 255
+RHO = 0.05
+
+
+def entry(**keys):
+    models = {
+        "shop": {"model": "tests.shop.encoders:normed"},
+        "m": {"defense": "fare", "init": "shop", "epsilon": EPSILON, **keys},
+    }
+    return study(models=models).models["m"]
+
+
+def encoder(name="normed", form="plain"):
+    architecture = OwnArchitecture(
+        model=f"tests.shop.encoders:{name}", image_size=32, dimension=0, form=form
+    )
+    built = own.build(architecture).eval()
+    dimension = built.plain(torch.rand(1, 3, 32, 32)).shape[1]
+    return OwnNetwork(dataclasses.replace(architecture, dimension=dimension), built.module).eval()
+
+
+def batch_of(catalog, network, count=6):
+    batch = data.load(catalog, catalog.ids_of("train")[:count], torch.device("cpu"))
+    with torch.no_grad():
+        return batch._replace(originals=network.embed(batch.images))
+
+
+def test_for_a_linear_encoder_of_one_value_the_inner_maximum_is_all_of_the_budget_along_its_signs(
+    catalog,
+):
+    network = encoder("linear")
+    with torch.no_grad():
+        network.module[1].weight[1:] = 0.0
+    batch = batch_of(catalog, network)
+    batch = batch._replace(images=batch.images.clamp(0.1, 0.9))
+    with torch.no_grad():
+        batch = batch._replace(originals=network.embed(batch.images))
+    defense = build(entry(steps=4), recipe.FINE_TUNING)
+    stream = torch.Generator().manual_seed(1)
+    (found,) = defense.craft(frozen(network), batch, Stage(4, EPSILON), stream)
+    assert (linf(batch.images, found) <= EPSILON).all()
+    moved = (network.embed(found) - batch.originals)[:, 0].abs()
+    most = EPSILON * network.module[1].weight[0].abs().sum()
+    assert moved == pytest.approx(torch.full_like(moved, float(most)).tolist(), rel=1e-4)
+
+
+def test_the_loss_of_fare_is_that_of_a_naive_loop(catalog):
+    network, changed = encoder(), encoder()
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.mul_(1.1)
+    batch = batch_of(catalog, network)
+    images = (batch.images + 0.03 * torch.rand(batch.images.shape)).clamp(0, 1)
+    defense = build(entry(), recipe.FINE_TUNING)
+    found = defense.loss(lambda x: Outputs(None, changed.embed(x)), batch, images)
+    naive = []
+    for image, clean in zip(images, batch.images, strict=True):
+        original = network.embed(clean[None])[0].detach()
+        apart = (changed.embed(image[None])[0] - original).detach()
+        naive.append(float(sum(a * a for a in apart) / sum(o * o for o in original)))
+    assert float(found.detach()) == pytest.approx(np.mean(naive), rel=1e-4)
+
+
+def test_the_multipliers_of_lore_ascend_where_an_image_drifts_too_far_and_weigh_its_drift(catalog):
+    network = encoder()
+    batch = batch_of(catalog, network, 2)
+    defense = build(entry(defense="lore", rho=0.5), recipe.FINE_TUNING)
+    # Squared drifts of 4 and of 0.01 against a rho squared of 0.25.
+    clean = batch.originals * torch.tensor([[3.0], [1.1]])
+    attacked = batch.originals * torch.tensor([[2.0], [1.0]])
+    embeddings = torch.cat([clean, attacked]).detach().requires_grad_()
+    multipliers = torch.tensor([1.5, 0.5], requires_grad=True)
+    loss = defense.loss(
+        lambda x, originals: Outputs(None, embeddings, multipliers), batch, batch.images
+    )
+    excess = [4.0 / 0.25 - 1.0, 0.01 / 0.25 - 1.0]
+    assert float(loss.detach()) == pytest.approx(
+        ((1.0 + 1.5 * excess[0]) + (0.0 + 0.5 * excess[1])) / 2, rel=1e-4
+    )
+    loss.backward()
+    assert (-2.0 * multipliers.grad).tolist() == pytest.approx(excess, rel=1e-3)
+    lengths = batch.originals.square().sum(1)
+    weights = torch.tensor([[1.5], [0.5]]) / 0.25
+    expected = weights * (clean - batch.originals) / lengths[:, None]
+    assert torch.allclose(embeddings.grad[:2], expected, rtol=1e-3, atol=1e-6)
+
+
+def trained(catalog, network, **keys):
+    spec = entry(**keys)
+    return loop.fit(network, spec, catalog, seed=3)
+
+
+def test_fare_makes_an_encoder_withstand_its_attack_and_keeps_its_statistics_and_mode(catalog):
+    network = encoder(form="fused")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    training = trained(catalog, network, epochs=4, learning_rate=0.01, steps=2)
+    first, last = training.history[0], training.history[-1]
+    assert last.validation_attacked_drift < 0.8 * first.validation_attacked_drift
+    assert last.validation_clean_accuracy is None
+    after = network.state_dict()
+    for name, value in before.items():
+        same = torch.equal(value, after[name])
+        assert same == ("running" in name or "num_batches" in name), name
+    metrics = training.measure()
+    assert set(metrics) == {
+        *("n", "drift_median", "drift_95", "attacked_drift_median", "attacked_drift_95"),
+        *("attack_steps", "attack_epsilon"),
+    }
+    images = data.load(catalog, catalog.ids_of("test"), torch.device("cpu")).images
+    with torch.no_grad():
+        naive = [
+            float((network.embed(i[None]) - encoder().embed(i[None])).norm())
+            / float(encoder().embed(i[None]).norm())
+            for i in images
+        ]
+    assert metrics["n"] == len(naive)
+    assert metrics["drift_median"] == pytest.approx(np.median(naive), rel=1e-3)
+    assert metrics["drift_95"] == pytest.approx(np.quantile(naive, 0.95), rel=1e-3)
+
+
+def test_batch_norm_updates_its_statistics_if_it_is_to(catalog):
+    network = encoder()
+    before = network.module[1].running_mean.clone()
+    trained(catalog, network, epochs=1, batch_norm="updated")
+    assert not torch.equal(before, network.module[1].running_mean)
+
+
+def test_lore_keeps_clean_images_within_rho_where_fare_does_not(catalog):
+    images = data.load(catalog, catalog.ids_of("train"), torch.device("cpu")).images
+    far = {}
+    for keys in ({"defense": "fare"}, {"defense": "lore", "rho": RHO}):
+        network, original = encoder(), encoder()
+        trained(catalog, network, **keys, epochs=12, learning_rate=0.003, steps=1, epsilon=0.2)
+        with torch.no_grad():
+            drifts = drift(network.embed(images), original.embed(images))
+        far[keys["defense"]] = float(drifts.quantile(0.9))
+    assert far["lore"] < RHO
+    assert far["fare"] > 2 * RHO
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("keys", [{"defense": "fare"}, {"defense": "lore"}], ids=str)
+def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(
+    catalog, tmp_path, keys
+):
+    spec, saved = entry(**keys, epochs=3, steps=1), tmp_path / "state.safetensors"
+    undisturbed = loop.fit(encoder(form="fused"), spec, catalog, seed=3)
+
+    def stop(epoch):
+        torch.rand(3)  # what else happens in the process
+        raise StoppedError
+
+    for _ in range(3):
+        with pytest.raises(StoppedError):
+            loop.fit(encoder(form="fused"), spec, catalog, seed=3, checkpoint=saved, on_epoch=stop)
+    ended = loop.fit(encoder(form="fused"), spec, catalog, seed=3, checkpoint=saved)
+    assert [e._replace(seconds=0) for e in ended.history] == [
+        e._replace(seconds=0) for e in undisturbed.history
+    ]
+    assert ended.measure() == undisturbed.measure()
+    for name, value in undisturbed.network.state_dict().items():
+        assert torch.equal(value, ended.network.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", ["normed", "linear", "computed"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_copy_in_any_form_follows_its_network_and_shares_nothing_with_it(name, form):
+    network = encoder(name, form)
+    images = torch.rand(4, 3, 32, 32)
+    followed = Copy(network)
+    first = network.plain(images)
+    assert torch.allclose(followed.network.embed(images), first, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.mul_(1.3)
+    assert torch.allclose(followed.network.embed(images), first, rtol=1e-4, atol=1e-5)
+    followed.follow(network)
+    expected = network.plain(images)
+    assert torch.allclose(followed.network.embed(images), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(expected, first, rtol=1e-2)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_copy_whose_norms_are_not_folded_takes_the_weights_as_they_are():
+    network = encoder()
+    copied = in_form(copy.deepcopy(network), FORMS["unfolded"])
+    assert isinstance(copied.module[1], nn.BatchNorm2d)
+    with torch.no_grad():
+        network.module[0].weight.mul_(2.0)
+    refresh(copied, network)
+    assert torch.equal(copied.module[0].weight, network.module[0].weight)
