@@ -22,7 +22,6 @@ from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
-from advrec.spec.models import AnyModel
 from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
@@ -337,7 +336,7 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
 
 
 def _tables(
-    path: Callable[[str], Path], study: Study, columns: Callable[[AnyModel], pa.Schema]
+    path: Callable[[str], Path], study: Study, columns: Callable[[Any], pa.Schema]
 ) -> dict[str, pd.DataFrame]:
     return {
         model: read_table(path(model), columns(spec)).to_pandas()
