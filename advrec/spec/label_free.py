@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from advrec.spec.budgets import Budget, Epsilon
+from advrec.spec.budgets import Epsilon
 from advrec.spec.training import Steps, Training
 
 
@@ -18,7 +18,7 @@ class LabelFree(Training):
 
     init: str
     """Name of the model of the study that is defended: one of your own, or one trained above."""
-    epsilon: Epsilon = Budget(2 / 255, "2/255")
+    epsilon: Epsilon = 2 / 255
     steps: Steps = 3
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs: 2 unless given. The last one's weights stay."""

@@ -66,12 +66,15 @@ def test_one_budget_written_in_two_ways_stands_twice():
         study(evaluation=EVALUATION | {"epsilons": ["2/255", 0.00784313725490196]})
 
 
+START = {"defense": "none"}
+
+
 @pytest.mark.parametrize(
     "defense", [kind.word() for kind in DEFENSES if "epsilon" in kind.model_fields]
 )
 def test_every_defense_takes_levels_and_is_the_same_model(defense):
     both = [
-        study(models={"m": {"defense": defense, "epsilon": epsilon}})
+        study(models={"s": START, "m": {"defense": defense, "epsilon": epsilon, "init": "s"}})
         for epsilon in ("2/255", 0.00784313725490196)
     ]
     assert both[0].models["m"].epsilon == 2 / 255
