@@ -1,4 +1,4 @@
-"""How far embeddings have moved from those of the network as it was: needs no labels."""
+"""Drift: the way of embeddings from those of the network as it was. It needs no labels."""
 
 import dataclasses
 from collections.abc import Callable

@@ -275,11 +275,11 @@ class Group(NamedTuple):
     parameters: list[nn.Parameter]
     rate: float
     decay: float
-    """Of weights."""
+    """Decay of weights."""
 
 
 class _Trained(nn.Module):
-    """What is trained: all that a loss may ask for, from one forward pass.
+    """The trained parts: all that a loss may ask for, from one forward pass.
 
     Args:
         beside: see `Defense.beside`.

@@ -51,7 +51,7 @@ class State:
     averaged: int = 0
     """Steps that the moving average has seen."""
     beside: Tensors = dataclasses.field(default_factory=dict)
-    """What is trained beside the network; see `Defense.beside`."""
+    """State of the part that is trained beside the network; see `Defense.beside`."""
 
 
 def save(path: Path, state: State) -> None:

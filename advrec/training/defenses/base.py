@@ -36,7 +36,7 @@ class Outputs(NamedTuple):
     embeddings: Tensor
     """(N, D), raw"""
     beside: Any = None
-    """What the part beside the network gives; see `Defense.beside`."""
+    """Output of the part beside the network; see `Defense.beside`."""
 
     @property
     def logits(self) -> Logits:

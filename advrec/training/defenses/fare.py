@@ -24,7 +24,7 @@ class FineTuning(Defense):
     (equation 3).
 
     PGD-k from a random start moves each image so that its embedding leaves the original one. The
-    loss is their squared distance, here as a share of the original's square length, so that the
+    loss is their squared distance. Here it is a share of the original's square length, so that a
     learning rate means the same for every encoder.
     """
 
