@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from advrec.spec.budgets import LEVELS
+
 
 class Ball(NamedTuple):
     """The images within a budget of the clean ones, as bounds of each pixel. In float32 the budget
@@ -37,6 +39,14 @@ def ball(clean: Tensor, epsilon: Tensor) -> Ball:
     lower = torch.where(centre - lower.double() > radius, torch.nextafter(lower, clean), lower)
     upper = torch.where(upper.double() - centre > radius, torch.nextafter(upper, clean), upper)
     return Ball(lower.clamp_min(0.0), upper.clamp_max(1.0))
+
+
+def in_levels(epsilon: Tensor) -> Tensor:
+    """Budgets (N,) or (E, N), 0..1, cut to the whole levels that an image of 8 bits may change by;
+    float64.
+    """
+    # a whole number of levels, divided and multiplied again, may lie a rounding below itself
+    return torch.floor(epsilon.double() * LEVELS + 1e-9) / LEVELS
 
 
 def linf(clean: Tensor, images: Tensor) -> Tensor:

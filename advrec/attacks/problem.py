@@ -29,12 +29,15 @@ class Goal:
             budgets; None: no image is.
         round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still
             solved after each of them.
+        levels: round trips get an image whose changes are at most the budget's whole levels of 8
+            bits; False: all of the budget, as before 0.3.0.
     """
 
     below: Tensor
     stop: Stop = "never"
     hopeless: Tensor | None = None
     round_trips: tuple[Callable[[Tensor], Tensor], ...] = ()
+    levels: bool = True
 
     def select(self, rows: Tensor) -> Self:
         """The goal of some of the images: those at `rows` (n,), int64."""
@@ -130,10 +133,16 @@ class Problem:
             return solved, passes
         final = self.ball.select(rows).project(images[rows])
         outside = (final != images[rows]).flatten(1).any(1)
-        tests = [(rows, trip(final)) for trip in self.goal.round_trips]
+        trips = self.goal.round_trips
+        uploaded = self._uploaded(rows, final) if trips and self.goal.levels else final
+        tests = [(rows, trip(uploaded)) for trip in trips]
         tests += [(rows[outside], final[outside])] if outside.any() else []
         for tested, delivered in tests:
             again = score(self.objective.select(tested), delivered)
             solved[tested] &= again < self.goal.below[tested]
             passes[tested.cpu()] += 1
         return solved, passes
+
+    def _uploaded(self, rows: Tensor, final: Tensor) -> Tensor:
+        """The images (n, C, H, W) of rows (n,) within their whole levels of 8 bits."""
+        return budget.ball(self.images[rows], budget.in_levels(self.epsilon[rows])).project(final)

@@ -1,6 +1,6 @@
 """The result of an attack: images, and what each cost."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -45,6 +45,12 @@ class Reached(NamedTuple):
     """(E, N) bool, not attacked: hopeless at the larger budget; None: not known"""
     smallest: Smallest | None = None
     """None: the attack does not search them."""
+
+    @classmethod
+    def unchanged(cls, images: Tensor, budgets: int) -> Self:
+        """The images (N, C, H, W) themselves at all budgets, for nothing."""
+        steps, passes = torch.zeros(2, budgets, len(images), dtype=torch.int32)
+        return cls(images.expand(budgets, *images.shape), steps, passes)
 
 
 def spent(images: Tensor, *, gradient_steps: int, forward_passes: int | None = None) -> Attacked:

@@ -32,9 +32,10 @@ from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
 from advrec.run.cells import Cell
-from advrec.run.directory import AUTOGRAD, Run
+from advrec.run.directory import FUSED, LEVELS, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
+from advrec.spec import budgets
 from advrec.spec.study import Study
 
 HEALTH_IMAGES = 64
@@ -124,8 +125,9 @@ class _Stage:
         self._tuples_hash = schema.content_hash(tuples)
         self.models = Models(run, study, catalog, pool, device, _store(study))
         self.set_aside: dict[str, str] = {}
-        self._plain: set[Cell] = set()
-        """Cells that were begun by plain steps and go on so."""
+        self._told = False
+        self._protocols: dict[Cell, int] = {}
+        """Those of cells; one that was begun by an earlier version goes on by its own."""
 
     def attack(self, model: str, missing: Mapping[Cell, Sequence[int]]) -> None:
         """Attack the missing blocks of a model's cells."""
@@ -211,14 +213,28 @@ class _Stage:
             recorded = self._run.identities().get(cell.key)
             determined_by = identity.as_finished(recorded, determined_by)
         self._run.claim(cell.key, determined_by, made=begun)
-        if determined_by["protocol"] == AUTOGRAD:
-            self._plain.add(cell)
+        self._protocols[cell] = determined_by["protocol"]
+        if determined_by["protocol"] >= LEVELS and not self._told:
+            self._tell_small_budgets()
+
+    def _tell_small_budgets(self) -> None:
+        """Say once which budgets change nothing in 8 bits."""
+        self._told = True
+        evaluation = self._study.evaluation
+        small = [budgets.shown(each) for each in budgets.below_one_level(evaluation.epsilons)]
+        if small:
+            say(
+                f"evaluate: epsilon {', '.join(small)} is below one of the 255 levels of an image "
+                f"of 8 bits, so nothing changes there after {', '.join(evaluation.round_trips)} "
+                "and nothing is attacked for it"
+            )
 
     def _arguments(self, one: Work) -> tuple[Any, ...]:
         """Those of Attacker.attack."""
         rows = self._rows(one.cell, one.block)
         block = block_of(self._study, one.cell, rows, self._catalog)
-        block = dataclasses.replace(block, fused=one.cell not in self._plain)
+        protocol = self._protocols[one.cell]
+        block = dataclasses.replace(block, fused=protocol >= FUSED, levels=protocol >= LEVELS)
         return *self.models.pair(one.cell), one.cell.attack, block
 
     def _write(self, key: str, one: Work, outcomes: Outcomes) -> None:

@@ -44,8 +44,9 @@ class AttackResult:
     images: Tensor
     """(P, 3, H, W) float32 in [0, 1], on the CPU, within the budget."""
     made_for: Mapping[str, Tensor]
-    """Images like `images` that were made for a delivery, by its name, before that round trip. A
-    delivery that the attack does not see is not among them: it stores `images`.
+    """Images like `images` that were made for a delivery, by its name, before that round trip: 8
+    bits a value, within the budget. A delivery that the attack does not see is not among them: it
+    stores `images`.
     """
     clean_ranks: Ids
     """(P,), from 1: the place of the unchanged article in its target's list."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from advrec.attacks import budget
 from advrec.attacks.objective import Delivered, Objective
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import AllBudgets, Attack
@@ -71,6 +72,8 @@ class Attempts:
         unseen = [each for each in block.deliveries if each not in block.through]
         tested = unseen if delivery == FLOAT else [delivery]
         self.round_trips = {each: round_trip(each) for each in tested}
+        self.eight_bits = block.levels and delivery != FLOAT
+        """The image is made for 8 bits: its budget is whole levels."""
 
     def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
         """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
@@ -86,11 +89,28 @@ class Attempts:
         return Problem(
             objective=objective,
             images=to_images(block.pixels[places], device),
-            epsilon=torch.from_numpy(epsilons).to(device),
+            epsilon=self._allowed(epsilons).to(device),
             start=start,
             seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
-            goal=Goal(below=below, stop=block.stop, hopeless=hopeless, round_trips=tests),
+            goal=Goal(
+                below=below,
+                stop=block.stop,
+                hopeless=hopeless,
+                round_trips=tests,
+                levels=block.levels,
+            ),
         )
+
+    def changes(self, problem: Problem) -> Tensor:
+        """Which images (n,) bool of a problem can change: all but those made for 8 bits whose
+        budget is below one level.
+        """
+        able = problem.epsilon > 0.0
+        return able if self.eight_bits else torch.ones_like(able)
+
+    def _allowed(self, epsilons: Doubles) -> Tensor:
+        budgets = torch.from_numpy(epsilons)
+        return budget.in_levels(budgets) if self.eight_bits else budgets
 
     def run(self, problem: Problem) -> Attempt:
         """The attack on a problem.
@@ -108,7 +128,9 @@ class Attempts:
             ValueError: as `run`.
         """
         problem = self.problem(places, budgets[-1])
-        wanted = torch.from_numpy(budgets).to(problem.epsilon)
+        wanted = self._allowed(budgets).to(problem.epsilon)
+        if not self.changes(problem).any():
+            return Reached.unchanged(problem.images, len(budgets)), 0.0
         reached, seconds = self._timed(problem, lambda problem: attack.reach(problem, wanted))
         for images in reached.images:
             self._checked(images, problem)

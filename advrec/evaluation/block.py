@@ -49,6 +49,10 @@ class Block:
     """Those of them that an attack of its own is made for."""
     fused: bool = True
     """False: by the plain steps of before 0.3.0, whose block goes on with rows of theirs."""
+    levels: bool = True
+    """The image made for a delivery has 8 bits within the budget; False: rounded as before 0.3.0,
+    whose block goes on.
+    """
     minimal_rank: int | None = None
     """Rank at which minimal-K searches the smallest budget; None: another attack."""
 

@@ -20,6 +20,7 @@ from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked, Reached, Smallest
 from advrec.evaluation.attempts import Attempt, Attempts, Bounds
 from advrec.evaluation.block import Block, Outcomes
+from advrec.evaluation.delivery import eight_bits
 from advrec.evaluation.rows import Places, Rows
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Floats, Ids
@@ -70,7 +71,11 @@ def _alone(attempts: Attempts, measure: "_Measure") -> None:
     for start in range(0, size, block.batch):
         rows = np.arange(start, min(start + block.batch, size))
         problem = attempts.problem(rows // len(epsilons), epsilons[rows % len(epsilons)])
-        measure(attempts, rows, problem, attempts.run(problem))
+        able = attempts.changes(problem)
+        nobody = (block.label,) * len(rows)
+        whole = bool(able.all())
+        attempt = attempts.run(problem) if whole else _go_on(attempts, problem, able, nobody)
+        measure(attempts, rows, problem, attempt)
 
 
 def _nested(attempts: Attempts, measure: "_Measure") -> None:
@@ -84,7 +89,8 @@ def _nested(attempts: Attempts, measure: "_Measure") -> None:
         solved = torch.zeros(len(places), dtype=torch.bool)
         for number, epsilon in enumerate(block.epsilons):
             problem = attempts.problem(places, np.full(len(places), epsilon), images)
-            attempt = _go_on(attempts, problem, ~solved, winners)
+            todo = ~solved & attempts.changes(problem).cpu()
+            attempt = _go_on(attempts, problem, todo, winners)
             rows = places * len(block.epsilons) + number
             images = measure(attempts, rows, problem, attempt, inherited=solved.numpy())
             winners = attempt.attacked.winners
@@ -133,7 +139,8 @@ def _go_on(
     attacked, seconds = attempts.run(problem.select(there))
     steps[rows], passes[rows] = attacked.gradient_steps, attacked.forward_passes
     names = list(winners)
-    for row, winner in zip(rows.tolist(), attacked.winners, strict=True):
+    made_by = attacked.winners or (attempts.block.label,) * len(rows)
+    for row, winner in zip(rows.tolist(), made_by, strict=True):
         names[row] = names[row] if winner == START else winner
     images = images.index_copy(0, there, attacked.images)
     return Attempt(Attacked(images, steps, passes, tuple(names)), seconds)
@@ -166,6 +173,9 @@ class _Measure:
         block, places, delivery = self._block, rows // len(self._block.epsilons), attempts.delivery
         attacked = attempt.attacked
         final = problem.ball.project(attacked.images)
+        if attempts.eight_bits:
+            # levels are not exact in float32
+            final = problem.ball.project(eight_bits(final))
         if not ((final >= 0.0) & (final <= 1.0)).all():
             raise ValueError(f"{attempts.attack} left the box [0, 1] after projection")
         passes = attacked.forward_passes.numpy().astype(np.float64)
@@ -196,10 +206,7 @@ class _Measure:
                 columns |= zip(DISTINCT.names, distinct, strict=True)
         else:
             columns = {schema.suffixed(name, delivery): norm for name, norm in norms.items()}
-        for each, trip in attempts.round_trips.items():
-            distance, rank = schema.delivered(each)
-            arrived = self._recommender.embeddings(trip(final))
-            columns[distance], columns[rank] = self._rank(places, arrived)
+        columns |= self._delivered(attempts, problem, places, final)
         spent = {
             "gradient_steps": attacked.gradient_steps.numpy(),
             "forward_passes": attacked.forward_passes.numpy(),
@@ -209,6 +216,20 @@ class _Measure:
         for place in np.flatnonzero(block.tuple_ids[places] < block.examples):
             self.table.keep(int(rows[place]), delivery, final[place])
         return final
+
+    def _delivered(
+        self, attempts: Attempts, problem: Problem, places: Places, final: Tensor
+    ) -> dict[str, Any]:
+        """Distances and ranks (n,) of images (n, C, H, W) after each delivery that they meet."""
+        if self._block.levels and not attempts.eight_bits and attempts.round_trips:
+            allowed = budget.in_levels(problem.epsilon)
+            final = budget.ball(problem.images, allowed).project(final)
+        columns: dict[str, Any] = {}
+        for each, trip in attempts.round_trips.items():
+            distance, rank = schema.delivered(each)
+            arrived = self._recommender.embeddings(trip(final))
+            columns[distance], columns[rank] = self._rank(places, arrived)
+        return columns
 
     def own(self, places: Places, reached: Reached) -> None:
         """Note the columns of the attack's own for tuples at `places` (n,)."""

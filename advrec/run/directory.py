@@ -15,10 +15,12 @@ from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json
 from advrec.run.log import say
 from advrec.spec.attacks import AUTO, AUTO_1
 
-AUTOGRAD, FUSED = 4, 5
+AUTOGRAD, FUSED, LEVELS = 4, 5, 6
 """Protocols: gradients by autograd (0.1.0, 0.2.0); by the fused step, which may differ in the last
-bits (0.3.0).
+bits (0.3.0); the same, and what a delivery gets has 8 bits within the budget.
 """
+PROTOCOLS = (AUTOGRAD, FUSED, LEVELS)
+"""Those that this version still makes rows by."""
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 
 

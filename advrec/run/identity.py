@@ -12,7 +12,7 @@ from typing import Any
 from advrec.errors import ConfigError
 from advrec.run import files
 from advrec.run.cells import Cell, cells, is_begun
-from advrec.run.directory import FUSED, Run, meant
+from advrec.run.directory import FUSED, LEVELS, Run, meant
 from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
@@ -157,7 +157,7 @@ def cell(study: Study, cell: Cell) -> Identity:
         "block": block,
         "batch": study.evaluation.at_once,
         "cpus_per_actor": study.resources.cpus_per_actor,
-        "protocol": PROTOCOL,
+        "protocol": LEVELS if cell.deliveries else PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % block else None,
     }

@@ -63,6 +63,11 @@ def in_levels(budgets: Iterable[float]) -> bool:
     return bool(kinds) and all(kinds)
 
 
+def below_one_level(budgets: Iterable[float]) -> list[float]:
+    """Those budgets above 0 that change nothing in an image of 8 bits."""
+    return [each for each in budgets if each > 0.0 and each * LEVELS + 1e-9 < 1.0]
+
+
 def plain(value: Any) -> Any:
     """Copy the content of a file with the floats that texts like 2/255 in it mean."""
     if isinstance(value, dict):

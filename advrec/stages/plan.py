@@ -19,7 +19,7 @@ from advrec.evaluation import codecs, probes
 from advrec.evaluation.tuples import COLUMNS
 from advrec.run import cells, identity, strangers
 from advrec.run.cells import Cell
-from advrec.run.directory import AUTOGRAD, Run
+from advrec.run.directory import PROTOCOLS, Run
 from advrec.run.files import numbered
 from advrec.run.identity import Identities
 from advrec.run.machine import cores
@@ -143,7 +143,7 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             continue
         now = identity.cell(study, cell)
         kept = identity.as_finished(recorded.get(cell.key), now)
-        strange = kept["protocol"] not in (AUTOGRAD, identity.PROTOCOL)
+        strange = kept["protocol"] not in PROTOCOLS
         grows = strange and evaluates and cells.missing_blocks(run, study, cell, tuples)
         wanted[cell.key] = now if grows else kept
     for part in wanted:

@@ -18,7 +18,7 @@ from advrec.model.arithmetic import exact_arithmetic
 from advrec.reports.pictures import images as pictures
 from advrec.run import identity, schema
 from advrec.run.cells import Cell
-from advrec.run.directory import Run
+from advrec.run.directory import LEVELS, Run, meant
 from advrec.run.tables import read_table
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
@@ -134,6 +134,9 @@ def outcomes_of(
     epsilons = tuple(sorted({*budgets, epsilon}))
     cell = Cell("attacks", model, entry, epsilons, study.evaluation.round_trips)
     block = block_of(study, cell, _tuple(run, study, target, article), catalog)
+    recorded = run.identities().get(cell.key, {})
+    if recorded.get("delivery") == list(cell.deliveries):
+        block = dataclasses.replace(block, levels=meant(recorded)["protocol"] >= LEVELS)
     with exact_arithmetic(study.resources.cpus_per_actor):
         recommender = open_model(run, study, model, catalog)
         source = None

@@ -9,6 +9,8 @@ from advrec.reports.page.cells import Table, TextCell, attack_cell, interval, nu
 from advrec.reports.results import Results
 from advrec.reports.tables import success
 from advrec.reports.tables.rows import records, span
+from advrec.run.directory import LEVELS, meant
+from advrec.spec import budgets
 
 MOST_CATEGORIES = 12
 
@@ -86,12 +88,23 @@ def delivered_notes(results: Results) -> list[str]:
     """Sentences on what the section of deliveries shows; none without deliveries."""
     if not results.deliveries:
         return []
-    attacks = results.study.evaluation.attacks
+    evaluation = results.study.evaluation
+    attacks = evaluation.attacks
     notes = [
         "float is the image as it was computed, as in verdict and checks. Every other column is "
-        "after the round trip through what a shop stores. Budgets hold before it: rounding to 8 "
-        "bits moves a value by up to 1/510, a codec by more."
+        "after the round trip through what a shop stores. Budgets hold before it: "
+        + (
+            "rounding to 8 bits moves a value by up to 1/510, a codec by more."
+            if _rounds_beyond(results)
+            else "the upload has 8 bits, rounded within the budget. A codec moves values further."
+        )
     ]
+    small = [results.shown(each) for each in budgets.below_one_level(evaluation.epsilons)]
+    if small and not _rounds_beyond(results):
+        notes.append(
+            f"ε = {', '.join(small)} is below one of 255 levels: 8 bits leave the image as it was, "
+            "and nothing is attacked for a delivery there."
+        )
     if any(attack.through for attack in attacks):
         notes.append(
             "For each delivery that it sees, an attack makes an image of its own, by gradients or "
@@ -110,6 +123,15 @@ def delivered_notes(results: Results) -> list[str]:
         "70\u00a0% where each pixel was repeated 8 x 8 before it and averaged after it (n = 64)."
     )
     return notes
+
+
+def _rounds_beyond(results: Results) -> bool:
+    """True where rows for deliveries are from before 0.3.0, whose rounding may leave the budget."""
+    return any(
+        recorded.get("delivery") and meant(recorded)["protocol"] < LEVELS
+        for part, recorded in results.run.identities().items()
+        if part.startswith("attacks/")
+    )
 
 
 def winners_table(results: Results) -> Table | None:
