@@ -74,7 +74,7 @@ def in_form(network: N, form: Form) -> N:
     """A network made ready for being attacked, in one of `FORMS`."""
     ready = _evaluating(copy.deepcopy(network) if form.copied else network)
     if form.folded:
-        _fold(ready)
+        _fold(ready, activated=True)
     if form.channels_last:
         ready.to(memory_format=torch.channels_last)
     elif isinstance(ready, OwnNetwork):
@@ -209,7 +209,13 @@ def to_images(pixels: Images, device: torch.device | str = "cpu") -> Tensor:
     return images.float().div_(255.0) if pixels.dtype == np.uint8 else images
 
 
-def _fold(network: nn.Module) -> None:
+def _fold(network: nn.Module, *, activated: bool = False) -> None:
+    """Fold BatchNorm into convolutions.
+
+    Args:
+        activated: keep the activation that a layer of timm has within its BatchNorm. Not for models
+            that runs of before 0.3 adopted, which are attacked unfolded.
+    """
     for convolution_name, norm_name in list(_folded_pairs(network)):
         convolution, norm = (
             network.get_submodule(convolution_name),
@@ -218,7 +224,9 @@ def _fold(network: nn.Module) -> None:
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
-        network.set_submodule(norm_name, nn.Identity())
+        within = [getattr(norm, name, None) for name in ("drop", "act")] if activated else []
+        after = [layer for layer in within if isinstance(layer, nn.Module)]
+        network.set_submodule(norm_name, nn.Sequential(*after) if after else nn.Identity())
 
 
 def _folded_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:

@@ -220,6 +220,8 @@ def _given(node: fx.Node) -> list[fx.Node]:
     return [source for source in read if source.op != "get_attr"]
 
 
+CONV2D = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+"""Arguments of functional.conv2d."""
 ARITHMETIC = {
     **{function: torch.add for function in (operator.add, operator.iadd, torch.add)},
     **{function: torch.sub for function in (operator.sub, torch.sub)},
@@ -237,6 +239,8 @@ def _work(node: fx.Node, whole: fx.GraphModule) -> "Work | Clamp | None":
     if node.op == "call_module":
         layer = whole.get_submodule(str(node.target))
         return None if layer._forward_hooks or layer._forward_pre_hooks else _of_layer(layer)
+    if node.op == "call_function" and node.target in (functional.conv2d, torch.conv2d):
+        return _of_function(node, whole)
     if node.op == "call_function" and node.target in (torch.relu, functional.relu):
         return Clamp(0.0, math.inf)
     if node.op == "call_function" and node.target is functional.relu6:
@@ -250,6 +254,28 @@ def _work(node: fx.Node, whole: fx.GraphModule) -> "Work | Clamp | None":
         return None
     constant = _constant(node.args[1], whole, shapes[0][1])
     return None if constant is None else Affine((function, constant))
+
+
+def _of_function(node: fx.Node, whole: fx.GraphModule) -> Convolution | None:
+    """A convolution by the function, with weights (O, C, h, w) of the network's own: such is that
+    of a layer which pads by itself.
+    """
+    given: dict[str, Any] = dict(zip(CONV2D, node.args, strict=False))
+    kept = [each for each in (given["weight"], given.get("bias")) if each is not None]
+    if not all(isinstance(each, fx.Node) and each.op == "get_attr" for each in kept):
+        return None
+    weight, bias = (
+        each and operator.attrgetter(str(each.target))(whole)
+        for each in (given.pop("weight"), given.pop("bias", None))
+    )
+    rest = {key: value for key, value in given.items() if key != "input"}
+    channels = weight.shape[1] * rest.get("groups", 1)
+    with torch.device("meta"):
+        layer = nn.Conv2d(
+            channels, weight.shape[0], tuple(weight.shape[2:]), bias=bias is not None, **rest
+        )
+    layer.weight, layer.bias = weight, bias
+    return None if isinstance(layer.padding, str) else Convolution(layer)
 
 
 def _shape(node: fx.Node) -> torch.Size | None:

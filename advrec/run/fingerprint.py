@@ -16,6 +16,12 @@ from typing import NamedTuple
 from advrec.errors import ConfigError
 from advrec.run.provenance import file_hash
 from advrec.spec.models import OwnModel
+from advrec.spec.study import canonical_hash
+
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+"""Files that transformers writes beside weights."""
+WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
+"""Names of files of weights in a folder of transformers."""
 
 
 class _Loaded(NamedTuple):
@@ -48,7 +54,8 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
                 f"checkpoint {spec.checkpoint} cannot be read ({error.strerror}); "
                 "name the file of the weights"
             ) from None
-    if ":" in spec.model:
+    hashes |= _folder_hashes(spec)
+    if spec.named is None and ":" in spec.model:
         source = source_file(spec.model)
         if source is not None:
             hashes["code_sha256"] = file_hash(source)
@@ -58,6 +65,22 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
                     f"{spec.model}: {source} has changed since it was imported; start Python again"
                 )
     return hashes
+
+
+def _folder_hashes(spec: OwnModel) -> dict[str, str]:
+    """SHA-256 of all that a folder of transformers says of a model (`folder_sha256`)."""
+    if spec.named is None or spec.named.library != "hf":
+        return {}
+    names, folder = [CONFIG, PROCESSOR], None
+    if spec.named.is_folder:
+        folder = Path(spec.named.name)
+        names += sorted(path.name for each in WEIGHTS for path in folder.glob(each))
+    elif spec.checkpoint is not None:
+        folder = Path(spec.checkpoint).parent
+    if folder is None:
+        return {}
+    found = {name: file_hash(folder / name) for name in names if (folder / name).is_file()}
+    return {"folder_sha256": canonical_hash(found)} if found else {}
 
 
 def source_file(function: str) -> Path | None:

@@ -22,7 +22,7 @@ LABELS = {
 }
 """The name of each defense in a report."""
 
-HUBS = ("timm", "torchvision")
+HUBS = ("timm", "open_clip", "hf", "torchvision")
 """Libraries of encoders: what a model's name begins with, before a /."""
 LITES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 """Encoders whose weights come from the package index; each is a library of its own."""

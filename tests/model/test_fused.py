@@ -94,7 +94,21 @@ class Excited(nn.Module):
         return (maps + self.project(inner * scale)).mean((2, 3))
 
 
+class Padding(nn.Conv2d):
+    """A convolution that pads by itself, as TensorFlow's converted ones do."""
+
+    def forward(self, images):
+        padded = functional.pad(images, (0, 1, 0, 1))
+        return functional.conv2d(
+            padded, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
 NETWORKS = {
+    "padding": lambda: nn.Sequential(
+        *(Padding(3, 8, 3, stride=2), nn.ReLU6(), Padding(8, 8, 3, groups=8, bias=False)),
+        *(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ),
     "mobilenet": lambda: torchvision.models.mobilenet_v2(width_mult=0.25).features.append(
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     ),
@@ -196,6 +210,15 @@ def test_no_network_fails_for_want_of_a_fused_form():
     network = ready(Broadcasting())
     images = torch.rand(2, 3, 8, 8)
     assert torch.allclose(Fused(network, network)(images), network(images))
+
+
+def test_a_convolution_by_the_function_is_one_of_a_segment():
+    plain = ready(NETWORKS["padding"]())
+    whole = segmented(plain, plain, torch.rand(2, 3, 16, 16))
+    works = [
+        step.work for part in whole.modules() if isinstance(part, Segment) for step in part.steps
+    ]
+    assert sum(isinstance(work, Convolution) for work in works) == 2
 
 
 def test_an_image_gets_the_same_bits_in_every_batch():

@@ -60,7 +60,18 @@ def build(named: Named) -> nn.Module:
     # Padding is computed for one size; without it, it would depend on the images.
     network: nn.Module = efficientnet.from_name(named.name, image_size=named.preprocessing.size)
     network._fc = nn.Identity()
+    for layer in network.modules():
+        _pad_within(layer)
     return network
+
+
+def _pad_within(layer: nn.Module) -> None:
+    """Let a convolution pad by itself where it pads all sides alike: one pass over memory less."""
+    padding = getattr(layer, "static_padding", None)
+    if isinstance(layer, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d):
+        left, right, top, bottom = padding.padding
+        if left == right and top == bottom:
+            layer.padding, layer.static_padding = (top, left), nn.Identity()
 
 
 def _draw(network: nn.Module) -> None:

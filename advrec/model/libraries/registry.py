@@ -5,12 +5,14 @@ from typing import cast
 from torch import nn
 
 from advrec.errors import ConfigError, first_line
-from advrec.model.libraries import lite, of_timm, of_torchvision
+from advrec.model.libraries import lite, of_open_clip, of_timm, of_torchvision, of_transformers
 from advrec.model.libraries.base import Library, Named, Taken, quiet
 from advrec.spec.models import LITES, OwnModel
 
 LIBRARIES: dict[str, Library] = {
     "timm": cast(Library, of_timm),
+    "open_clip": cast(Library, of_open_clip),
+    "hf": cast(Library, of_transformers),
     "torchvision": cast(Library, of_torchvision),
     **{name: cast(Library, lite) for name in LITES},
 }

@@ -6,6 +6,7 @@ import torch
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import adoption, checkpoint, own
+from advrec.model.encoder import frozen
 from advrec.spec.models import OwnModel
 from tests.model.libraries.images import is_as_the_librarys, pictures, taken
 
@@ -59,6 +60,15 @@ def test_a_catalog_of_the_encoders_size_is_taken_as_it_is(name):
     images = torch.rand(2, 3, 96, 96)
     assert ours.module.prepared(images) is images
     assert ours.embed(images).shape == (2, ours.dimension)
+
+
+def test_a_batchnorm_that_bears_an_activation_is_folded_and_its_layers_fused(tmp_path):
+    torch.save(trained("test_efficientnet").state_dict(), tmp_path / "w.pt")
+    spec = OwnModel(model="timm/test_efficientnet", checkpoint=str(tmp_path / "w.pt"))
+    network = adoption.adopt(spec, 64).network
+    assert network.architecture.form == "fused"
+    folded = {type(layer).__name__ for layer in frozen(network).modules()}
+    assert "BatchNormAct2d" not in folded
 
 
 def test_a_run_keeps_what_an_encoder_is_built_from_and_needs_no_hub(tmp_path, monkeypatch):
