@@ -44,9 +44,16 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def labelled(self) -> bool:
+        """The articles have categories."""
+        return bool(self.categories)
+
     @cached_property
     def category_labels(self) -> npt.NDArray[np.int64]:
-        """(N,), places in `categories`."""
+        """(N,), places in `categories`; zeros where there are none."""
+        if not self.labelled:
+            return np.zeros(len(self), dtype=np.int64)
         place = {name: label for label, name in enumerate(self.categories)}
         return np.array([place[name] for name in self.category_names], dtype=np.int64)
 

@@ -90,7 +90,7 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
         **spec.model_dump(mode="json", include={"source", "image_size", "square", "duplicates"}),
         "steps": _steps(listing, fates),
         "splits": _splits(listing.articles, fates.stays_l),
-        "categories": sorted({article.category for article in articles}),
+        "categories": sorted({article.category for article in articles} - {""}),
         "textures": sorted({texture for article in articles for texture in article.textures}),
         "near_duplicates": count_near(near),
         "merged": _merged(listing.articles, fates, rows["colour"].to_pylist()),
@@ -101,6 +101,7 @@ def decide(spec: CatalogSpec, listing: Listing, rows: pa.Table) -> Decision:
         "untested_categories": sorted(
             {article.category for article in articles}
             - {article.category for article in articles if article.split == "test"}
+            - {""}
         ),
         "equal_images": first_ranks(
             catalog["sha256"].to_pylist(), [article.split for article in articles]

@@ -25,6 +25,7 @@ class Listed(NamedTuple):
     name: str
     """Path relative to the source's root."""
     category: str
+    """Empty where the source knows none."""
     textures: tuple[str, ...]
     split: Split
     box: Box | None = None
@@ -47,11 +48,16 @@ class Listing:
     links: int = 0
     """Images that are links, which will be set aside."""
 
+    @property
+    def labelled(self) -> bool:
+        """The source knows categories: then every image has one."""
+        return any(article.category for article in self.articles)
+
     def checked(self, where: str) -> "Listing":
         """Itself, if tuples are possible in principle; `where` is what an error names.
 
         Raises:
-            ConfigError: fewer than two categories, or two that differ in case alone.
+            ConfigError: no image, one category alone, or two that differ in case alone.
         """
         categories = sorted({article.category for article in self.articles})
         if not categories:
@@ -59,11 +65,13 @@ class Listing:
             raise ConfigError(
                 f"{where}: holds no images{beside}; docs/guide/catalogs.md says what a catalog is"
             )
+        if not self.labelled:
+            return self
         if len(categories) == 1:
             raise ConfigError(
                 f"{where}: all images are of one category ({categories[0]}), "
                 "so no tuples are possible: target and attack article are of different categories; "
-                "add a second category"
+                "add a second category, or list the images without any"
             )
         for one, other, *_ in alike(categories):
             raise ConfigError(
@@ -82,9 +90,10 @@ class Listing:
     def summary(self) -> list[str]:
         """Counts of the listed images, as lines of text."""
         splits = Counter(article.split for article in self.articles)
+        categories = len({article.category for article in self.articles})
         lines = [
             f"{len(self.articles):,} images listed "
-            f"of {len({article.category for article in self.articles})} categories: "
+            + (f"of {categories} categories: " if self.labelled else "without categories: ")
             + ", ".join(f"{splits[split]:,} {split}" for split in SPLITS)
         ]
         if self.has_textures:

@@ -14,9 +14,10 @@ def summary(preparation: dict[str, Any]) -> list[str]:
     lines = [f"{step['articles']:>9,} {step['step']}" for step in preparation["steps"]]
     splits = ", ".join(f"{preparation['splits'][split]:,} {split}" for split in SPLITS)
     categories, textures = len(preparation["categories"]), len(preparation["textures"])
+    labels = f"{categories} categories" if categories else "no categories"
     return [
         *lines,
-        f"{splits}; {categories} categories, {textures} textures",
+        f"{splits}; {labels}, {textures} textures",
         *warnings(preparation),
     ]
 

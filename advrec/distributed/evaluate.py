@@ -27,6 +27,7 @@ from advrec.distributed.placement import (
 )
 from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work
+from advrec.errors import AdvrecError
 from advrec.evaluation.block import Outcomes, block_of
 from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
@@ -82,6 +83,21 @@ def evaluate_models(
             sources = {cell.attack.source for cell in missing if cell.model in left}
             stage.models.keep_only({*left, *sources})
     return stage.set_aside
+
+
+def embed(run: Run, study: Study, catalog: Catalog, model: str, *, grows: bool) -> None:
+    """Embed the catalog by one model, as `evaluate_models` does, before there are tuples.
+
+    Raises:
+        AdvrecError: it cannot recommend.
+    """
+    placement = _placement(run, study, {model}, grows=grows)
+    device = "cuda" if placement.gpus else "cpu"
+    with open_pool(Attacker, device, placement.cpus, placement=placement) as pool:
+        try:
+            Models(run, study, catalog, pool, device, _store(study)).reference(model)
+        except UnusableModelError as error:
+            raise AdvrecError(f"no tuples can be drawn: {error}") from None
 
 
 def _placement(run: Run, study: Study, models: Collection[str], *, grows: bool) -> Placement:

@@ -1,4 +1,6 @@
-"""Who attacks whom: (target, attack) pairs of one split, of different categories."""
+"""Who attacks whom: (target, attack) pairs of one split, of different categories; or, where none
+are known, of articles whose lists do not hold each other.
+"""
 
 import csv
 import posixpath
@@ -10,6 +12,9 @@ import pyarrow as pa
 from advrec.catalog import delimited
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
+from advrec.evaluation.lists import NEIGHBOURS
+from advrec.recommenders.bank import Ids
+from advrec.recommenders.ranks import ExactIndex
 from advrec.run import schema
 from advrec.spec.base import Split
 
@@ -47,6 +52,56 @@ def sample(catalog: Catalog, split: Split, count: int, seed: int) -> pa.Table:
     return _table(list(pairs), split)
 
 
+def sample_apart(
+    index: ExactIndex, ids: Ids, split: Split, count: int, seed: int, model: str
+) -> pa.Table:
+    """`count` distinct pairs of a split's articles (n,), drawn uniformly from those of which
+    neither stands in the other's list of ten; the first n of a larger draw are those of a smaller
+    one.
+
+    Args:
+        index: of all articles, by the model that decides, whose name errors say.
+
+    Raises:
+        ConfigError: the split holds fewer such pairs.
+    """
+    lists = _Lists(index)
+    # each list of ten rules out twenty ordered pairs at most
+    if count > len(ids) * (len(ids) - 1 - 2 * NEIGHBOURS):
+        possible = sum(lists.apart(int(a), int(b)) for a in ids for b in ids if a != b)
+        if count > possible:
+            raise ConfigError(
+                f"evaluation.tuples is {count}, but the {split} split holds {possible} pairs of "
+                f"articles of which neither stands in the other's list of ten by {model}, as "
+                "tuples of a catalog without categories are; lower it, or add images"
+            )
+    random = np.random.default_rng([seed, 0x7091E5])
+    pairs: dict[tuple[int, int], None] = {}
+    while len(pairs) < count:
+        target, attack = (int(ids[place]) for place in random.integers(len(ids), size=2))
+        if target != attack and lists.apart(target, attack):
+            pairs.setdefault((target, attack))
+    return _table(list(pairs), split)
+
+
+class _Lists:
+    """Lists of ten of articles, each looked up once."""
+
+    def __init__(self, index: ExactIndex) -> None:
+        self._index, self._known = index, dict[int, frozenset[int]]()
+
+    def apart(self, one: int, other: int) -> bool:
+        """Say whether neither article stands in the other's list."""
+        return other not in self._of(one) and one not in self._of(other)
+
+    def _of(self, article: int) -> frozenset[int]:
+        if article not in self._known:
+            query = np.array([article], dtype=np.int32)
+            found = self._index.top_k(query, min(NEIGHBOURS, len(self._index) - 1)).ids[0]
+            self._known[article] = frozenset(found.tolist())
+        return self._known[article]
+
+
 def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
     """Pairs by name, in the file's order: columns target_name and attack_name, as the published
     files have them.
@@ -72,8 +127,10 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
                         f"{path} line {line}: {name} is not an article of the {split} split"
                     )
             target, attack = (place[name] for name in names)
+            if target == attack:
+                raise ConfigError(f"{path} line {line}: both are one article, {names[0]}")
             category = catalog.category_names[target]
-            if category == catalog.category_names[attack]:
+            if catalog.labelled and category == catalog.category_names[attack]:
                 raise ConfigError(f"{path} line {line}: both articles are of category {category}")
             if (target, attack) in first:
                 raise ConfigError(

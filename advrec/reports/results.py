@@ -162,7 +162,7 @@ class Results:
         )
         return pd.DataFrame(
             {
-                "category": [frozenset([category]) for category in catalog["category"]],
+                "category": [frozenset(filter(None, [name])) for name in catalog["category"]],
                 "texture": [frozenset(textures) for textures in catalog["textures"]],
                 "split": catalog["split"],
             }

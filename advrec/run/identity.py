@@ -120,6 +120,13 @@ def _tuples(study: Study) -> Identity | None:
     return {"split": study.evaluation.split, "seed": study.seed, "tuples": wanted}
 
 
+def lists_of(study: Study) -> Identity:
+    """Determine, beside `Identities.tuples`, those of a catalog without categories: by whose lists
+    two articles are apart.
+    """
+    return {"lists_of": next(iter(study.compared.models))}
+
+
 def embeddings(study: Study, *, weights: str, catalog: str, articles: int, device: str) -> Identity:
     """Determine a model's embeddings of the catalog.
 

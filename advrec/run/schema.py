@@ -16,7 +16,7 @@ import pyarrow as pa
 from advrec.run.columns import column
 
 _ARTICLE = column("article_id", pa.int32(), "Place of the article in the catalog, 0 to n - 1.")
-_CATEGORY = column("category", pa.string(), "Category of the article, as the source names it.")
+_CATEGORY = column("category", pa.string(), "Category as the source names it; empty: none.")
 _SPLIT = column("split", pa.string(), "`train`, `validation` or `test`.")
 _TUPLE = column("tuple_id", pa.int32(), "Place of the tuple in the list of tuples, 0 to n - 1.")
 _TARGET = column("target_id", pa.int32(), "Article whose list the adversary wants to enter.")

@@ -69,7 +69,7 @@ class CatalogSpec(Strict):
     by default 2000.
     """
     manifest: str | None = None
-    """folder: a CSV or Parquet file with columns path, category and, if they are known, textures
+    """folder: a CSV or Parquet file with a column path and, if they are known, category, textures
     and split; paths are relative to root.
     """
     annotations: Literal["coarse", "fine"] | None = None

@@ -4,10 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from advrec.catalog.dataset import Catalog
-from advrec.run import provenance, schema
+from advrec.run import identity, provenance, schema
 from advrec.run.directory import IMAGES, Run
 from advrec.run.files import read_json, write_json, write_table
 from advrec.run.identity import Identities
@@ -37,10 +35,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         run.require_weights(model)
     catalog = Catalog(run)
     if not run.tuples.exists():
-        tuples = _draw_tuples(study, catalog)
-        assert parts.tuples is not None, "their CSV was there a moment ago"
-        run.claim("tuples", parts.tuples, made=False)
-        write_table(run.tuples, tuples)
+        _draw_tuples(run, study, parts, catalog, connect)
     todo = plan.make(run, study)
     set_aside = {key: why for key, why in todo.set_aside.items() if key.startswith(IMAGES)}
     if todo.missing:
@@ -72,13 +67,32 @@ def _evaluate(
     return failed
 
 
-def _draw_tuples(study: Study, catalog: Catalog) -> pa.Table:
+def _draw_tuples(
+    run: Run, study: Study, parts: Identities, catalog: Catalog, connect: Callable[[], bool]
+) -> None:
+    """Write the tuples: a CSV's, pairs of different categories, or pairs that are apart by the
+    first model's lists.
+    """
     from advrec.evaluation import tuples
 
-    wanted, split = study.evaluation.tuples, study.evaluation.split
+    assert parts.tuples is not None, "their CSV was there a moment ago"
+    wanted, split, drawn_by = study.evaluation.tuples, study.evaluation.split, {}
     if isinstance(wanted, str):
-        return tuples.read_csv(catalog, split, Path(wanted))
-    return tuples.sample(catalog, split, wanted, study.seed)
+        drawn = tuples.read_csv(catalog, split, Path(wanted))
+    elif catalog.labelled:
+        drawn = tuples.sample(catalog, split, wanted, study.seed)
+    else:
+        from advrec.distributed import evaluate
+        from advrec.recommenders import load
+
+        drawn_by = identity.lists_of(study)
+        model = drawn_by["lists_of"]
+        evaluate.embed(run, study, catalog, model, grows=study.resources.actors != 0 and connect())
+        index = load.from_run(run, model, catalog).index
+        drawn = tuples.sample_apart(index, catalog.ids_of(split), split, wanted, study.seed, model)
+        say(f"tuples: of articles of which neither stands in the other's list of ten by {model}")
+    run.claim("tuples", parts.tuples | drawn_by, made=False)
+    write_table(run.tuples, drawn)
 
 
 def _provenance(run: Run, study: Study, catalog: Catalog, tuples: int) -> dict[str, Any]:

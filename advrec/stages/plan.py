@@ -20,9 +20,10 @@ from advrec.evaluation.tuples import COLUMNS
 from advrec.run import cells, identity, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import PROTOCOLS, Run
-from advrec.run.files import numbered
+from advrec.run.files import numbered, read_json
 from advrec.run.identity import Identities
 from advrec.run.machine import cores
+from advrec.spec.defenses import TrainedModel
 from advrec.spec.models import OwnModel
 from advrec.spec.names import alike, taken_for
 from advrec.spec.study import Study
@@ -128,6 +129,10 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
         AdvrecError: the run holds a stranger.
     """
     strangers.refuse(run)
+    if run.catalog.exists():
+        # an imported run has no preparation
+        known = read_json(run.preparation, default={}).get("categories", True)
+        check_labels(study, labelled=bool(known))
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
@@ -136,6 +141,8 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             wanted[f"models/{model}"] = parts.models[model]
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
+        if "lists_of" in run.identities().get("tuples", {}):
+            wanted["tuples"] |= identity.lists_of(study)
     recorded = run.identities()
     tuples = _count_tuples(run, study) or 0
     for cell in every_cell(study):
@@ -179,6 +186,18 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
             if isinstance(spec, OwnModel) and not run.weights(name).exists():
                 check_own(name, spec)
     return parts
+
+
+def check_labels(study: Study, *, labelled: bool) -> None:
+    """Refuse a training that needs classes on a catalog that has none: raises StudyError."""
+    if labelled:
+        return
+    for name, spec in study.models.items():
+        if isinstance(spec, TrainedModel):
+            raise StudyError(
+                f"models.{name}: defense {spec.defense} trains on categories, and the catalog has "
+                "none; take a model that was trained elsewhere, or give the images categories"
+            )
 
 
 def check_own(name: str, spec: OwnModel) -> None:

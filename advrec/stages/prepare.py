@@ -22,6 +22,7 @@ from advrec.run.directory import Run
 from advrec.run.machine import cores
 from advrec.run.progress import duration
 from advrec.spec.study import Study
+from advrec.stages import plan
 
 SHOWN = 10  # of the images that were set aside
 SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
@@ -61,6 +62,7 @@ def run_stage(
         if spec.drawn:
             _draw(run, study, pool)
         listing = registry.read(spec, study.seed)
+        plan.check_labels(study, labelled=listing.labelled)
         for line in listing.summary():
             say(f"prepare: {line}")
         # Shards of a preparation that was stopped are used if the same images would be prepared in
@@ -104,6 +106,7 @@ def preview(run: Run, study: Study) -> list[str]:
         drawings = len(synthetic.plan(spec.articles or 0, study.seed).entries)
         return [f"prepare   to do: {drawings:,} images would be drawn and prepared"]
     listing = registry.read(spec, study.seed)
+    plan.check_labels(study, labelled=listing.labelled)
     lines = [
         f"prepare   to do: {line}" if not place else f"          {line}"
         for place, line in enumerate(listing.summary())
@@ -166,9 +169,9 @@ def _draw(run: Run, study: Study, pool: Callable[[], Pool]) -> None:
     if run.prepared.exists() and {**begun, **identity.drawing(study)} == begun:
         return
     shutil.rmtree(root, ignore_errors=True)
-    plan = synthetic.plan(study.catalog.articles or 0, study.seed)
-    draw(root, plan, pool())
-    synthetic.write_annotations(root, plan)
+    drawings = synthetic.plan(study.catalog.articles or 0, study.seed)
+    draw(root, drawings, pool())
+    synthetic.write_annotations(root, drawings)
 
 
 def _processes(study: Study, connect: Callable[[], bool]) -> int:

@@ -96,8 +96,9 @@ def open_model(run: Run, study: Study, model: str, catalog: Catalog) -> Recommen
 
 
 def _title(catalog: Catalog, article: int) -> str:
-    return f"{catalog.names[article]} ({catalog.category_names[article]})"
+    name, category = catalog.names[article], catalog.category_names[article]
+    return f"{name} ({category})" if category else name
 
 
 def _caption(catalog: Catalog, article: int) -> str:
-    return f"{article} {catalog.category_names[article]}"
+    return f"{article} {catalog.category_names[article]}".strip()

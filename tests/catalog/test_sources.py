@@ -209,8 +209,12 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
     ("text", "part"),
     [
         (
-            "path,kind\na,b\n",
-            "has no column category; it has path, kind, of path, category, textures, split",
+            "kind,category\na,b\n",
+            "has no column path; it has kind, category, of path, category, textures, split",
+        ),
+        *(
+            (f"path,{name}\na.jpg,b\n", f"no column category, but one called {name}; rename")
+            for name in ("Category", "categories", "catgory")
         ),
         (CSV.replace("Tee", ""), "line 2: category is empty"),
         (CSV.replace("a/1.jpg", ""), "line 2: path is empty"),

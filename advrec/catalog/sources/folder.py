@@ -1,5 +1,5 @@
-"""A plain folder of photographs: root/<split>/<category>/* or root/<category>/*, which knows no
-textures; or a manifest in its place.
+"""A plain folder of photographs, which knows no textures: root/<split>/<category>/*,
+root/<category>/*, or without categories root/<split>/* or root/*; or a manifest in its place.
 """
 
 import dataclasses
@@ -49,7 +49,8 @@ def read(spec: CatalogSpec, seed: int) -> Listing:
 def walk(root: str, seed: int) -> Listing:
     """All image files below root, sorted by name.
 
-    Without split directories each category is split 70/15/15, see `splits.split`. An image's name
+    Without split directories each category is split 70/15/15, see `splits.split`; without
+    categories all images are. An image's name
     ends as one does; links and special files of such a name are listed too, and refused when they
     are read, so that nothing is lost silently.
 
@@ -66,7 +67,8 @@ def walk(root: str, seed: int) -> Listing:
             else f"cannot be read ({error})"
         )
         raise ConfigError(
-            f"{root}: {reason}; set catalog.root to the folder that holds the category directories"
+            f"{root}: {reason}; set catalog.root to the folder that holds the images, or the "
+            "directories of their categories"
         ) from None
     if not articles and seen.ignored and all(name.endswith("(a link)") for name in seen.ignored):
         raise ConfigError(f"{root}: holds {len(seen.ignored):,} links alone{_NOT_FOLLOWED}")
@@ -83,6 +85,8 @@ def walk(root: str, seed: int) -> Listing:
 
 
 def _articles(source: Root, root: str, seed: int, seen: _Seen) -> list[Listed]:
+    if flat := _flat(source, seed, seen):
+        return flat
     categories = _directories(source, "", seen)
     names = [directory.name for directory in categories]
     splits = [name for name in names if name.lower() in SPELLINGS]
@@ -102,11 +106,43 @@ def _articles(source: Root, root: str, seed: int, seen: _Seen) -> list[Listed]:
     ]
 
 
+def _flat(source: Root, seed: int, seen: _Seen) -> list[Listed]:
+    """The images of a root, or of its split directories, that hold no directories; none where
+    there are some.
+    """
+    kept = _Seen()
+    directories = [entry.name for entry in _directories(source, "", _Seen())]
+    if not directories:
+        articles = [Listed(name, "", (), at) for name, at in split(_images(source, "", kept), seed)]
+    elif any(name.lower() not in SPELLINGS or _holds(source, name) for name in directories):
+        return []
+    else:
+        articles = [
+            Listed(name, "", (), SPELLINGS[directory.lower()])
+            for directory in _in_order(directories)
+            for name in _images(source, directory, kept)
+        ]
+    if articles:
+        seen.ignored += kept.ignored
+        seen.links += kept.links
+    return articles
+
+
+def _holds(source: Root, directory: str) -> bool:
+    """Say whether a directory holds directories, of categories."""
+    return bool(_directories(source, directory, _Seen()))
+
+
+def _in_order(directories: list[str]) -> list[str]:
+    """Split directories in the order of SPELLINGS."""
+    order = list(SPELLINGS)
+    return sorted(directories, key=lambda name: order.index(name.lower()))
+
+
 def _in_splits(source: Root, directories: list[str], seen: _Seen) -> list[Listed]:
     """The images of split directories, in the order of SPELLINGS."""
     articles = []
-    order = list(SPELLINGS)
-    for directory in sorted(directories, key=lambda name: order.index(name.lower())):
+    for directory in _in_order(directories):
         for category in _directories(source, directory, seen):
             label = category.name.rpartition("/")[2]
             articles += [

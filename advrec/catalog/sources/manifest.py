@@ -1,8 +1,9 @@
-"""A catalog as a table: a CSV or Parquet file with the columns path and category and, where they
-are known, textures and split.
+"""A catalog as a table: a CSV or Parquet file with the column path and, where they are known,
+category, textures and split.
 """
 
 import csv
+import difflib
 import io
 import posixpath
 from collections import defaultdict
@@ -20,24 +21,31 @@ from advrec.errors import ConfigError, first_line
 
 COLUMNS = ("path", "category", "textures", "split")
 SEPARATOR = "|"  # between textures in a CSV
+NEAR = 0.75  # likeness of two names, of which one may be the other misspelt
 
 
 def read(path: str, root: str, seed: int) -> Listing:
-    """The images of the file, in its order. Without a column split each category is split 70/15/15
-    by seed and path; with a column textures an image that has none is dropped in preparation, as
-    DeepFashion's are.
+    """The images of the file, in its order. Without a column category no image has one.
+
+    Without a column split each category, or all, is split 70/15/15 by seed and path. With a column
+    textures an image that has none is dropped in preparation, as DeepFashion's are.
 
     Raises:
         ConfigError: the file cannot be read, or a row of it is not as it should be; the sentence
             names file and row.
     """
     columns, rows = _rows(path)
-    for column in ("path", "category"):
-        if column not in columns:
-            raise ConfigError(
-                f"{path}: has no column {column}; "
-                f"it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}"
-            )
+    if "path" not in columns:
+        raise ConfigError(
+            f"{path}: has no column path; "
+            f"it has {', '.join(columns) or 'none'}, of {', '.join(COLUMNS)}"
+        )
+    others = [name for name in columns if name not in COLUMNS]
+    near = difflib.get_close_matches("category", others, n=1, cutoff=NEAR)
+    if near and "category" not in columns:
+        raise ConfigError(
+            f"{path}: has no column category, but one called {near[0]}; rename it, or leave it out"
+        )
     articles, first = [], dict[str, str]()
     for where, row in rows:
         article = _article(f"{path} {where}", row, has_split="split" in columns)
@@ -60,9 +68,9 @@ def read(path: str, root: str, seed: int) -> Listing:
 
 
 def _article(where: str, row: dict[str, Any], *, has_split: bool) -> Listed:
-    path, category = (_text(row[column]) for column in ("path", "category"))
+    path, category = (_text(row.get(column)) for column in ("path", "category"))
     for column, text in (("path", path), ("category", category)):
-        if not text:
+        if not text and column in row:
             raise ConfigError(f"{where}: {column} is empty")
     textures = row.get("textures")
     if not isinstance(textures, list):
@@ -95,14 +103,14 @@ def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     try:
         if content.startswith(b"PAR1"):
             table = pq.ParquetFile(io.BytesIO(content))
-            columns = [name for name in table.schema_arrow.names if name in COLUMNS]
-            return columns, (
+            known = [name for name in table.schema_arrow.names if name in COLUMNS]
+            return table.schema_arrow.names, (
                 (f"row {place}", row)
                 for place, row in enumerate(
-                    table.read(columns, use_threads=False).to_pylist(), start=1
+                    table.read(known, use_threads=False).to_pylist(), start=1
                 )
             )
-        table_of_text = delimited.read(content, ("path", "category"))
+        table_of_text = delimited.read(content, ("path",))
         return table_of_text.columns, _csv_rows(path, table_of_text)
     except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise ConfigError(

@@ -155,6 +155,8 @@ def catalog_notes(results: Results) -> list[str]:
         notes.append(
             f"Images are squares of {size} pixels ({preparation['square']}); {duplicates}."
         )
+    if model := results.run.identities().get("tuples", {}).get("lists_of"):
+        notes.append(f"Neither article of a tuple stands in the other's list of ten by {model}.")
     notes += [f"{warning[0].upper()}{warning[1:]}." for warning in warnings(preparation)]
     if selected := [
         model

@@ -57,13 +57,20 @@ def exposure_table(results: Results) -> Table:
 
 def recommendations_table(results: Results) -> Table:
     """Common ground of each article and its ten nearest, a row a model."""
+    words = {
+        "same_category": "is of its category",
+        "same_texture": "has one of its textures",
+        "overlap": f"{results.baseline} recommends too",
+    }
+    known = set(results.recommendations["quantity"])
+    shown = [name for name in quantities.LIST_QUALITY if name in known]
     caption = (
-        "The ten articles recommended beside each, without an attack: mean share that is of its "
-        f"category, has one of its textures, or {results.baseline} recommends too"
+        "The ten articles recommended beside each, without an attack: mean share that "
+        + " or ".join(words[name] for name in shown)
     )
     table = _comparison(
         results,
-        list(quantities.LIST_QUALITY),
+        shown,
         caption,
         "articles",
     )

@@ -154,11 +154,16 @@ def filters(kept: Sequence[Example]) -> dict[str, list[str]]:
 
 
 def _attacked(example: Example) -> str:
-    return f"{example.attack_name} ({example.attack_category})"
+    return _titled(example.attack_name, example.attack_category)
 
 
 def _target(example: Example) -> str:
-    return f"{example.target_name} ({example.target_category})"
+    return _titled(example.target_name, example.target_category)
+
+
+def _titled(name: str, category: str) -> str:
+    """An article's name, and its category where that is known."""
+    return f"{name} ({category})" if category else name
 
 
 def _query(example: Example) -> Tile:
@@ -176,7 +181,7 @@ def _place(place: Place) -> Tile:
     return Tile(
         images.thumbnail(place.image),
         f"{place.distance:.4f}",
-        f"{role} {place.name} ({place.category}), distance {place.distance:.4f}",
+        f"{role} {_titled(place.name, place.category)}, distance {place.distance:.4f}",
         "attacked" if place.attacked else "plain",
     )
 

@@ -249,16 +249,15 @@ def _lists(results: Results, model: str) -> Markup:
         _quantity(results, results.baseline, "same_category"),
         _quantity(results, model, "overlap"),
     )
-    if own is None or base is None or kept is None:
+    if kept is None:
         return Markup("")
-    return Markup(
-        " Of the ten articles beside each, {} are of its category, against {}; "
-        "{} of them are those of {}."
-    ).format(
-        measured(own, "articles"),
-        measured(base, "articles"),
-        measured(kept, "articles"),
-        _name(results.baseline),
+    alike = Markup("")
+    if own is not None and base is not None:
+        alike = Markup("{} are of its category, against {}; ").format(
+            measured(own, "articles"), measured(base, "articles")
+        )
+    return Markup(" Of the ten articles beside each, {}{} of them are those of {}.").format(
+        alike, measured(kept, "articles"), _name(results.baseline)
     )
 
 

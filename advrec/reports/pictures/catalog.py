@@ -20,6 +20,7 @@ from advrec.spec.base import SPLITS
 
 THUMB, GAP, LABEL = 72, 4, 170
 PER_CATEGORY = 12
+ROWS = 8  # of articles without categories
 MAP_ARTICLES = 2000
 """At most so many are laid out: t-SNE takes minutes on a whole catalog, and the map has no room for
 more.
@@ -40,6 +41,10 @@ def balance(catalog: Catalog) -> list[str]:
     split_of = np.full(len(catalog), "", dtype=object)
     for split in SPLITS:
         split_of[catalog.ids_of(split)] = split
+    if not catalog.labelled:
+        sizes = Counter(split_of.tolist())
+        splits = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS)
+        return [f"{len(catalog):,} articles without categories: {splits}"]
     cells = Counter(zip(catalog.category_names, split_of, strict=True))
     totals = Counter(catalog.category_names).most_common()
     width = max(len("category"), *(len(name) for name, _ in totals))
@@ -63,15 +68,21 @@ def balance(catalog: Catalog) -> list[str]:
 
 
 def contact_sheet(run: Run, catalog: Catalog, seed: int) -> Path:
-    """Draw a row of articles of every category, chosen at random by seed.
+    """Draw a row of articles of every category, or of parts of a catalog that has none, chosen at
+    random by seed.
 
     Returns the picture's path.
     """
     random = np.random.default_rng(seed)
-    by_category = {
-        name: np.flatnonzero(catalog.category_labels == label)
-        for label, name in enumerate(catalog.categories)
-    }
+    if catalog.labelled:
+        by_category = {
+            name: np.flatnonzero(catalog.category_labels == label)
+            for label, name in enumerate(catalog.categories)
+        }
+    else:
+        everyone = np.random.default_rng(seed).permutation(len(catalog))
+        rows = np.array_split(everyone, min(ROWS, -(-len(catalog) // PER_CATEGORY)))
+        by_category = {f"part {number}": ids for number, ids in enumerate(rows, start=1)}
     canvas = Image.new(
         "RGB",
         (LABEL + (THUMB + GAP) * PER_CATEGORY + GAP, (THUMB + GAP) * len(by_category) + GAP),

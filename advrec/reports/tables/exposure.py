@@ -49,7 +49,7 @@ def categories(results: Results, strongest: Mapping[str, Mapping[str, Any]]) -> 
     names = read_table(results.run.catalog, schema.CATALOG)["category"].to_pandas()
     rows = results.outcomes
     parts = []
-    for model, best in strongest.items():
+    for model, best in strongest.items() if names.any() else ():
         cell = rows[
             (rows["model"] == model)
             & (rows["attack"] == best["attack"])

@@ -111,11 +111,11 @@ def chance(results: Results) -> tuple[float, float] | None:
     """Accuracy and share of its category, in percent, that a guess has.
 
     The first guess always names the largest category of the test split. The second draws ten
-    articles at random. None without test articles.
+    articles at random. None without test articles, or categories.
     """
     catalog = results.labels
     test = catalog.loc[catalog["split"] == "test", "category"].value_counts()
-    if len(catalog) < 2 or not len(test):
+    if len(catalog) < 2 or not len(test) or not catalog["category"].any():
         return None
     sizes = catalog["category"].value_counts().to_numpy()
     pairs_alike = float((sizes * (sizes - 1)).sum())
