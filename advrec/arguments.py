@@ -144,7 +144,11 @@ def _add_attack(commands: Any) -> None:
     command = _add_on_study(commands, "attack", "one example, with pictures")
     for option, metavar, text in (
         ("--model", "M", "a model of the study"),
-        ("--attack", "NAME", "an attack of the study, or any: pgd-128, apgd-100, auto, ..."),
+        (
+            "--attack",
+            "NAME",
+            "an attack of the study, or any: pgd-128, auto, package.module:function, ...",
+        ),
         ("--target", "ID", "article whose list is entered: its number or its name"),
         ("--article", "ID", "article whose image is changed: its number or its name"),
     ):

@@ -24,6 +24,8 @@ AUTO_1_MEMBERS = ("apgd-50", "apgd-l2-100", "apgd-100")
 """Members of its first edition, cheapest first."""
 AUTO_1_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200")
 """Its members where it goes through a delivery; in all they take as many steps."""
+OWN = re.compile(r"\w+(\.\w+)*:\w+")
+"""The form of a function of the user's own, package.module:function."""
 FORWARD = 1 / 3
 """Cost of a forward pass in gradient steps: the backward pass takes two thirds of one."""
 
@@ -46,10 +48,13 @@ def parse(name: str) -> AttackName:
     family, _, number = name.rpartition("-")
     if family in FAMILIES and re.fullmatch(r"[1-9][0-9]{0,6}", number):
         return AttackName(family, int(number))
+    if ":" in name:
+        raise ConfigError(f"{name!r} is not an attack: write package.module:function")
     known = ", ".join([*FIXED, *ENSEMBLES, *(f"{family}-K" for family in FAMILIES)])
     raise ConfigError(
         f"{name!r} is not an attack{_nearest(name)} "
-        f"(known: {known}; K is a number of steps, of queries for square)"
+        f"(known: {known}; K is a number of steps, of queries for square; "
+        "an attack of your own is written package.module:function)"
     )
 
 
@@ -59,8 +64,8 @@ def check(name: str, *, restarts: int = 0) -> None:
     Raises:
         ConfigError: no attack has this name, or it cannot be restarted.
     """
-    family = name if name in ENSEMBLES else parse(name).family
-    if restarts and family not in STRONG:
+    family = name if name in ENSEMBLES or OWN.fullmatch(name) else parse(name).family
+    if restarts and not OWN.fullmatch(name) and family not in STRONG:
         raise ConfigError(
             f"restarts is {restarts}, but {name} does not begin at random, or is made of several "
             f"attacks; restarts belong to {', '.join(f'{family}-K' for family in STRONG)}"
@@ -74,6 +79,7 @@ def most_steps(
     restarts: int = 0,
     nested: bool = False,
     delivered: bool = False,
+    own: int = 0,
 ) -> float:
     """Gradient steps that an attack takes of one image at all budgets, if nothing stops it.
 
@@ -82,6 +88,7 @@ def most_steps(
 
     Args:
         delivered: whether it is the image made for a delivery.
+        own: steps of a function of the user's own.
     """
     if name == AUTO:
         members = AUTO_DELIVERED if delivered else AUTO_MEMBERS
@@ -89,7 +96,7 @@ def most_steps(
         return probe + first + onward + (budgets - 1) * downward
     if name == AUTO_1:
         return budgets * sum(map(most_steps, AUTO_1_MEMBERS))
-    family, number = parse(name)
+    family, number = ("", own) if OWN.fullmatch(name) else parse(name)
     if family == MINIMAL:
         return number
     runs = 1 + restarts

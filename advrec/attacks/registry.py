@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from advrec.attacks import names
+from advrec.attacks import names, own
 from advrec.attacks.apgd import APGD
 from advrec.attacks.auto import Auto, Members
 from advrec.attacks.blind import Square, UniformNoise
@@ -52,7 +52,8 @@ def build(name: str, *, restarts: int = 0, nested: bool = False) -> Attack:
     """Build the attack of an entry of a study.
 
     Args:
-        name: as in the table of attacks: fgsm, pgd-128, cw-1000, apgd-100, auto, ...
+        name: as in the table of attacks: fgsm, pgd-128, cw-1000, apgd-100, auto, ...; or
+            package.module:function.
         restarts: how often the attack begins again, on what it has left unsolved.
         nested: whether it goes on from a problem's start, and begins afresh where that does not
             solve an image.
@@ -75,8 +76,10 @@ def by_name(name: str) -> Attack:
     """Build the single attack of a name.
 
     Raises:
-        ConfigError: no single attack has this name.
+        ConfigError: no single attack has this name, or the function cannot be called.
     """
+    if ":" in name:
+        return own.build(name)
     family, number = names.parse(name)
     return FIXED[family] if family in FIXED else FAMILIES[family](number)
 

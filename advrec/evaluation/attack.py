@@ -93,7 +93,8 @@ def attack(
         recommender: one with images, as `Recommender.of` gives it.
         target: articles whose lists are entered, one or (P,).
         article: articles whose images are changed, one or (P,); the two broadcast.
-        attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...
+        attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...; or a function of
+            your own, package.module:function.
         epsilon: budget, the largest change of a pixel, 0..1, or a text as '2/255'.
         source: the recommender that the perturbation is made on, where that is another (transfer).
         delivery: one or several, as in a study; an image is made for each that the attack sees.
@@ -203,6 +204,8 @@ def _check_made_on(
             f"{name} does not embed the recommender's images of {width} x {height} pixels: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
+    if names.OWN.fullmatch(attack):
+        return  # it may need no gradient
     if attack not in ENSEMBLES and names.parse(attack).family in names.GRADIENT_FREE:
         return
     given = rehearsal.images(height, width).to(victim.device)

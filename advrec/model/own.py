@@ -2,16 +2,15 @@
 torchvision with a file of weights.
 """
 
-import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from advrec.errors import AdvrecError, ConfigError, first_line
+from advrec.errors import ConfigError
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
 from advrec.model.fused import Fused
@@ -20,6 +19,7 @@ from advrec.model.libraries.base import Named
 from advrec.model.preprocessing import Preprocessed
 from advrec.model.state_dict import Normaliser
 from advrec.run import fingerprint
+from advrec.run.fingerprint import blamed_on
 from advrec.spec.models import OwnModel
 
 
@@ -144,21 +144,3 @@ def _function(model: str) -> Callable[[], Any]:
         pass
     function: Callable[[], Any] = named
     return function
-
-
-@contextlib.contextmanager
-def blamed_on(model: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes one sentence that names it."""
-    try:
-        yield
-    except AdvrecError:
-        raise
-    except (Exception, SystemExit) as error:
-        hint = (
-            f"; run advrec where {model.partition('.')[0]} can be imported"
-            if isinstance(error, ImportError)
-            else ""
-        )
-        raise ConfigError(
-            f"{model} raised {type(error).__name__}: {first_line(error)}{hint}"
-        ) from error

@@ -3,17 +3,19 @@
 `fingerprint` imports nothing of a user, nor torch: a finished study is looked through in a moment.
 """
 
+import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from advrec.errors import ConfigError
+from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.run.provenance import file_hash
 from advrec.spec.models import OwnModel
 from advrec.spec.study import canonical_hash
@@ -55,16 +57,27 @@ def fingerprint(spec: OwnModel) -> dict[str, str]:
                 "name the file of the weights"
             ) from None
     hashes |= _folder_hashes(spec)
-    if spec.named is None and ":" in spec.model:
-        source = source_file(spec.model)
-        if source is not None:
-            hashes["code_sha256"] = file_hash(source)
-            module = sys.modules.get(spec.model.partition(":")[0])
-            if module is not None and _remember(module, source) != hashes["code_sha256"]:
-                raise ConfigError(
-                    f"{spec.model}: {source} has changed since it was imported; start Python again"
-                )
-    return hashes
+    is_function = spec.named is None and ":" in spec.model
+    return hashes | (code(spec.model) if is_function else {})
+
+
+def code(function: str) -> dict[str, str]:
+    """SHA-256 (`code_sha256`) of the source file of package.module:function, where there is one.
+
+    Raises:
+        ConfigError: there is no such module, or its file is not the one that this process has
+            imported.
+    """
+    source = source_file(function)
+    if source is None:
+        return {}
+    sha256 = file_hash(source)
+    module = sys.modules.get(function.partition(":")[0])
+    if module is not None and _remember(module, source) != sha256:
+        raise ConfigError(
+            f"{function}: {source} has changed since it was imported; start Python again"
+        )
+    return {"code_sha256": sha256}
 
 
 def _folder_hashes(spec: OwnModel) -> dict[str, str]:
@@ -158,3 +171,21 @@ def _find(module: str) -> ModuleSpec:
     if found is None:
         raise ModuleNotFoundError(f"No module named '{name}'")
     return found
+
+
+@contextlib.contextmanager
+def blamed_on(function: str) -> Iterator[None]:
+    """Whatever a user's code raises becomes one sentence that names it."""
+    try:
+        yield
+    except AdvrecError:
+        raise
+    except (Exception, SystemExit) as error:
+        hint = (
+            f"; run advrec where {function.partition('.')[0]} can be imported"
+            if isinstance(error, ImportError)
+            else ""
+        )
+        raise ConfigError(
+            f"{function} raised {type(error).__name__}: {first_line(error)}{hint}"
+        ) from error

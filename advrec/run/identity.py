@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from advrec.errors import ConfigError
-from advrec.run import files
+from advrec.run import files, fingerprint
 from advrec.run.cells import Cell, cells, is_begun
 from advrec.run.directory import FUSED, LEVELS, Run, meant
-from advrec.run.fingerprint import fingerprint
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
 from advrec.spec import budgets
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.attacks import AUTO, AUTO_1
+from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
@@ -39,14 +38,16 @@ class Identities:
     models: Mapping[str, Identity]
     tuples: Identity | None
     """None where the CSV of the tuples is not there any more."""
+    code: Mapping[str, Identity]
+    """Of attacks of the user's own, by their names: the hash of the function's file."""
 
 
 def identities(study: Study, *, with_code: bool = True) -> Identities:
     """Determine the parts of a study that begin before any attack, each once.
 
     Args:
-        with_code: whether files that a model of the user's own comes from are hashed. A report is
-            made from Parquet alone.
+        with_code: whether files that a model or attack of the user's own comes from are hashed. A
+            report is made from Parquet alone.
 
     Raises:
         ConfigError: such a file is not there.
@@ -59,13 +60,24 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
             unhashed.add(name)
         elif isinstance(spec, OwnModel):
             try:
-                identity |= fingerprint(spec)
+                identity |= fingerprint.fingerprint(spec)
             except ConfigError as error:
                 raise ConfigError(f"models.{name}: {error}") from None
         elif spec.init != "none":
             identity["init_sha256"] = canonical_hash(models[spec.init])
         models[name] = identity
-    return Identities(catalog=catalog(study), models=models, tuples=_tuples(study))
+    code = {}
+    for number, attack in enumerate(study.evaluation.attacks if with_code else ()):
+        try:
+            code[attack.name] = _code(attack)
+        except ConfigError as error:
+            raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
+    return Identities(catalog=catalog(study), models=models, tuples=_tuples(study), code=code)
+
+
+def _code(attack: AttackSpec) -> Identity:
+    """Determine a function of the user's own; nothing for another attack."""
+    return dict(fingerprint.code(attack.attack)) if attack.own else {}
 
 
 def _entry(study: Study, model: str) -> Identity:
@@ -187,13 +199,17 @@ def outcomes(
         tuples: SHA-256 of the tuples' content.
         device: cpu or cuda.
     """
-    return cell(study, of) | {
-        "weights": weights[of.model],
-        "source_weights": weights.get(of.attack.source or ""),
-        "catalog": catalog,
-        "tuples": tuples,
-        "device": device,
-    }
+    return (
+        cell(study, of)
+        | _code(of.attack)
+        | {
+            "weights": weights[of.model],
+            "source_weights": weights.get(of.attack.source or ""),
+            "catalog": catalog,
+            "tuples": tuples,
+            "device": device,
+        }
+    )
 
 
 def continued(run: Run, study: Study) -> Study:

@@ -1,5 +1,6 @@
 """The attacks of a study file: one entry each."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,8 @@ which looks at nothing.
 
 def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
     """Deliveries of a new study that an attack goes through if its entry does not say it."""
+    if ":" in attack:
+        return round_trips(deliveries)
     family = attack.rpartition("-")[0] or attack
     return () if family in BLIND else round_trips(deliveries)
 
@@ -37,6 +40,13 @@ def attack_defaults(attack: str) -> dict[str, Any]:
     """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
     auto = attack in ENSEMBLES
     return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
+
+
+def default_name(attack: str) -> str:
+    """Name of an entry that says none: the attack. Of package.module:function each character that a
+    name cannot hold becomes -.
+    """
+    return re.sub("[^A-Za-z0-9_-]", "-", attack) if ":" in attack else attack
 
 
 def attack_entry(value: Any) -> Any:
@@ -59,15 +69,20 @@ def attack_entry(value: Any) -> Any:
                 f"{changed[0]} differs from what {value['attack']} means; "
                 "give this attack a name of its own"
             )
-        defaults["name"] = value["attack"]
+        defaults["name"] = default_name(value["attack"])
     return defaults | value
 
 
 class AttackSpec(Strict):
     name: Name
-    """The attack's name in rows and report; by default the attack, if no other key is set."""
+    """The attack's name in rows and report; by default the attack, if no other key is set. By
+    default `shop.attacks:mine` is called `shop-attacks-mine`.
+    """
     attack: str
-    """A name of the table of attacks; it means one thing for ever."""
+    """A name of the table of attacks; it means one thing for ever. Or a function of your own,
+    package.module:function, importable from where the command runs. It takes (images, epsilons,
+    objective, generator) and returns images.
+    """
     stop: Stop
     """never: every tuple takes all steps; rank-1: one that stands nearer than its target's nearest
     neighbour stops; converged: so does one that gains no more.
@@ -88,6 +103,11 @@ class AttackSpec(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> "AttackSpec":
+        if self.own and self.stop == "converged":
+            raise ValueError(
+                f"{self.attack} knows by itself when it has converged; leave stop out, or write "
+                "rank-1"
+            )
         if not self.minimal:
             if self.rank != 1:
                 raise ValueError(f"rank belongs to {MINIMAL}-K, not to {self.attack}")
@@ -101,6 +121,11 @@ class AttackSpec(Strict):
                 f"{self.attack} knows no stop, nested, restarts or from: leave them out"
             )
         return self
+
+    @property
+    def own(self) -> bool:
+        """True of a function of the user's own."""
+        return ":" in self.attack
 
     @property
     def minimal(self) -> bool:
@@ -121,7 +146,7 @@ class AttackSpec(Strict):
     @classmethod
     def named(cls, attack: str, deliveries: Sequence[str] = ()) -> "AttackSpec":
         """The entry that an attack's bare name stands for, in a new study of these deliveries."""
-        entry = cls(name=attack, attack=attack, **attack_defaults(attack))
+        entry = cls(name=default_name(attack), attack=attack, **attack_defaults(attack))
         return entry.seeing(default_through(attack, deliveries))
 
     @property

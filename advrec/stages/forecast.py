@@ -10,6 +10,7 @@ import torch
 
 from advrec.attacks import names
 from advrec.attacks.objective import evaluate
+from advrec.attacks.own import rehearse
 from advrec.catalog.pixels import Pixels
 from advrec.distributed import memory
 from advrec.distributed.placement import Placement, place, within_memory
@@ -161,6 +162,7 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
     """
     tuples, budgets = study.evaluation.block, len(cell.epsilons)
     attack = cell.attack
+    own = rehearse(attack.attack, study.catalog.image_size) if attack.own else 0
     steps = sum(
         names.most_steps(
             attack.attack,
@@ -168,6 +170,7 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
             restarts=attack.restarts,
             nested=attack.nested,
             delivered=delivery != FLOAT,
+            own=own,
         )
         for delivery in (FLOAT, *attack.through)
     )

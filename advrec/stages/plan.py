@@ -148,7 +148,7 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
     for cell in every_cell(study):
         if not cells.is_begun(run, cell):
             continue
-        now = identity.cell(study, cell)
+        now = identity.cell(study, cell) | parts.code.get(cell.attack.name, {})
         kept = identity.as_finished(recorded.get(cell.key), now)
         strange = kept["protocol"] not in PROTOCOLS
         grows = strange and evaluates and cells.missing_blocks(run, study, cell, tuples)
@@ -185,6 +185,7 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
         for name, spec in study.models.items():
             if isinstance(spec, OwnModel) and not run.weights(name).exists():
                 check_own(name, spec)
+        _rehearse(run, study)
     return parts
 
 
@@ -208,6 +209,19 @@ def check_own(name: str, spec: OwnModel) -> None:
         own.check(spec)
     except ConfigError as error:
         raise StudyError(f"models.{name}: {error}") from None
+
+
+def _rehearse(run: Run, study: Study) -> None:
+    """Refuse an attack of the user's own that is new and cannot be called, or returns no images."""
+    for number, attack in enumerate(study.evaluation.attacks):
+        own = [cell for cell in cells.cells(study) if cell.attack == attack]
+        if attack.own and not all(cells.is_begun(run, cell) for cell in own):
+            from advrec.attacks.own import rehearse
+
+            try:
+                rehearse(attack.attack, study.catalog.image_size)
+            except ConfigError as error:
+                raise StudyError(f"evaluation.attacks.{number}: {error}") from None
 
 
 def check_room(study: Study, address: str | None) -> None:

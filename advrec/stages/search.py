@@ -44,6 +44,8 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
         names.check(spec.attack)
     except ConfigError as error:
         raise ConfigError(f"{file}: attack: {error}") from None
+    if names.OWN.fullmatch(spec.attack):
+        raise ConfigError(f"{file}: attack is {spec.attack}; a search takes one of the table alone")
     out = (out or Path("results") / f"tune-{spec.name}").resolve()
     home = Run(out)
     home.check_directory()

@@ -1,0 +1,176 @@
+"""Attacks of the user's own: what they are given, what is counted, and what is refused."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from advrec.attacks import own
+from advrec.attacks.own import Counted, OwnAttack
+from advrec.attacks.problem import Goal
+from advrec.attacks.registry import build
+from advrec.errors import ConfigError
+from tests.attacks.problems import problem_of
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "attacks.md"
+
+
+def guide_attack():
+    """The function that the guide shows."""
+    (code,) = re.findall(r"```python\n(# shop/attacks.py\n.*?)```", GUIDE.read_text(), re.DOTALL)
+    space = {}
+    exec(code, space)
+    return code, space["sign_gradient"]
+
+
+def attacked(function, problem=None):
+    return OwnAttack("shop.attacks:mine", function)(problem or problem_of(4))
+
+
+def test_the_guide_s_attack_is_pgd():
+    problem = problem_of(4)
+    mine, ours = attacked(guide_attack()[1], problem), build("pgd-8")(problem)
+    assert torch.equal(problem.ball.project(mine.images), ours.images)
+    assert torch.equal(mine.gradient_steps, ours.gradient_steps)
+    assert torch.equal(mine.forward_passes, ours.forward_passes)
+
+
+def test_every_pass_is_counted_of_the_images_it_was_made_of():
+    def mine(images, epsilons, objective, generator):
+        objective(images)
+        some = objective.select(torch.arange(len(images)) > 0)
+        some.gradient(images[1:])
+        free = images[1:].clone().requires_grad_()
+        losses = some.select(torch.tensor([0]))(free[:1])
+        torch.autograd.grad(losses.sum(), free, retain_graph=True)
+        torch.autograd.grad(losses.sum(), free)  # a second pass back
+        return images
+
+    problem = problem_of(4)
+    result, others = attacked(mine, problem), len(problem.images) - 2
+    assert result.gradient_steps.tolist() == [0, 3, *[1] * others]
+    assert result.forward_passes.tolist() == [1, 3, *[2] * others]
+
+
+def test_losses_and_gradients_are_those_of_the_objective():
+    problem = problem_of(4)
+
+    def mine(images, epsilons, objective, generator):
+        losses, gradient = objective.gradient(images)
+        assert torch.equal(losses, problem.objective(images))
+        assert torch.equal(losses, objective(images))
+        free = images.clone().requires_grad_()
+        assert torch.equal(gradient, torch.autograd.grad(objective(free).sum(), free)[0])
+        assert torch.equal(epsilons, problem.epsilon)
+        assert torch.equal(objective.start, images)
+        return images
+
+    attacked(mine, problem)
+
+
+def test_stop_and_start_are_those_of_the_entry():
+    problem = problem_of(4)
+    goal = Goal(below=torch.linspace(0, 1, len(problem.images)), stop="rank-1")
+    seen = []
+
+    def mine(images, epsilons, objective, generator):
+        seen.append((objective.below, objective.start))
+        return images
+
+    start = problem.images + 1.0
+    for changes in ({"goal": goal}, {"goal": dataclasses.replace(goal, stop="never")}, {}):
+        attacked(mine, problem.but(**changes))
+    attacked(mine, problem.but(start=start))
+    assert torch.equal(seen[0][0], goal.below)
+    assert all((below == -torch.inf).all() for below, _ in seen[1:])
+    assert torch.equal(seen[0][1], problem.images)
+    assert torch.equal(seen[3][1], problem.ball.project(start))
+
+
+def test_a_batch_draws_the_same_again_and_a_restart_something_else():
+    def mine(images, epsilons, objective, generator):
+        return torch.rand(images.shape, generator=generator) + torch.rand(images.shape)
+
+    problem = problem_of(4)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = attacked(mine, problem).images
+    assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's draws are touched
+    torch.manual_seed(2)
+    assert torch.equal(attacked(mine, problem).images, first)
+    assert not torch.equal(attacked(mine, problem.but(draw=1)).images, first)
+
+
+def in_place(images, epsilons, objective, generator):
+    return images.add_(0.01)
+
+
+def raising(images, epsilons, objective, generator):
+    raise KeyError("no such layer")
+
+
+def misled(images, epsilons, objective, generator):
+    return objective(images[:, :1])
+
+
+BAD = {
+    "changes its argument images in place": in_place,
+    "raised KeyError": raising,
+    "gave its objective a tensor of the shape": misled,
+    "returned a tensor of the shape": lambda images, *_: images[:1],
+    "returned a list": lambda images, *_: list(images),
+    "returned a NoneType": lambda images, *_: None,
+    "returned values that are not finite": lambda images, *_: images * torch.nan,
+    "returned torch.uint8": lambda images, *_: images.byte(),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_breaks_the_rules_is_one_sentence(words):
+    with pytest.raises(ConfigError, match=rf"^shop.attacks:mine {words}") as caught:
+        attacked(BAD[words])
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_that_does_not_suffice_asks_for_a_smaller_batch():
+    def mine(*_):
+        raise torch.OutOfMemoryError("40 GiB")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        attacked(mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tests.attacks.test_own:nothing", "has no function nothing"),
+        ("tests.attacks.test_own:GUIDE", "has no function GUIDE"),
+        ("tests.attacks.test_own:guide_attack", "is called with (images, epsilons, objective, ge"),
+        ("tests.attacks.gone:mine", "raised ModuleNotFoundError"),
+        ("shop attacks:mine", "write package.module:function"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused(name, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build(name)
+
+
+def test_a_rehearsal_calls_the_function_once():
+    assert own.rehearse("tests.attacks.test_own:_two_steps", 16) == 2
+    with pytest.raises(ConfigError, match="in place"):
+        own.rehearse("tests.attacks.test_own:in_place", 16)
+
+
+def _two_steps(images, epsilons, objective, generator):
+    for _ in range(2):
+        objective.gradient(images)
+    return images
+
+
+def test_the_guide_names_all_that_the_objective_offers():
+    offered = [name for name in vars(Counted) if not name.startswith("_")]
+    assert offered
+    text = GUIDE.read_text()
+    assert [name for name in offered if f"`objective.{name}" not in text] == []
