@@ -6,7 +6,7 @@ from typing import Any
 from advrec.reports.results import Results
 from advrec.reports.tables import checks, equal, minimal, quantities
 from advrec.reports.tables.against import Comparison
-from advrec.reports.tables.rows import DASH, made_on, records, span
+from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
 from advrec.spec import accuracy
 
 PGD = f"{accuracy.PUBLISHED}, {accuracy.EPSILON:g}"
@@ -105,6 +105,8 @@ def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, s
     seconds = [results.training_seconds.get(model) for model in models]
     texts = [DASH if value is None else f"{value:,.0f}" for value in seconds]
     lines.append(["seconds of training", "", *texts])
+    if is_lone(results):
+        lines = [line for line in lines if line[-1] != DASH]
     return "\n".join(_aligned(lines))
 
 

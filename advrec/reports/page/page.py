@@ -12,6 +12,7 @@ import pandas as pd
 
 from advrec.reports.page import images, sections, success, tiles
 from advrec.reports.page.banners import banners
+from advrec.reports.page.lone import next_steps
 from advrec.reports.page.verdict import verdict
 from advrec.reports.pictures.catalog import CatalogMap
 from advrec.reports.pictures.charts import Chart
@@ -19,7 +20,7 @@ from advrec.reports.pictures.gallery import Example, Injection
 from advrec.reports.results import Results
 from advrec.reports.tables import gates
 from advrec.reports.tables.against import Comparison
-from advrec.reports.tables.rows import as_csv
+from advrec.reports.tables.rows import as_csv, is_lone
 
 Variants = Mapping[str, bytes]
 """SVG by variant: wide-light, wide-dark, narrow-light, narrow-dark."""
@@ -82,7 +83,8 @@ def render(
         figures={name: _figure(name, drawn) for name, drawn in pictures.charts.items()},
         head=sections.head(results),
         banners=banners(results),
-        verdict=verdict(results),
+        verdict=[*verdict(results), *next_steps(results)],
+        lone=is_lone(results),
         gates=gates.judge(results),
         defenses=sections.defenses(results),
         against=sections.against(results, compared) if compared else None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from advrec.reports.page import appendix, comparison, equal, images, success, tiles
+from advrec.reports.page import appendix, comparison, equal, images, lone, success, tiles
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
@@ -16,7 +16,7 @@ from advrec.reports.pictures.gallery import Example
 from advrec.reports.results import Results
 from advrec.reports.tables import checks, quantities
 from advrec.reports.tables.against import Comparison
-from advrec.reports.tables.rows import DASH, as_csv, made_on
+from advrec.reports.tables.rows import DASH, as_csv, is_lone, made_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Defenses:
     """The rows are those of the published study."""
     transfers: Sequence[str]
     exposure: Table
-    quality: Table
+    quality: Table | None
     chance: tuple[float, float] | None
     recommendations: Table | None
 
@@ -149,11 +149,12 @@ def defenses(results: Results) -> Defenses:
     imported = "imported" in results.provenance
     origins = {name: made_on(results, name) for name in results.attacks}
     lists = comparison.recommendations_table(results) if len(results.recommendations) else None
+    quality = comparison.quality_table(results)
     return Defenses(
         imported=imported,
         transfers=[f"{name} is {origin}" for name, origin in origins.items() if origin],
         exposure=comparison.exposure_table(results),
-        quality=comparison.quality_table(results),
+        quality=lone.known_part(quality) if is_lone(results) else quality,
         # an import knows the attacked articles alone
         chance=None if imported else quantities.chance(results),
         recommendations=lists,
@@ -231,8 +232,9 @@ def examples(
 def cost(results: Results) -> Cost:
     """Cost of the attacks, and whether they kept their budget."""
     attacks, kept = results.study.evaluation.attacks, appendix.budget_table(results)
+    table = appendix.cost_table(results)
     return Cost(
-        cost=appendix.cost_table(results),
+        cost=(lone.known_part(table) or table) if is_lone(results) else table,
         nested=[attack.name for attack in attacks if attack.nested],
         stopping=[attack.name for attack in attacks if attack.stop != "never"],
         budget=kept if kept.rows else None,

@@ -11,7 +11,7 @@ from advrec.reports.pictures.canvas import Shape
 from advrec.reports.pictures.figures import Tradeoff
 from advrec.reports.results import Results
 from advrec.reports.tables import distances, quantities
-from advrec.reports.tables.rows import records
+from advrec.reports.tables.rows import is_lone, records
 from advrec.reports.tables.success import headline, strongest
 
 Tables = Mapping[str, pd.DataFrame]
@@ -51,6 +51,13 @@ def comparison(results: Results, tables: Tables) -> Chart:
     accuracy = tables["defense_comparison"][
         ["model", *(f"clean_accuracy_{measure}" for measure in measures)]
     ]
+    if is_lone(results):
+        return Chart(
+            bars,
+            f"Bars of the success of each attack {where}. The numbers stand in the table below.",
+            f"Success {where}, with 95\u00a0% intervals.",
+            lambda shape: figures.attacks(bars, models[0], where),
+        )
     return Chart(
         bars.merge(accuracy, on="model", how="left"),
         f"Bars of the success of each attack on each model {where}. Points: success of the "

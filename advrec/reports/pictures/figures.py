@@ -95,6 +95,16 @@ def comparison(
     return figure
 
 
+def attacks(headline: pd.DataFrame, model: str, where: str) -> Figure:
+    """Success of every attack on one model as bars; its arguments are those of `comparison`."""
+    with styled():
+        figure, (bars,) = blank_panels(1, 1, 1.4 * PANEL_INCHES)
+        if len(headline):
+            _bars(bars, headline, [model], palette([model]))
+        bars.set(title=model, xlabel="", ylabel=f"success {where} (%)", ylim=(0, 104))
+    return figure
+
+
 def convergence(
     rows: pd.DataFrame, models: Sequence[str], attacks: Sequence[str], where: str, shape: Shape
 ) -> Figure:

@@ -15,6 +15,12 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
+def is_lone(results: Results) -> bool:
+    """Say whether the run is of one model alone that was not trained here."""
+    models = list(results.study.models.values())
+    return len(models) == 1 and not models[0].trained_here
+
+
 def made_on(results: Results, attack: str) -> str:
     """The source of a transferred attack as words; empty for any other attack."""
     source = results.attack(attack).source

@@ -1,0 +1,50 @@
+"""The page of a lone encoder: one model, not trained here, with nothing to compare it with.
+
+What only a comparison or a training can fill is left out.
+"""
+
+from statistics import median_low
+
+from markupsafe import Markup
+
+from advrec.reports.page.cells import Table
+from advrec.reports.page.verdict import Point
+from advrec.reports.results import Results
+from advrec.reports.tables.rows import DASH, is_lone
+from advrec.reports.tables.success import strongest
+
+
+def known_part(table: Table) -> Table | None:
+    """The table without columns of which nothing is known; None where no other is left."""
+    kept = [
+        place
+        for place in range(len(table.columns))
+        if place < table.heads or any(row[place].text != DASH for row in table.rows)
+    ]
+    if len(kept) == table.heads:
+        return None
+    return table._replace(
+        columns=[table.columns[place] for place in kept],
+        rows=[[row[place] for place in kept] for row in table.rows],
+    )
+
+
+def next_steps(results: Results) -> list[Point]:
+    """An entry that defends a lone encoder which was attacked with success; nothing of others.
+
+    Its budget is the middle one of the study.
+    """
+    model = results.baseline
+    best = strongest(results).get(model)
+    budgets = [epsilon for epsilon in results.study.evaluation.epsilons if epsilon]
+    if not is_lone(results) or not budgets or best is None or not best["percent"]:
+        return []
+    entry = (
+        f"{model}-fare: {{defense: fare, init: {model}, "
+        f"epsilon: {results.shown(median_low(budgets))}}}"
+    )
+    sentence = Markup(
+        "Defend this encoder, which needs images and no labels: add <code>{}</code> to the models "
+        "of the study and run it again. What stands here is kept; the page then compares both."
+    ).format(entry)
+    return [Point("What to do next", [sentence])]

@@ -1,0 +1,89 @@
+"""The page of a lone encoder says what there is, and nothing of what a comparison would say."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from advrec.reports import results, terminal
+from advrec.reports.page.cells import Table, TextCell
+from advrec.reports.page.lone import known_part
+from advrec.reports.tables.rows import DASH
+from advrec.run.files import write_text
+from advrec.spec import study as study_file
+from tests.reports.test_report import Page, page_of
+
+OWN = {"model": "shop.encoder:network"}
+
+
+@pytest.fixture
+def lone(make_run):
+    """A run of one model that was trained elsewhere: no accuracy, no history."""
+    run = make_run(epsilons=(0.01, 0.02, 0.05), checks=12, trained=True)
+    changed(run, models={"unsecured": OWN})
+    (run.model("unsecured") / "metrics.json").unlink()
+    run.history("unsecured").unlink()
+    return run
+
+
+def changed(run, **sections):
+    study = yaml.safe_load(run.study.read_text()) | sections
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+
+
+def headings(text):
+    return re.findall(r"<h2[^>]*>([^<]*)<", text)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_list_of_a_customer_leads_and_nothing_is_compared(lone):
+    text = page_of(lone)
+    page = Page(text)
+    assert headings(text)[:2] == ["What a customer sees", "Success of each attack"]
+    assert len(headings(text)) == len(set(headings(text)))
+    assert [link for link in page.links if link[1:] not in page.ids] == []
+    for words in ("Defenses", "accuracy", "Training", "Overlap", "of the test articles, and"):
+        assert words not in page.text.replace("optimizer", ""), words
+    dashes = [row for row in re.findall(r"<tr>(.*?)</tr>", text) if f">{DASH}<" in row]
+    assert dashes == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_entry_that_defends_it_can_be_pasted(lone):
+    evaluation = yaml.safe_load(lone.study.read_text())["evaluation"]
+    changed(lone, evaluation=evaluation | {"epsilons": ["1.275/255", "5.1/255", "12.75/255"]})
+    (entry,) = re.findall(r"<code>(unsecured-fare: .*?)</code>", page_of(lone))
+    pasted = yaml.safe_load(entry)
+    assert pasted["unsecured-fare"]["epsilon"] == "5.1/255"
+    changed(lone, models={"unsecured": OWN} | pasted)
+    study = study_file.read(lone.study)
+    assert study.models["unsecured-fare"].init == "unsecured"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("model", [{"defense": "none"}, OWN])
+def test_pages_of_others_stay(lone, model):
+    """Of several models, and of one that was trained here."""
+    changed(lone, models={"unsecured": model} | ({"at": OWN} if model == OWN else {}))
+    text = page_of(lone)
+    assert headings(text)[0] == "Defenses compared"
+    assert "customer" in json.dumps(Page(text).ids)
+    assert "fare" not in text
+
+
+def test_the_terminal_says_what_is_known(lone):
+    said = terminal.comparison_text(results.read(lone))
+    assert DASH not in said
+    assert "seconds of training" not in said
+    assert "success of pgd-8" in said
+
+
+def test_a_table_keeps_what_is_known():
+    def table(*rows):
+        return Table("t", ["a", "b", "c"], [[TextCell(text) for text in row] for row in rows])
+
+    part = known_part(table(("m", DASH, "1"), ("n", DASH, DASH)))
+    assert part.columns == ["a", "c"]
+    assert [[cell.text for cell in row] for row in part.rows] == [["m", "1"], ["n", DASH]]
+    assert known_part(table(("m", DASH, DASH))) is None
