@@ -93,8 +93,7 @@ def attack(
         recommender: one with images, as `Recommender.of` gives it.
         target: articles whose lists are entered, one or (P,).
         article: articles whose images are changed, one or (P,); the two broadcast.
-        attack: a name of the table of attacks: fgsm, pgd-128, apgd-50, auto, ...; or a function of
-            your own, package.module:function.
+        attack: a name of the table of attacks, as apgd-50, or package.module:function of your own.
         epsilon: budget, the largest change of a pixel, 0..1, or a text as '2/255'.
         source: the recommender that the perturbation is made on, where that is another (transfer).
         delivery: one or several, as in a study; an image is made for each that the attack sees.
