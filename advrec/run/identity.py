@@ -39,7 +39,7 @@ class Identities:
     tuples: Identity | None
     """None where the CSV of the tuples is not there any more."""
     code: Mapping[str, Identity]
-    """Of attacks of the user's own, by their names: the hash of the function's file."""
+    """Hash of the function's file of each attack of the user's own, by the attack's name."""
 
 
 def identities(study: Study, *, with_code: bool = True) -> Identities:
