@@ -10,6 +10,7 @@ from advrec.distributed.attacker import ModelRef
 from advrec.distributed.embed import UnusableModelError, embed_catalog
 from advrec.distributed.pool import Pool
 from advrec.evaluation import lists
+from advrec.evaluation.changes import changes
 from advrec.model import checkpoint
 from advrec.recommenders import hnsw, load
 from advrec.recommenders.bank import Floats
@@ -21,6 +22,7 @@ from advrec.run.files import write_json, write_table
 from advrec.run.log import say
 from advrec.run.machine import cores
 from advrec.run.tables import is_embedded, read_embeddings
+from advrec.spec.label_free import LabelFree
 from advrec.spec.study import Study
 
 RECALL_QUERIES = 500
@@ -107,6 +109,7 @@ class Models:
         embed_catalog(self._run, self._pool, model, reference, self._catalog, network.dimension)
         embeddings = read_embeddings(self._run, model, network.dimension)
         self._measure(model, embeddings)
+        self._compare(model, embeddings)
         return dataclasses.replace(reference, embeddings=self._pool.put(embeddings))
 
     def _check_room(self, model: str, dimension: int) -> None:
@@ -133,6 +136,20 @@ class Models:
         if not self._run.lists(model).exists():
             queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
             write_table(self._run.lists(model), lists.nearest(exact, queries))
+
+    def _compare(self, model: str, embeddings: Floats) -> None:
+        """Keep what a defense without labels has changed; its original is embedded for that."""
+        spec, path = self._study.models[model], self._run.changes(model)
+        if not isinstance(spec, LabelFree) or path.exists():
+            return
+        try:
+            self.reference(spec.init)
+        except UnusableModelError as error:
+            say(f"model {model}: what it changed cannot be said: {error}")
+            return
+        originals = read_embeddings(self._run, spec.init, embeddings.shape[1])
+        queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
+        write_table(path, changes(embeddings, originals, queries))
 
     def _measure_index(self, model: str, exact: ExactIndex) -> None:
         queries = self._catalog.ids_of(self._study.evaluation.split)[:RECALL_QUERIES]

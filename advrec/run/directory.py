@@ -87,10 +87,14 @@ class Run:
     def lists(self, model: str) -> Path:
         return self.model(model) / "lists.parquet"
 
+    def changes(self, model: str) -> Path:
+        """Table of what a defense without labels changed against its original."""
+        return self.model(model) / "changes.parquet"
+
     def forget_measurements(self, model: str) -> None:
         """Drop the measurements of a model's earlier weights, before new ones are saved."""
-        for measured in (self.index(model), self.health(model), self.lists(model)):
-            measured.unlink(missing_ok=True)
+        for path in (self.index, self.health, self.lists, self.changes):
+            path(model).unlink(missing_ok=True)
 
     def embeddings(self, model: str) -> Path:
         return self.directory / "embeddings" / f"model={model}"

@@ -1,8 +1,7 @@
 """Every table on disk: the only home of column names, types, units and meanings.
 
 `table` makes a table and refuses a missing, a surplus or a wrongly typed column. So a reader may
-rely on what stands here. Unit and meaning of a column are metadata of its field: they
-travel in the Parquet files and feed the report and the reference page.
+rely on what stands here. Unit and meaning of a column are metadata of its field, in every file.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from advrec.run.changes import CHANGES
 from advrec.run.columns import column
 
 _ARTICLE = column("article_id", pa.int32(), "Place of the article in the catalog, 0 to n - 1.")
@@ -310,6 +310,7 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "tuples.parquet": ("a tuple", TUPLES),
     "models/<model>/history.parquet": ("an epoch of its training", HISTORY),
     "models/<model>/lists.parquet": ("an article whose list is compared", LISTS),
+    "models/<model>/changes.parquet": ("such an article, of a defense without labels", CHANGES),
     "embeddings/model=<model>/part-<number>.parquet": ("an article", embeddings(1280)),
     f"attacks/{BLOCKS}": ("a tuple at an epsilon", OUTCOMES),
     f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", OUTCOMES),

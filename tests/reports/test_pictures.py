@@ -130,7 +130,9 @@ def test_every_model_is_in_the_legend_even_without_a_point(finished):
     read = results.read(finished)
     point = figures.Tradeoff("cat", (62.0, 56.0, 67.0), (10.0, 5.0, 20.0))
     models = ["unsecured", "at", "cat"]
-    figure = figures.comparison(success.headline(read), [point], models, "at rank 3", "wide")
+    figure = figures.comparison(
+        success.headline(read), [point], models, "at rank 3", "clean accuracy", "wide"
+    )
     keys = figure.legends[0].get_lines()
     assert [key.get_label() for key in keys] == models
     drawn = next(line for line in figure.axes[1].get_lines() if list(line.get_xdata()) == [62.0])

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -93,6 +94,21 @@ def test_what_is_done_is_left_alone_and_reported_without_the_shops_module(defend
     assert reported.returncode == 0, reported.stderr
     training = pd.read_csv(run.report / "tables" / "training.csv")
     assert training["validation_drift"].notna().all()
+    changed = pd.read_csv(run.report / "tables" / "changes.csv").set_index("model")
+    assert changed["init"].to_dict() == {"fared": "shop", "held": "fared"}
+    for model, init in changed["init"].items():
+        lists = [pd.read_parquet(run.lists(each)) for each in (model, init)]
+        shares = [
+            len({*own} & {*theirs}) / 10
+            for own, theirs in zip(*(each["neighbours"] for each in lists), strict=True)
+        ]
+        assert changed.loc[model, "overlap_percent"] == pytest.approx(100 * np.mean(shares))
+        assert changed.loc[model, "same_category_percent"] > 0
+    page = (run.report / "index.html").read_text()
+    assert "of the lists of ten are those of <b>shop</b>" in page
+    assert "Does the old index serve?" in page
+    assert "Which models to choose from" in page
+    assert pd.read_csv(run.report / "figures" / "comparison.csv")["lists_kept_percent"].all()
 
 
 def test_a_training_that_died_goes_on_to_the_same_weights(defended, tmp_path, monkeypatch):

@@ -1,15 +1,15 @@
 """Sentences that the page begins with: exposure, what each defense saves and changes, choice."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
 
 from advrec.evaluation.rates import difference, paired_difference, shares
+from advrec.reports.page import choice
 from advrec.reports.page.cells import number
-from advrec.reports.page.comparison import longer_training
 from advrec.reports.page.minimal import median_budgets
-from advrec.reports.pictures import pareto
 from advrec.reports.results import Results
 from advrec.reports.tables import checks
 from advrec.reports.tables.exposure import worst_case
@@ -49,8 +49,9 @@ def verdict(results: Results) -> list[Point]:
                 [_quality(results, model) for model in others],
             )
         )
-    if choice := _choice(results, best):
-        points.append(Point("Which models to choose from", choice))
+    doubted = _doubted(results)
+    if chosen := choice.choice(results, best, doubted, partial(_on_the_same_tuples, results)):
+        points.append(Point("Which models to choose from", chosen))
     return points
 
 
@@ -178,7 +179,8 @@ def _quality(results: Results, model: str) -> Markup:
     own = _quantity(results, model, "clean_accuracy")
     base = _quantity(results, results.baseline, "clean_accuracy")
     if own is None:
-        return Markup("{}: not known, its accuracy was not measured.").format(_name(model))
+        unknown = Markup("{}: not known, its accuracy was not measured.").format(_name(model))
+        return choice.changed(results, model) or unknown
     sentence = Markup("{}: clean accuracy {}").format(_name(model), measured(own, "articles"))
     if base is None:
         return sentence + "."
@@ -259,62 +261,6 @@ def _lists(results: Results, model: str) -> Markup:
     return Markup(" Of the ten articles beside each, {}{} of them are those of {}.").format(
         alike, measured(kept, "articles"), _name(results.baseline)
     )
-
-
-def _choice(results: Results, best: dict[str, Row]) -> list[Markup]:
-    """The models that no other one beats in both accuracy and exposure.
-
-    Models of which a check failed, or of which either is not known, are left out and named. Empty
-    where there is nothing to choose from.
-    """
-    doubted = _doubted(results)
-    candidates: dict[str, dict[str, float]] = {}
-    left_out = []
-    for model in results.study.models:
-        accuracy = _quantity(results, model, "clean_accuracy")
-        if model in doubted:
-            left_out.append(Markup("{} (a check of it failed)").format(_name(model)))
-        elif accuracy is None:
-            left_out.append(Markup("{} (accuracy not known)").format(_name(model)))
-        elif model not in best:
-            left_out.append(Markup("{} (success not known)").format(_name(model)))
-        else:
-            row = {"accuracy": accuracy["percent"], "success": best[model]["percent"]}
-            candidates[model] = row
-    if len(candidates) < 2:
-        return []
-    sentences = [_front(candidates)]
-    hardest = sorted(
-        (model for model in candidates if model != results.baseline),
-        key=lambda model: candidates[model]["success"],
-    )[:2]
-    if len(hardest) == 2:
-        own, next_one = hardest
-        change = _on_the_same_tuples(results, best[own], best[next_one])
-        sentences.append(
-            Markup("In success, {} against {}, the two hardest to attack{}").format(
-                _name(own), _name(next_one), change
-            )
-        )
-    sentences += longer_training(results, candidates)
-    if left_out:
-        sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
-    return sentences
-
-
-def _front(candidates: dict[str, dict[str, float]]) -> Markup:
-    """The Pareto front of the models' accuracy and success, in words."""
-    models = pd.DataFrame.from_dict(candidates, orient="index")
-    front = models.index[pareto.front(models, {"accuracy": "max", "success": "min"})]
-    if len(front) == 1:
-        said = "no other model is as accurate and as hard to attack."
-    elif len(front) == len(candidates):
-        said = "none of these is both more accurate and harder to attack than another."
-    else:
-        said = "each other model is neither more accurate nor harder to attack than one of these."
-    return Markup(
-        "{}: by the measured values {} Differences smaller than their intervals may be chance."
-    ).format(Markup(", ").join(map(_name, front)), said)
 
 
 def _doubted(results: Results) -> set[str]:

@@ -11,7 +11,7 @@ from advrec.reports.pictures.canvas import Shape
 from advrec.reports.pictures.figures import Tradeoff
 from advrec.reports.results import Results
 from advrec.reports.tables import distances, quantities
-from advrec.reports.tables.rows import is_lone, records
+from advrec.reports.tables.rows import is_lone
 from advrec.reports.tables.success import headline, strongest
 
 Tables = Mapping[str, pd.DataFrame]
@@ -44,7 +44,10 @@ def charts(results: Results, tables: Tables) -> dict[str, Chart]:
 
 
 def comparison(results: Results, tables: Tables) -> Chart:
-    """Success of every attack on every model, and success against clean accuracy."""
+    """Success of every attack on every model, and success against quality."""
+    name, known = quantities.quality_of(results)
+    axis = "clean accuracy" if name == "accuracy" else name
+    good = "accurate" if name == "accuracy" else "true to its lists"
     bars, models = headline(results), list(results.study.models)
     where = f"at rank {results.rank}, ε = {results.shown(results.epsilon)}"
     measures = ("percent", "low_percent", "high_percent", "n")
@@ -58,15 +61,18 @@ def comparison(results: Results, tables: Tables) -> Chart:
             f"Success {where}, with 95\u00a0% intervals.",
             lambda shape: figures.attacks(bars, models[0], where),
         )
+    if name != "accuracy":
+        columns = ["model", *(f"lists_kept_{measure}" for measure in measures[:3])]
+        accuracy = pd.DataFrame([[model, *row] for model, row in known.items()], columns=columns)
     return Chart(
         bars.merge(accuracy, on="model", how="left"),
         f"Bars of the success of each attack on each model {where}. Points: success of the "
-        "strongest attack against clean accuracy, one point a model. "
+        f"strongest attack against {axis}, one point a model. "
         "The numbers stand in the tables below.",
         f"Success {where}. The points show the strongest attack on each model. "
         "Bars and points carry 95\u00a0% intervals; "
-        "a point at the bottom right is a model both accurate and hard to attack.",
-        lambda shape: figures.comparison(bars, tradeoffs(results), models, where, shape),
+        f"a point at the bottom right is a model both {good} and hard to attack.",
+        lambda shape: figures.comparison(bars, tradeoffs(results), models, where, axis, shape),
     )
 
 
@@ -145,14 +151,13 @@ def training(results: Results, tables: Tables) -> Chart:
 
 
 def tradeoffs(results: Results) -> list[Tradeoff]:
-    """The points of the models of which accuracy and success are known."""
-    rows = records(quantities.quantities(results))
-    accuracy = {row["model"]: row for row in rows if row["quantity"] == "clean_accuracy"}
+    """The points of the models of which quality and success are known."""
+    _, known = quantities.quality_of(results)
     best = strongest(results)
     return [
-        Tradeoff(model, _value_and_interval(accuracy[model]), _value_and_interval(best[model]))
+        Tradeoff(model, known[model], _value_and_interval(best[model]))
         for model in results.study.models
-        if model in accuracy and model in best
+        if model in known and model in best
     ]
 
 

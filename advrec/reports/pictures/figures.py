@@ -29,8 +29,8 @@ class Tradeoff(NamedTuple):
     """One model as a point: percentages with their intervals."""
 
     model: str
-    accuracy: tuple[float, float, float]
-    """Clean accuracy: value, low, high."""
+    quality: Sequence[float]
+    """Clean accuracy, or lists that are kept: value, low, high."""
     success: tuple[float, float, float]
     """Success of the strongest attack: value, low, high."""
 
@@ -66,15 +66,17 @@ def comparison(
     points: Sequence[Tradeoff],
     models: Sequence[str],
     where: str,
+    axis: str,
     shape: Shape,
 ) -> Figure:
-    """Success of every attack on every model as bars, and success against clean accuracy as points.
+    """Success of every attack on every model as bars, and success against quality as points.
 
     Args:
         headline: success.headline.
-        points: one a model whose accuracy and success are both known.
+        points: one a model whose quality and success are both known.
         models: the colours, in order.
         where: rank and budget of the headline, for the axis.
+        axis: the name of the quality.
     """
     with styled():
         colours = palette(models)
@@ -87,8 +89,8 @@ def comparison(
             title="Success of each attack", xlabel="", ylabel=f"success {where} (%)", ylim=(0, 104)
         )
         _scatter(scatter, points, colours)
-        title = "Success and clean accuracy"
-        scatter.set(title=title, xlabel="clean accuracy (%)", ylabel=f"success {where} (%)")
+        title = f"Success and {axis}"
+        scatter.set(title=title, xlabel=f"{axis} (%)", ylabel=f"success {where} (%)")
         scatter.set(xlim=(0, 102), ylim=(-4, 104))
         keys = [_key(model, colours[model], place) for place, model in enumerate(models)]
         figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 4))
@@ -330,7 +332,7 @@ def _scatter(axes: Axes, points: Sequence[Tradeoff], colours: Mapping[str, Any])
     places = list(colours)
     for point in points:
         marker = MARKERS[places.index(point.model) % len(MARKERS)]
-        (x, left, right), (y, low, high) = point.accuracy, point.success
+        (x, left, right), (y, low, high) = point.quality, point.success
         axes.errorbar(
             *(x, y),
             xerr=[[x - left], [right - x]],

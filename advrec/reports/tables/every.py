@@ -4,6 +4,7 @@ import pandas as pd
 
 from advrec.reports.results import Results
 from advrec.reports.tables import (
+    changes,
     checks,
     convergence,
     cost,
@@ -21,6 +22,7 @@ from advrec.reports.tables import (
 def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     strongest = success.strongest(results)
+    changed = changes.changes(results)
     return {
         "success": results.success,
         "delivered": success.delivered(results),
@@ -45,5 +47,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "index_recall": cost.index_recall(results),
         "preparation": preparation.preparation(results),
         "splits": preparation.splits(results),
+        **({} if changed.empty else {"changes": changed}),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }

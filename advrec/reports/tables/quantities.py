@@ -1,5 +1,6 @@
 """Quantities that defenses are compared by: accuracy, lists, success; percentages in 0..100."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -7,6 +8,8 @@ import pandas as pd
 
 from advrec.evaluation.rates import shares, wilson
 from advrec.reports.results import Results
+from advrec.reports.tables import changes
+from advrec.reports.tables.rows import records
 from advrec.reports.tables.success import headline
 from advrec.run import own_columns, schema
 
@@ -48,6 +51,19 @@ def quantities(results: Results) -> pd.DataFrame:
     return table.assign(
         defense=table["model"].map(lambda model: results.study.models[model].defense)
     )[QUANTITY_COLUMNS]
+
+
+def quality_of(results: Results) -> tuple[str, dict[str, Sequence[float]]]:
+    """The quality that exposure is weighed against: its name, and by model its percentage, low and
+    high. Clean accuracy, or the lists of ten that are kept where more models have these.
+    """
+    rows = [row for row in records(quantities(results)) if row["quantity"] == "clean_accuracy"]
+    measures = ("percent", "low_percent", "high_percent")
+    accuracy: dict[str, Sequence[float]] = {
+        row["model"]: [row[measure] for measure in measures] for row in rows
+    }
+    kept = changes.kept(results)
+    return ("lists kept", kept) if len(kept) > len(accuracy) else ("accuracy", accuracy)
 
 
 def quantity_names(results: Results) -> list[str]:
