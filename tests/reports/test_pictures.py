@@ -59,7 +59,7 @@ def test_figures_leave_no_global_state(finished):
     before = dict(mpl.rcParams)
     read = results.read(finished)
     figure = figures.success_curves(
-        read.success, ["unsecured", "at", "cat"], read.attacks, 3, "wide"
+        read.success, ["unsecured", "at", "cat"], read.attacks, 3, "wide", read.shown
     )
     assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
@@ -116,7 +116,7 @@ def as_png(pixels):
 def test_a_dark_figure_differs_in_ink_paper_and_grid_alone(finished):
     read = results.read(finished)
     light = canvas.rendered(
-        figures.success_curves(read.success, ["at"], read.attacks, 3, "wide"), "svg"
+        figures.success_curves(read.success, ["at"], read.attacks, 3, "wide", read.shown), "svg"
     )
     dark = canvas.darkened(light).decode()
     for colour, other in canvas.DARK.items():
