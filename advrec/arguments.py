@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
         _add_tune,
         _add_status,
         _add_push,
+        _add_export,
         _add_attack,
         _add_recommend,
         _add_catalog,
@@ -137,6 +138,16 @@ def _add_push(commands: Any) -> None:
     command.add_argument("directory", type=Path, metavar="RUN", help="run directory")
     command.add_argument(
         "url", metavar="URL", help="s3://bucket/name, gs://bucket/name, ..., or a directory"
+    )
+
+
+def _add_export(commands: Any) -> None:
+    text = "a trained or defended encoder as a plain state dict, with its card"
+    command = _add(commands, "export", text)
+    command.add_argument("directory", type=Path, metavar="RUN", help="run directory")
+    command.add_argument("--model", required=True, metavar="M", help="a model of the run")
+    command.add_argument(
+        "file", type=Path, metavar="FILE", help="ends in .safetensors, .pt, .pth or .bin"
     )
 
 

@@ -189,6 +189,14 @@ def _catalog(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _export(parsed: argparse.Namespace) -> int:
+    from advrec.tools.export import export_model
+
+    run, loaded = _open_run(parsed.directory)
+    print(export_model(run, loaded, parsed.model, parsed.file))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "study": _stages,
     "prepare": _stages,
@@ -200,6 +208,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "tune": _tune,
     "status": _status,
     "push": _push,
+    "export": _export,
     "attack": _attack,
     "recommend": _recommend,
     "catalog": _catalog,

@@ -30,7 +30,9 @@ class Multipliers(nn.Module):
     def forward(self, originals: Tensor) -> Tensor:
         """Return the multipliers (N,), 0 or more, for original embeddings (N, D)."""
         directions = functional.normalize(originals.float(), dim=1)
-        return functional.softplus(self.linear(directions)[:, 0])
+        # Adam moves all weights at once: so much that together they count as one.
+        scores = self.linear(directions / originals.shape[1] ** 0.5)
+        return functional.softplus(scores[:, 0])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,115 @@
+"""`advrec export`: a model of a run as a plain state dict, with its card beside it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import advrec
+from advrec.errors import ConfigError
+from advrec.model import checkpoint, export
+from advrec.model.export import Exported
+from advrec.reports import results
+from advrec.reports.results import Results
+from advrec.reports.tables import changes
+from advrec.reports.tables.rows import records
+from advrec.run.directory import Run
+from advrec.run.files import read_json, write_text
+from advrec.spec.messages import suggest
+from advrec.spec.study import Study, as_dict
+
+
+def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
+    """Write the encoder's state dict to `path`, and its card, which is returned, beside it.
+
+    Raises:
+        ConfigError: there is no such model, or the file's ending says no format.
+        AdvrecError: the model is not trained yet.
+    """
+    if model not in study.models:
+        raise ConfigError(
+            f"--model is {model}, which is not a model of the run; models: "
+            f"{', '.join(study.models)}{suggest(model, list(study.models))}"
+        )
+    export.check(path)
+    run.require_weights(model)
+    made = export.exported(checkpoint.load(run.weights(model)))
+    export.save(path, made.state)
+    card = path.with_name(f"{path.name}.md")
+    write_text(card, "\n".join(_card(run, study, model, path, made)) + "\n")
+    return card
+
+
+def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Iterator[str]:
+    """Lines of the card: what the model was, how it was defended, what was measured."""
+    yield f"# {path.name}\n"
+    yield (
+        f"The encoder of the model {model} of the study {study.name}, exported by "
+        f"advrec {advrec.__version__}.\n"
+    )
+    yield "## What it is\n"
+    entries = as_dict(study)["models"]
+    chain = [model]
+    while study.models[chain[-1]].init != "none":
+        chain.append(study.models[chain[-1]].init)
+    keys = {name: entries[name] for name in reversed(chain)}
+    yield "The entries of the study that made it, the last one it:\n"
+    yield f"```yaml\n{yaml.safe_dump(keys, sort_keys=False)}```\n"
+    yield "## How to load it\n"
+    yield "The names are those of its library's own module, and it is loaded strictly:\n"
+    yield f"```python\n{made.loader}\n\n{export.reader(path)}"
+    yield "network.load_state_dict(state)\nnetwork.eval()\n```\n"
+    yield f"It reads {made.prepared}.\n"
+    yield "## What was measured\n"
+    yield from _measured(run, model)
+
+
+def _measured(run: Run, model: str) -> Iterator[str]:
+    metrics = read_json(run.model(model) / "metrics.json", default={})
+    if metrics:
+        yield "On the test split, after training (metrics.json):\n"
+        yield from _table([{"measure": key, "value": _short(metrics[key])} for key in metrics])
+    if not run.tuples.exists():
+        yield "The study has attacked no model yet.\n"
+        return
+    read = results.read(run)
+    rows = read.success[(read.success["model"] == model) & (read.success["rank"] == read.rank)]
+    if rows.empty:
+        yield "The study has not attacked this model.\n"
+        return
+    yield f"Success of attacks at rank {read.rank}, in percent with 95 % interval:\n"
+    yield from _table([_success(read, row) for row in records(rows)])
+    for row in records(changes.changes(read)):
+        if row["model"] == model:
+            yield f"Against {row['init']}, the model that it started from:\n"
+            yield from _table(
+                [{"measure": key, "value": _short(row[key])} for key in list(row)[2:]]
+            )
+    failed = [
+        check.name for name, check in read.checks if name == model and check.verdict == "failed"
+    ]
+    if failed:
+        yield f"Self-checks that failed: {', '.join(failed)}.\n"
+
+
+def _success(read: Results, row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "attack": row["attack"],
+        "budget": read.shown(row["epsilon"]),
+        "success": f"{row['percent']:.1f}",
+        "interval": f"{row['low_percent']:.1f} to {row['high_percent']:.1f}",
+        "n": f"{row['n']:,}",
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> Iterator[str]:
+    names = list(rows[0])
+    yield f"| {' | '.join(names)} |"
+    yield f"|{'---|' * len(names)}"
+    yield from (f"| {' | '.join(row.values())} |" for row in rows)
+    yield ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
