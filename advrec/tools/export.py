@@ -1,12 +1,12 @@
 """`advrec export`: a model of a run as a plain state dict, with its card beside it."""
 
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import advrec
 from advrec.errors import ConfigError
 from advrec.model import checkpoint, export
 from advrec.model.export import Exported
@@ -46,7 +46,7 @@ def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Ite
     yield f"# {path.name}\n"
     yield (
         f"The encoder of the model {model} of the study {study.name}, exported by "
-        f"advrec {advrec.__version__}.\n"
+        f"advrec {metadata.version('advrec')}.\n"
     )
     yield "## What it is\n"
     entries = as_dict(study)["models"]
