@@ -150,13 +150,11 @@ def changed(results: Results, model: str) -> Markup | None:
 
 
 def _categories(row: Row) -> Markup:
-    own, base = row["same_category_percent"], row["original_same_category_percent"]
-    if pd.isna(own) or pd.isna(base):
+    shares = pd.Series([row["same_category_percent"], row["original_same_category_percent"]])
+    if shares.isna().any():
         return Markup("")
-    said = Markup(
-        "; {:.1f}\u00a0% of their articles are of the same category, against {:.1f}\u00a0%"
-    )
-    return said.format(own, base)
+    said = "; {:.1f}\u00a0% of their articles are of the same category, against {:.1f}\u00a0%"
+    return Markup(said).format(*shares)
 
 
 def _name(name: object) -> Markup:
