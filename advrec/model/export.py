@@ -56,7 +56,7 @@ def exported(network: Network) -> Exported:
 
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
-    """Write a state dict as its file's ending says.
+    """Write a state dict, tensors by name of any shape (D, ...), as its file's ending says.
 
     Raises:
         ConfigError: the ending is none that says it.

@@ -22,7 +22,7 @@ class Quality(NamedTuple):
 
     name: str
     percent: Mapping[str, Sequence[float]]
-    """By model: value, low, high."""
+    """Value, low and high by model."""
     alone: str
     """Said of a front of one model."""
     every: str
@@ -118,7 +118,7 @@ def _front(candidates: dict[str, dict[str, float]], measure: Quality) -> Markup:
 
 
 def changed(results: Results, model: str) -> Markup | None:
-    """What a defense without labels changes for the shop; None: it is not known."""
+    """Changes that a defense without labels makes for the shop; None: they are not known."""
     found = [row for row in records(changes.changes(results)) if row["model"] == model]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""What defenses without labels cost the shop: a row a model that has one."""
+"""Costs of defenses without labels for the shop: a row a model that has one."""
 
 from collections.abc import Sequence
 from functools import lru_cache
