@@ -55,17 +55,17 @@ def exported(network: Network) -> Exported:
     )
 
 
-def save(path: Path, state: dict[str, Tensor]) -> None:
-    """Write a state dict, tensors by name of any shape (D, ...), as its file's ending says.
+def save(path: Path, made: Exported) -> None:
+    """Write a state dict as its file's ending says.
 
     Raises:
         ConfigError: the ending is none that says it.
     """
     check(path)
     if path.suffix == ".safetensors":
-        write_atomically(path, lambda temporary: safetensors.torch.save_file(state, temporary))
+        write_atomically(path, lambda temporary: safetensors.torch.save_file(made.state, temporary))
     else:
-        write_atomically(path, lambda temporary: torch.save(state, temporary))
+        write_atomically(path, lambda temporary: torch.save(made.state, temporary))
 
 
 def check(path: Path) -> None:

@@ -35,7 +35,7 @@ def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
     export.check(path)
     run.require_weights(model)
     made = export.exported(checkpoint.load(run.weights(model)))
-    export.save(path, made.state)
+    export.save(path, made)
     card = path.with_name(f"{path.name}.md")
     write_text(card, "\n".join(_card(run, study, model, path, made)) + "\n")
     return card
