@@ -25,13 +25,16 @@ def guide_attack():
     return code, space["sign_gradient"]
 
 
+sign_gradient = guide_attack()[1]
+
+
 def attacked(function, problem=None):
     return OwnAttack("shop.attacks:mine", function)(problem or problem_of(4))
 
 
 def test_the_guide_s_attack_is_pgd():
     problem = problem_of(4)
-    mine, ours = attacked(guide_attack()[1], problem), build("pgd-8")(problem)
+    mine, ours = attacked(sign_gradient, problem), build("pgd-8")(problem)
     assert torch.equal(problem.ball.project(mine.images), ours.images)
     assert torch.equal(mine.gradient_steps, ours.gradient_steps)
     assert torch.equal(mine.forward_passes, ours.forward_passes)

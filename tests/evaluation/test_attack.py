@@ -43,7 +43,10 @@ def cosine_rank(encoder, images, target, article, image):
     )
 
 
-@pytest.mark.parametrize("name", ["auto", "pgd-8", "square-20", "fgsm"])
+OWN = "tests.attacks.test_own:sign_gradient"
+
+
+@pytest.mark.parametrize("name", ["auto", "pgd-8", "square-20", "fgsm", OWN])
 def test_ranks_and_images_are_what_a_plain_loop_finds(pixels, name):
     encoder = tiny()
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0

@@ -33,7 +33,7 @@ def test_a_text_means_its_float_and_comes_back_as_it_was_written(text):
     assert hash(budget) == hash(float(budget))
     for same in (budget, pickle.loads(pickle.dumps(budget)), copy.deepcopy(budget)):
         assert budgets.shown(same) == text
-    assert budgets.shown(float(budget), [0.5, budget]) == text, "as a table gives it back"
+    assert budgets.shown(float(budget), [0.12345, budget]) == text, "as a table gives it back"
     assert json.loads(json.dumps(budget)) == float(budget)
 
 
