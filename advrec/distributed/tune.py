@@ -154,6 +154,7 @@ def _shown(spec: TuneSpec, out: Path) -> Iterator[None]:
 def _row(spec: TuneSpec, result: Any) -> dict[str, Any]:
     values = {key: _value(spec.space[key], sampled) for key, sampled in result.config.items()}
     measured = {name: result.metrics.get(name) for name in MEASURED}
+    measured |= {name: result.metrics[name] for name in spec.objectives}
     return (
         {"trial": _place(values)}
         | {key: json.dumps(value) for key, value in values.items()}

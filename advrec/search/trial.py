@@ -12,8 +12,9 @@ import torch
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
-from advrec.evaluation import tuples
+from advrec.evaluation import lists, tuples
 from advrec.evaluation.block import block_of, method_of
+from advrec.evaluation.changes import changes
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
@@ -22,6 +23,8 @@ from advrec.model.encoder import frozen
 from advrec.model.fashionnet import FashionNet
 from advrec.model.memory import keep_freed
 from advrec.recommenders import load
+from advrec.recommenders.bank import Ids
+from advrec.recommenders.recommender import Recommender
 from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json
@@ -29,6 +32,7 @@ from advrec.spec import accuracy
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
+from advrec.spec.label_free import LabelFree
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study
@@ -96,17 +100,17 @@ def run_trial(
     ).history
     checkpoint.save(directory / "model.safetensors", network)
     copied = frozen(network).to(device)
-    assert isinstance(copied, FashionNet), "refused before"
+    with exact_arithmetic(THREADS):
+        recommender = load.from_catalog(copied, catalog, device)
     ids = catalog.ids_of("validation")
-    clean = quality.count(copied, catalog, ids)
-    attacked = quality.count(
-        copied, catalog, ids, attacks=(quality.PUBLISHED,), epsilon=accuracy.EPSILON
-    )
+    if isinstance(model, LabelFree):
+        kept = {"overlap": _overlap(base, model.init, catalog, recommender, device)}
+    else:
+        kept = _accuracies(copied, catalog, ids)
     measured = {
-        "clean_accuracy": float(clean[1] / clean[0]),
-        "adversarial_accuracy": float(attacked[1] / attacked[0]),
+        **kept,
         "n": len(ids),
-        "success_rate": _success(spec, study, catalog, copied, device),
+        "success_rate": _success(spec, study, catalog, recommender),
         "tuples": spec.tuples,
         "epochs": len(history),
         "training_seconds": sum(epoch.seconds for epoch in history),
@@ -117,16 +121,38 @@ def run_trial(
     return measured
 
 
-def _success(
-    spec: TuneSpec, study: Study, catalog: Catalog, network: Network, device: str
+def _accuracies(network: Network, catalog: Catalog, ids: Ids) -> dict[str, float]:
+    """Accuracies of a frozen classifier on articles (n,), fractions 0..1."""
+    assert isinstance(network, FashionNet)
+    clean = quality.count(network, catalog, ids)
+    attacked = quality.count(
+        network, catalog, ids, attacks=(quality.PUBLISHED,), epsilon=accuracy.EPSILON
+    )
+    return {
+        "clean_accuracy": float(clean[1] / clean[0]),
+        "adversarial_accuracy": float(attacked[1] / attacked[0]),
+    }
+
+
+def _overlap(
+    base: Run, original: str, catalog: Catalog, recommender: Recommender, device: str
 ) -> float:
-    """The share of tuples, 0..1, that a frozen network on `device` loses to the search's attack."""
+    """The share, 0..1, of the validation articles' lists of ten that are the original's too."""
+    first = frozen(checkpoint.load(base.weights(original))).to(device)
+    ids = catalog.ids_of("validation")[: lists.QUERIES]
+    with exact_arithmetic(THREADS):
+        items = load.from_catalog(first, catalog, device).bank.items
+    made = changes(recommender.bank.items, items, ids)
+    return float(np.mean(made["overlap"].to_numpy()))
+
+
+def _success(spec: TuneSpec, study: Study, catalog: Catalog, recommender: Recommender) -> float:
+    """The share of tuples, 0..1, that a recommender loses to the search's attack."""
     entry = AttackSpec.named(spec.attack)
     entry = entry.model_copy(update={"stop": "rank-1", "nested": False})
     drawn = tuples.sample(catalog, "validation", spec.tuples, study.seed)
     block = block_of(study, Cell("search", spec.model, entry, (spec.epsilon,)), drawn, catalog)
     with exact_arithmetic(THREADS):
-        recommender = load.from_catalog(network, catalog, device)
         ranks = evaluate_block(recommender, method_of(entry), block).rows["adversarial_rank"]
     return float(np.mean(ranks.to_numpy() <= spec.rank))
 

@@ -25,6 +25,10 @@ class LabelFree(Training):
     batch: Annotated[int, Field(ge=2)] = 16
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     """Full learning rate: 0.0003 unless given."""
+    trainable: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    """all, or so many of the encoder's last blocks: the members of its lists of layers, each
+    with the normalisation after it. What is not trained stays as it was.
+    """
     batch_norm: Literal["kept", "updated"] = "kept"
     """kept: BatchNorm normalises as the model was trained, as it does in use, also while this
     trains; updated: by each batch, and its statistics move.

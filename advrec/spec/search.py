@@ -20,11 +20,12 @@ from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence
 from advrec.spec.study import Study
 
-Objective = Literal["clean_accuracy", "adversarial_accuracy", "success_rate"]
+Objective = Literal["clean_accuracy", "adversarial_accuracy", "success_rate", "overlap"]
 MODES: dict[Objective, Literal["max", "min"]] = {
     "clean_accuracy": "max",
     "adversarial_accuracy": "max",
     "success_rate": "min",
+    "overlap": "max",
 }
 # what else an epoch knows is measured under the trial's own budget and steps
 KNOWN_EACH_EPOCH: Objective = "clean_accuracy"
@@ -106,7 +107,9 @@ class TuneSpec(Strict):
         "clean_accuracy",
         "success_rate",
     )
-    """Measured on the validation split: accuracies are to be large, success is to be small."""
+    """Measured on the validation split: accuracies are to be large, success is to be small. Without
+    labels overlap takes the place of accuracies, the share of lists of ten that is kept: large.
+    """
     attack: str = "auto"
     """Attack of success_rate."""
     epsilon: Epsilon = 0.03
@@ -192,11 +195,7 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
             f"{path}: model is {spec.model}, a model that was trained elsewhere; "
             "name one that the study trains"
         )
-    if isinstance(whole.models[spec.model], LabelFree):
-        raise ConfigError(
-            f"{path}: model is {spec.model}, whose defense has no labels, so no accuracy to search "
-            "by; name a classifier"
-        )
+    _check_objectives(spec, path, label_free=isinstance(whole.models[spec.model], LabelFree))
     if whole.catalog.published_split:
         raise ConfigError(
             f"{path}: {file} has no validation split, and a search never looks at the test split; "
@@ -207,6 +206,21 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
             trial = assigned(content, {key: value})
             study_file.resolve(trial, f"{path}: space.{key}", file.parent)
     return spec, content, file.parent
+
+
+def _check_objectives(spec: TuneSpec, path: Path, *, label_free: bool) -> None:
+    """Refuse what the searched model does not have: raises ConfigError."""
+    accuracies = [each for each in spec.objectives if each.endswith("accuracy")]
+    if label_free and accuracies:
+        raise ConfigError(
+            f"{path}: objectives has {accuracies[0]}, and {spec.model} is defended without labels; "
+            "write objectives: [overlap, success_rate]"
+        )
+    if not label_free and "overlap" in spec.objectives:
+        raise ConfigError(
+            f"{path}: objectives has overlap, which is for a defense without labels: the lists "
+            "that it keeps of its original; leave it out"
+        )
 
 
 def assigned(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

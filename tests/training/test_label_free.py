@@ -6,13 +6,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from advrec.attacks.budget import linf
-from advrec.model import own
+from advrec.errors import ConfigError
+from advrec.model import checkpoint, own
 from advrec.model.encoder import FORMS, frozen, in_form, refresh
 from advrec.model.own import OwnArchitecture, OwnNetwork
-from advrec.training import data, loop, recipe
+from advrec.run.directory import Run
+from advrec.training import data, loop, recipe, start
 from advrec.training.copies import Copy
 from advrec.training.defenses.base import Outputs, build
 from advrec.training.drift import drift
@@ -157,6 +160,35 @@ def test_lore_keeps_clean_images_within_rho_where_fare_does_not(catalog):
         far[keys["defense"]] = float(drifts.quantile(0.9))
     assert far["lore"] < RHO
     assert far["fare"] > 2 * RHO
+
+
+def test_the_last_blocks_are_the_members_of_lists_each_with_its_normalisation():
+    network = encoder()
+    found = start.blocks(network.module)
+    assert [[type(layer).__name__ for layer in block] for block in found] == [
+        ["Conv2d", "BatchNorm2d"],
+        ["Conv2d", "BatchNorm2d"],
+    ]
+    resnet = start.blocks(nn.Sequential(torchvision.models.resnet18()))  # in a hull
+    assert [type(block[0]).__name__ for block in resnet] == [
+        "Conv2d",
+        *["BasicBlock"] * 8,
+        "Linear",
+    ]
+    assert len(resnet[0]) == 2
+
+
+def test_what_is_not_trainable_stays_and_more_blocks_than_there_are_are_refused(catalog, tmp_path):
+    run = Run(tmp_path)
+    checkpoint.save(run.weights("shop"), encoder())
+    spec = entry(trainable=1, epochs=1)
+    network = start.initial_network(run, spec, catalog, seed=1)
+    loop.fit(network, spec, catalog, seed=3)
+    first, after = encoder().state_dict(), network.state_dict()
+    moved = {name for name in first if not torch.equal(first[name], after[name])}
+    assert moved == {"module.3.weight", "module.4.weight", "module.4.bias"}
+    with pytest.raises(ConfigError, match="trainable is 3, and shop has 2 blocks"):
+        start.initial_network(run, entry(trainable=3), catalog, seed=1)
 
 
 class StoppedError(Exception):
