@@ -4,6 +4,7 @@ on.
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
+from advrec.evaluation import lists
+from advrec.model import checkpoint, own
+from advrec.model.encoder import frozen
+from advrec.model.own import OwnArchitecture
+from advrec.recommenders import load
 from advrec.reports.pictures import pareto
+from advrec.run.directory import Run
+from advrec.search.trial import run_trial, trial_study
 from advrec.spec import search as search_file
 from advrec.spec.search import TuneSpec
 from advrec.stages import search as stage
@@ -278,3 +287,59 @@ def test_every_combination_is_tried_once_and_asha_stops_the_bad_ones(tmp_path, r
     assert any(stopped), "no trial was bad enough to show anything"
     # a stopped trial is not measured
     assert trials["seconds"].isna().tolist() == stopped
+
+
+def test_a_trial_without_labels_measures_the_lists_that_are_kept_and_success(prepared, tmp_path):
+    content = {
+        **STUDY,
+        "models": {
+            "shop": {"model": "tests.shop.encoders:normed"},
+            "fared": {"defense": "fare", "init": "shop", "steps": 1, "epochs": 1},
+        },
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    search = {
+        **SEARCH,
+        "model": "fared",
+        "objectives": ["overlap", "success_rate"],
+        "space": {"models.fared.learning_rate": {"loguniform": [0.0001, 0.01]}},
+    }
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(search))
+    spec, read, directory = search_file.load(tmp_path / "search.yaml")
+    base = Run(tmp_path / "base")
+    shutil.copytree(prepared.directory, base.directory)
+    network = own.build(
+        OwnArchitecture(model="tests.shop.encoders:normed", image_size=32, dimension=16)
+    )
+    checkpoint.save(base.weights("shop"), network)
+    trial = trial_study(read, directory, {"models.fared.learning_rate": 0.005})
+    measured = run_trial(spec, trial, base, tmp_path / "trial")
+    catalog = Catalog(base)
+    ids = catalog.ids_of("validation")
+    first, second = (
+        lists.nearest(load.from_catalog(frozen(each), catalog).index, ids).to_pandas()
+        for each in (network, checkpoint.load(tmp_path / "trial" / "model.safetensors"))
+    )
+    assert measured["overlap"] == pytest.approx(lists.overlap(second, first).mean())
+    assert 0 < measured["overlap"] < 1
+    assert 0 <= measured["success_rate"] <= 1
+    assert "clean_accuracy" not in measured
+
+
+@pytest.mark.parametrize(
+    ("model", "objectives", "said"),
+    [
+        ("fared", ["clean_accuracy", "success_rate"], "objectives has clean_accuracy"),
+        ("at", ["overlap", "success_rate"], "objectives has overlap"),
+    ],
+)
+def test_objectives_that_the_searched_model_does_not_have_are_refused(
+    tmp_path, model, objectives, said
+):
+    fared = {"defense": "fare", "init": "unsecured"}
+    changed = STUDY | {"models": STUDY["models"] | {"fared": fared}}
+    space = {f"models.{model}.epsilon": {"uniform": [0.01, 0.02]}}
+    path = write(tmp_path, model=model, objectives=objectives, space=space)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    with pytest.raises(ConfigError, match=said):
+        search_file.load(path)
