@@ -177,7 +177,7 @@ def test_every_path_of_a_run_is_named(tmp_path):
 
 
 COMMANDS = {"study", "prepare", "train", "evaluate", "report", "status", "demo", "tune"}
-COMMANDS |= {"attack", "recommend", "catalog", "push", "import-published"}
+COMMANDS |= {"attack", "recommend", "catalog", "push", "export", "import-published"}
 
 
 def test_the_page_of_commands_holds_every_command():
