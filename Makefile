@@ -43,6 +43,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.attacks
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.label_free
 	$(BIN)/python -m benchmarks.gpu
 
 .venv/installed: pyproject.toml

@@ -134,9 +134,6 @@ class Training:
         for ids in shuffled:
             batch = data.load(self._catalog, ids, self.workers.device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
-            if self._original is not None:
-                with torch.no_grad():
-                    batch = batch._replace(originals=self._original.embed(batch.images))
             losses += self.train_on(batch, generator, steps_before + len(losses))
         verdict = self._validate(stage)
         mean_loss = self.workers.total(torch.stack(losses).double().mean()) / self.workers.world
@@ -162,6 +159,9 @@ class Training:
         Args:
             number: of the first step in the whole training, counted from 0.
         """
+        if self._original is not None:
+            with torch.no_grad():
+                batch = batch._replace(originals=self._original.embed(batch.images))
         if self._defense.attacks and self._attacked is not self.network:
             self._copy.follow(self.network)
         share = self._defense.share_of_budget(number, self._steps())
