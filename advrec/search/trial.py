@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from advrec.catalog.dataset import Catalog
@@ -110,7 +111,7 @@ def run_trial(
     measured = {
         **kept,
         "n": len(ids),
-        "success_rate": _success(spec, study, catalog, recommender),
+        "success_rate": _success(spec, study, base, catalog, recommender),
         "tuples": spec.tuples,
         "epochs": len(history),
         "training_seconds": sum(epoch.seconds for epoch in history),
@@ -146,20 +147,32 @@ def _overlap(
     return float(np.mean(made["overlap"].to_numpy()))
 
 
-def _success(spec: TuneSpec, study: Study, catalog: Catalog, recommender: Recommender) -> float:
+def _success(
+    spec: TuneSpec, study: Study, base: Run, catalog: Catalog, recommender: Recommender
+) -> float:
     """The share of tuples, 0..1, that a recommender loses to the search's attack."""
     entry = AttackSpec.named(spec.attack)
     entry = entry.model_copy(update={"stop": "rank-1", "nested": False})
-    drawn = tuples.sample(catalog, "validation", spec.tuples, study.seed)
+    drawn = _tuples(spec, study, base, catalog)
     block = block_of(study, Cell("search", spec.model, entry, (spec.epsilon,)), drawn, catalog)
     with exact_arithmetic(THREADS):
         ranks = evaluate_block(recommender, method_of(entry), block).rows["adversarial_rank"]
     return float(np.mean(ranks.to_numpy() <= spec.rank))
 
 
-def check(spec: TuneSpec, study: Study, catalog: Catalog) -> None:
+def _tuples(spec: TuneSpec, study: Study, base: Run, catalog: Catalog) -> pa.Table:
+    """The tuples of all trials; without categories they are apart by the original's lists."""
+    if catalog.labelled:
+        return tuples.sample(catalog, "validation", spec.tuples, study.seed)
+    original, ids = study.models[spec.model].init, catalog.ids_of("validation")
+    with exact_arithmetic(THREADS):
+        index = load.from_run(base, original, catalog).index
+    return tuples.sample_apart(index, ids, "validation", spec.tuples, study.seed, original)
+
+
+def check(spec: TuneSpec, study: Study, base: Run) -> None:
     """Refuse, before any trial, more tuples than the catalog has: raises ConfigError."""
     try:
-        tuples.sample(catalog, "validation", spec.tuples, study.seed)
+        _tuples(spec, study, base, Catalog(base))
     except ConfigError as error:
         raise ConfigError(f"tuples: {error}") from None

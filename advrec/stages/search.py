@@ -12,7 +12,6 @@ import pyarrow as pa
 import yaml
 
 from advrec.attacks import names
-from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError, ConfigError
 from advrec.reports.pictures import pareto
 from advrec.run import identity, log
@@ -59,7 +58,7 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
         from advrec.distributed.tune import search
         from advrec.search.trial import check
 
-        check(spec, whole, Catalog(base))
+        check(spec, whole, base)
         with log.kept(home.log), session(address):
             trials = pd.DataFrame(search(spec, base, content, directory, out))
         outcome = _outcome(trials, spec, out)

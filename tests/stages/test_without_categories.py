@@ -18,8 +18,11 @@ from advrec.catalog.sources import folder, manifest
 from advrec.errors import ConfigError
 from advrec.evaluation import tuples
 from advrec.recommenders.ranks import similar_articles
+from advrec.run import identity
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
+from advrec.search import trial
+from advrec.spec.search import TuneSpec
 from tests.commands import advrec
 from tests.conftest import STUDY
 from tests.runs import blocks, rows
@@ -245,3 +248,17 @@ def test_a_training_that_needs_classes_is_refused_before_any_work(shop, defense)
             assert refused.stderr.count("\n") == 1
     assert not list((shop / "fresh").glob("*ared*")), "nothing is prepared"
     shutil.rmtree(shop / "fresh", ignore_errors=True)
+
+
+def test_trials_of_a_search_attack_tuples_that_are_apart(shop, tmp_path):
+    run = Run(shop / "results" / "flat")
+    study = identity.recorded_study(run)
+    content = {"name": "t", "study": "s.yaml", "model": "two", "attack": "pgd-2", "tuples": 4}
+    content |= {"space": {"models.two.steps": {"choice": [1]}}, "objectives": ["success_rate"]}
+    spec = TuneSpec.model_validate_json(json.dumps(content))
+    trial.check(spec, study, run)
+    made = trial.run_trial(spec, study, run, tmp_path)
+    assert 0.0 <= made["success_rate"] <= 1.0
+    many = TuneSpec.model_validate_json(json.dumps(content | {"tuples": 400}))
+    with pytest.raises(ConfigError, match=r"tuples: .* other's list of ten by one"):
+        trial.check(many, study, run)
