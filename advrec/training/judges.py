@@ -152,7 +152,8 @@ class Drifts:
             self._of(network, ids[own[start : start + AT_ONCE]], stage)
             for start in range(0, len(own), AT_ONCE)
         ]
-        both = [torch.cat(each) if parts else torch.zeros(0) for each in zip(*parts, strict=True)]
+        parts = parts or [(torch.zeros(0), torch.zeros(0))]  # fewer images than workers
+        both = [torch.cat(each) for each in zip(*parts, strict=True)]
         clean, attacked = (self._workers.gathered(each, places, len(ids)).numpy() for each in both)
         return clean, attacked
 

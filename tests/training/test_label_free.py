@@ -19,7 +19,9 @@ from advrec.training import data, loop, recipe, start
 from advrec.training.copies import Copy
 from advrec.training.defenses.base import Outputs, build
 from advrec.training.drift import drift
+from advrec.training.judges import Drifts
 from advrec.training.schedule import Stage
+from advrec.training.workers import Workers
 from tests.conftest import study
 
 EPSILON = 8 / 255
@@ -246,3 +248,16 @@ def test_a_copy_whose_norms_are_not_folded_takes_the_weights_as_they_are():
         network.module[0].weight.mul_(2.0)
     refresh(copied, network)
     assert torch.equal(copied.module[0].weight, network.module[0].weight)
+
+
+def test_drifts_of_few_images_are_measured_by_more_workers_than_there_are_images(catalog):
+    """The second of two workers has no image; the first has sent its own."""
+    network = encoder()
+
+    class Second(Workers):
+        def total(self, values):
+            return values
+
+    judge = Drifts(catalog, Second(1, 2, torch.device("cpu")), encoder(), 2.5)
+    clean, attacked = judge._drifts(network, catalog.ids_of("test")[:1], Stage(1, EPSILON))
+    assert clean.tolist() == attacked.tolist() == [0.0]
