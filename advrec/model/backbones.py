@@ -87,6 +87,19 @@ def headless(name: str, *, weights: str | None = None, with_weights: bool = Fals
     return Headless(network, features, last)
 
 
+def loader(name: str, *, with_weights: bool) -> str:
+    """Python that makes `network`, torchvision's own module of what `headless` gives."""
+    flags = WITH_WEIGHTS.get(name, {}) if with_weights else {}
+    keys = "".join(f", {key}={value}" for key, value in flags.items())
+    with torch.device("meta"):
+        last = last_linear(_bare(name, with_weights=with_weights))
+    return (
+        "import torch\nimport torchvision\n\n"
+        f'network = torchvision.models.get_model("{name}", weights=None{keys})\n'
+        f'network.set_submodule("{last}", torch.nn.Identity())'
+    )
+
+
 def check_name(name: str, *, imagenet: bool = False) -> None:
     """Refuse a name that is no classifier of torchvision, before anything is built.
 

@@ -5,15 +5,17 @@ from typing import NamedTuple
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advrec.errors import ConfigError
 from advrec.model import backbones
 from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import FashionNet
+from advrec.model.libraries import registry
+from advrec.model.libraries.base import Plain
 from advrec.model.own import Normalised
 from advrec.model.preprocessing import Preprocessed
-from advrec.run.files import write_atomically
+from advrec.run.files import write_atomically, write_text
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin")
 
@@ -22,46 +24,56 @@ class Exported(NamedTuple):
     """An encoder for its own library."""
 
     state: dict[str, Tensor]
-    loader: str
-    """Python that makes `network`, the module that takes the state dict."""
+    plain: Plain
     prepared: str
     """Words about the images that it reads."""
+
+    def program(self, path: Path) -> str:
+        """Python that reads a file of the state dict, and defines `embed`, of prepared images."""
+        plain = self.plain
+        state = "state"
+        if plain.prefix:
+            state = f'{{name.removeprefix("{plain.prefix}"): state[name] for name in state}}'
+        return (
+            f"{plain.loader}\n\n{_reader(path)}network.load_state_dict({state})\n"
+            f"network.eval()\n\n\ndef embed(images):\n    return {plain.embedding}"
+        )
 
 
 def exported(network: Network) -> Exported:
     """The encoder's weights, without what advrec puts around them."""
     if isinstance(network, FashionNet):
-        return Exported(_state(network.backbone), *_of_backbone(network))
+        return _exported(_of_backbone(network), _normalised(network.mean, network.std))
     module, architecture = network.module, network.architecture
     if isinstance(module, Preprocessed):
-        size = module.cut or architecture.image_size
-        images = _normalised(module.mean, module.std)
         named = architecture.named
         assert named is not None
-        return Exported(
-            _state(module.network),
-            _of_library(named.library, named.name, size),
-            f"{images}, {size} pixels a side",
-        )
+        images = _normalised(module.mean, module.std)
+        size = f"{named.preprocessing.size} pixels a side"
+        return _exported(registry.plain(named, module.network), f"{images}, {size}")
     if isinstance(module, Normalised):
-        return Exported(
-            _state(module.network), _torchvision(architecture.model), _normalised(*_of(module))
-        )
+        loader = backbones.loader(architecture.model, with_weights=architecture.with_weights)
+        return _exported(Plain(module.network, loader), _normalised(module.mean, module.std))
     package, _, function = architecture.model.partition(":")
-    return Exported(
-        _state(module),
-        f"from {package} import {function}\n\nnetwork = {function}()",
-        "RGB in [0, 1], as in the study",
-    )
+    loader = f"from {package} import {function}\n\nnetwork = {function}()"
+    return _exported(Plain(module, loader), "RGB in [0, 1], as in the study")
 
 
 def save(path: Path, made: Exported) -> None:
-    """Write a state dict as its file's ending says.
+    """Write a state dict as its file's ending says, and beside it what its loader reads.
 
     Raises:
-        ConfigError: the ending is none that says it.
+        ConfigError: the ending is none that says it, or other such files lie there.
     """
     check(path)
+    for name, text in made.plain.beside:
+        file = path.with_name(name)
+        if file.exists() and file.read_text() != text:
+            raise ConfigError(
+                f"{file} is of another model, and the export writes its own there; "
+                "export into a folder of its own"
+            )
+        write_text(file, text)
     if path.suffix == ".safetensors":
         write_atomically(path, lambda temporary: safetensors.torch.save_file(made.state, temporary))
     else:
@@ -76,62 +88,36 @@ def check(path: Path) -> None:
         )
 
 
-def reader(path: Path) -> str:
+def _reader(path: Path) -> str:
     """Python that reads such a file."""
     if path.suffix == ".safetensors":
-        return f'from safetensors.torch import load_file\n\nstate = load_file("{path.name}")'
-    return f'import torch\n\nstate = torch.load("{path.name}", weights_only=True)'
+        return f'from safetensors.torch import load_file\n\nstate = load_file("{path.name}")\n'
+    return f'import torch\n\nstate = torch.load("{path.name}", weights_only=True)\n'
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def _exported(plain: Plain, prepared: str) -> Exported:
     # Cloned, for two names may share one tensor, which a file cannot.
-    return {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in module.state_dict().items()
+    state = {
+        plain.prefix + name: value.detach().cpu().contiguous().clone()
+        for name, value in plain.module.state_dict().items()
     }
+    return Exported(state, plain, prepared)
 
 
-def _of_library(library: str, name: str, size: int) -> str:
-    if library == "timm":
-        return f'import timm\n\nnetwork = timm.create_model("{name}", num_classes=0)'
-    if library == "torchvision":
-        return _torchvision(name)
-    if library.startswith("efficientnet-lite"):
-        return (
-            "import torch\nfrom efficientnet_lite_pytorch import EfficientNet\n\n"
-            f'network = EfficientNet.from_name("{name}", image_size={size})\n'
-            "network._fc = torch.nn.Identity()"
-        )
-    return f"network = ...  # {name} as {library} builds it, without a classifier"
-
-
-def _torchvision(name: str) -> str:
-    last = backbones.headless(name, with_weights=True).last
-    return (
-        "import torch\nimport torchvision\n\n"
-        f'network = torchvision.models.get_model("{name}", weights=None)\n'
-        f'network.set_submodule("{last}", torch.nn.Identity())'
-    )
-
-
-def _of_backbone(network: FashionNet) -> tuple[str, str]:
-    """Loader and images of a backbone that was trained here."""
+def _of_backbone(network: FashionNet) -> Plain:
+    """A backbone that was trained here."""
     architecture = network.architecture
-    images = _normalised(network.mean, network.std)
     if architecture.backbone != "mobilenet_v2":
-        return _torchvision(architecture.backbone), images
+        loader = backbones.loader(architecture.backbone, with_weights=False)
+        return Plain(network.backbone, loader)
     width = f"width_mult={architecture.width:g}"
-    return (
-        "import torchvision\n\n"
-        f"network = torchvision.models.mobilenet_v2({width}).features  # then the mean over places",
-        images,
+    return Plain(
+        network.backbone,
+        f"import torchvision\n\nnetwork = torchvision.models.mobilenet_v2({width}).features",
+        embedding="network(images).mean((2, 3))",
     )
-
-
-def _of(module: Normalised) -> tuple[Tensor, Tensor]:
-    return module.mean, module.std
 
 
 def _normalised(mean: Tensor, std: Tensor) -> str:
-    shown = [", ".join(f"{value:.4g}" for value in each.flatten().tolist()) for each in (mean, std)]
+    shown = [", ".join(f"{value:.6g}" for value in each.flatten().tolist()) for each in (mean, std)]
     return f"RGB in [0, 1], minus ({shown[0]}), divided by ({shown[1]})"

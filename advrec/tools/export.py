@@ -58,8 +58,7 @@ def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Ite
     yield f"```yaml\n{yaml.safe_dump(keys, sort_keys=False)}```\n"
     yield "## How to load it\n"
     yield "The names are those of its library's own module, and it is loaded strictly:\n"
-    yield f"```python\n{made.loader}\n\n{export.reader(path)}"
-    yield "network.load_state_dict(state)\nnetwork.eval()\n```\n"
+    yield f"```python\n{made.program(path)}\n```\n"
     yield f"It reads {made.prepared}.\n"
     yield "## What was measured\n"
     yield from _measured(run, model)

@@ -44,6 +44,20 @@ class Taken(NamedTuple):
     """The file's, where it has one."""
 
 
+class Plain(NamedTuple):
+    """An encoder as its own library has it, without what advrec puts around it."""
+
+    module: nn.Module
+    loader: str
+    """Python that makes `network`, a module as this one, without its weights."""
+    prefix: str = ""
+    """The beginning of its weights' names in the library's files."""
+    embedding: str = "network(images)"
+    """Python that embeds prepared images (N, 3, size, size) by `network`."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """Files that the loader reads: their names and texts."""
+
+
 class Library(Protocol):
     """A library of encoders; each is a module beside this one."""
 
@@ -61,6 +75,9 @@ class Library(Protocol):
 
     def build(self, named: Named) -> nn.Module:
         """The encoder before its weights are loaded."""
+
+    def plain(self, named: Named, network: nn.Module) -> Plain:
+        """The encoder for a user without advrec; `network` is what `build` gives."""
 
 
 def require(package: str, extra: str) -> Any:

@@ -9,7 +9,7 @@ from torch import nn
 from advrec.errors import AdvrecError
 from advrec.model import state_dict, weight_files
 from advrec.model.libraries import base
-from advrec.model.libraries.base import Named, Taken
+from advrec.model.libraries.base import Named, Plain, Taken
 from advrec.model.preprocessing import Preprocessing
 from advrec.model.state_dict import Layout
 from advrec.spec.models import OwnModel
@@ -63,6 +63,16 @@ def build(named: Named) -> nn.Module:
     for layer in network.modules():
         _pad_within(layer)
     return network
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder for a user without advrec; see `base.Library`."""
+    return Plain(
+        network,
+        "import torch\nfrom efficientnet_lite_pytorch import EfficientNet\n\n"
+        f'network = EfficientNet.from_name("{named.name}", image_size={named.preprocessing.size})\n'
+        "network._fc = torch.nn.Identity()",
+    )
 
 
 def _pad_within(layer: nn.Module) -> None:

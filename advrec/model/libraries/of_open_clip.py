@@ -10,7 +10,7 @@ from torch import nn
 from advrec.errors import ConfigError
 from advrec.model import state_dict, weight_files
 from advrec.model.libraries import base
-from advrec.model.libraries.base import Named, Taken
+from advrec.model.libraries.base import Named, Plain, Taken
 from advrec.model.preprocessing import preprocessing
 from advrec.model.state_dict import Layout
 from advrec.model.weight_files import State
@@ -52,6 +52,20 @@ def take(spec: OwnModel) -> Taken:
 def build(named: Named) -> nn.Module:
     """The encoder before its weights are loaded."""
     return _tower(named, named.preprocessing.size)
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder for a user without advrec; see `base.Library`."""
+    size = named.preprocessing.size
+    sized = "" if size == _native(named) else f", force_image_size={size}"
+    loader = (
+        "import open_clip\n\n"
+        f'model = open_clip.create_model("{named.name}", pretrained_text=False{sized})\n'
+        "network = model.visual"
+    )
+    if named.config["vision_cfg"].get("output_tokens"):
+        loader += "\nnetwork.output_tokens = False"
+    return Plain(network, loader, prefix=TOWER)
 
 
 def _open_clip() -> Any:

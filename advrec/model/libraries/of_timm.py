@@ -9,7 +9,7 @@ from torch import nn
 from advrec.errors import ConfigError
 from advrec.model import state_dict, weight_files
 from advrec.model.libraries import base
-from advrec.model.libraries.base import Named, Taken
+from advrec.model.libraries.base import Named, Plain, Taken
 from advrec.model.preprocessing import preprocessing
 from advrec.model.state_dict import Layout
 from advrec.spec.messages import suggest
@@ -43,6 +43,15 @@ def build(named: Named) -> nn.Module:
     """The encoder before its weights are loaded."""
     network: nn.Module = _timm().create_model(named.name, pretrained=False, num_classes=0)
     return _sized(network, named)
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder for a user without advrec; see `base.Library`."""
+    loader = f'import timm\n\nnetwork = timm.create_model("{named.name}", num_classes=0)'
+    if _is_resized(network, named):
+        size = named.preprocessing.size
+        loader += f"\nnetwork.set_input_size(img_size=({size}, {size}))"
+    return Plain(network, loader)
 
 
 def _timm() -> Any:
@@ -102,10 +111,16 @@ def _named(spec: OwnModel, config: dict[str, Any]) -> Named:
 def _sized(network: nn.Module, named: Named) -> nn.Module:
     """The network for inputs of another size than its own; its position embedding is scaled."""
     size = named.preprocessing.size
-    rescale: Any = getattr(network, "set_input_size", None)
-    if size != named.config["input_size"] and rescale is not None:
+    if _is_resized(network, named):
+        rescale: Any = network.set_input_size
         rescale(img_size=(size, size))
     return network
+
+
+def _is_resized(network: nn.Module, named: Named) -> bool:
+    """Say that the network has to be told of another input size than its own."""
+    other = named.preprocessing.size != named.config["input_size"]
+    return other and hasattr(network, "set_input_size")
 
 
 def _classifier(config: dict[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import nn
 from advrec.errors import ConfigError
 from advrec.model import backbones, state_dict, weight_files
 from advrec.model.libraries import base
-from advrec.model.libraries.base import Named, Taken
+from advrec.model.libraries.base import Named, Plain, Taken
 from advrec.model.preprocessing import preprocessing
 from advrec.model.state_dict import Layout
 from advrec.spec.models import OwnModel
@@ -43,6 +43,11 @@ def take(spec: OwnModel) -> Taken:
 def build(named: Named) -> nn.Module:
     """The encoder before its weights are loaded."""
     return backbones.headless(named.name, with_weights=True).network
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder for a user without advrec; see `base.Library`."""
+    return Plain(network, backbones.loader(named.name, with_weights=True))
 
 
 def _name(spec: OwnModel) -> str:

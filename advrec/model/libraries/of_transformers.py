@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from advrec.errors import ConfigError
 from advrec.model import state_dict, weight_files
 from advrec.model.libraries import base
-from advrec.model.libraries.base import Named, Taken
+from advrec.model.libraries.base import Named, Plain, Taken
 from advrec.model.libraries.processors import preparation
 from advrec.model.state_dict import Layout, Loaded, MisfitError
 from advrec.model.weight_files import WeightsFile, listed
@@ -47,6 +47,18 @@ class Pooled(nn.Module):
         # Without a pooler the class token is what a classifier reads.
         embeddings: Tensor = made.last_hidden_state[:, 0] if pooled is None else pooled.flatten(1)
         return embeddings
+
+    def expression(self, size: int) -> str:
+        """Python that embeds `images` (N, 3, size, size) by `network`, the model itself."""
+        with torch.no_grad():
+            made = self.model(pixel_values=torch.zeros(1, 3, size, size), **self.flags)
+        flags = "".join(f", {name}={value}" for name, value in self.flags.items())
+        call = f"network(pixel_values=images{flags})"
+        if getattr(made, "image_embeds", None) is not None:
+            return f"{call}.image_embeds"
+        if getattr(made, "pooler_output", None) is not None:
+            return f"{call}.pooler_output.flatten(1)"
+        return f"{call}.last_hidden_state[:, 0]"
 
 
 def check(spec: OwnModel) -> None:
@@ -91,6 +103,21 @@ def build(named: Named) -> nn.Module:
     described = named.config["model"]
     config = _transformers().CONFIG_MAPPING[described["model_type"]].from_dict(described)
     return Pooled(_made(config, pooler=named.config["pooler"]))
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder for a user without advrec; see `base.Library`."""
+    assert isinstance(network, Pooled)
+    config: Any = network.model.config
+    keys = "" if named.config["pooler"] else ", add_pooling_layer=False"
+    return Plain(
+        network.model,
+        "import transformers\n\n"
+        f'config = transformers.{type(config).__name__}.from_json_file("{CONFIG}")\n'
+        f"network = transformers.{type(network.model).__name__}(config{keys})",
+        embedding=network.expression(named.preprocessing.size),
+        beside=((CONFIG, config.to_json_string()),),
+    )
 
 
 def _transformers() -> Any:

@@ -6,7 +6,7 @@ from torch import nn
 
 from advrec.errors import ConfigError, first_line
 from advrec.model.libraries import lite, of_open_clip, of_timm, of_torchvision, of_transformers
-from advrec.model.libraries.base import Library, Named, Taken, quiet
+from advrec.model.libraries.base import Library, Named, Plain, Taken, quiet
 from advrec.spec.models import LITES, OwnModel
 
 LIBRARIES: dict[str, Library] = {
@@ -52,6 +52,12 @@ def build(named: Named) -> nn.Module:
             f"{named.library} cannot build {named.name}, which its version {named.version} "
             f"described ({type(error).__name__}: {first_line(error)}); install that version"
         ) from error
+
+
+def plain(named: Named, network: nn.Module) -> Plain:
+    """The encoder of a run as its own library has it; `network` is what `build` gives."""
+    with quiet():
+        return LIBRARIES[named.library].plain(named, network)
 
 
 def _library(spec: OwnModel) -> Library:
