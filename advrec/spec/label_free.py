@@ -26,8 +26,8 @@ class LabelFree(Training):
     learning_rate: Annotated[float, Field(gt=0.0)] | None = None
     """Full learning rate: 0.0003 unless given."""
     trainable: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
-    """all, or so many of the encoder's last blocks: the members of its lists of layers, each
-    with the normalisation after it. What is not trained stays as it was.
+    """all, or so many of the encoder's last blocks, such as a transformer's layers or a ResNet's
+    bottlenecks, with all that comes after them. What is not trained, or not used, stays as it was.
     """
     batch_norm: Literal["kept", "updated"] = "kept"
     """kept: BatchNorm normalises as the model was trained, as it does in use, also while this

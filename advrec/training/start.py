@@ -1,23 +1,25 @@
 """The network that a training starts from."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.model import checkpoint
 from advrec.model.checkpoint import Network
+from advrec.model.encoder import to_images
 from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.run.directory import Run
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyTraining
+from advrec.training import trainable
 from advrec.training.recipe import RECIPES
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+IMAGES = 2
+"""Images that show which weights an encoder uses."""
 
 
 def initial_network(
@@ -40,7 +42,7 @@ def initial_network(
         AdvrecError: weights cannot be had.
     """
     if isinstance(spec, LabelFree):
-        return _encoder(start or run.weights(spec.init), spec)
+        return _encoder(start or run.weights(spec.init), spec, catalog)
     assert spec.width is not None, "study.load resolves it"
     architecture = Architecture(
         backbone=spec.backbone,
@@ -65,60 +67,19 @@ def initial_network(
     return network
 
 
-def _encoder(path: Path, spec: LabelFree) -> Network:
-    """The network of a file, whose embeddings alone are trained.
+def _encoder(path: Path, spec: LabelFree, catalog: Catalog) -> Network:
+    """The network of a file, of whose weights those alone ask for gradients that are trained.
 
     Raises:
         ConfigError: there is nothing in it to train.
     """
+    images = to_images(catalog.pixels(catalog.ids_of("train")[:IMAGES]))
+    trained = trainable.weights(checkpoint.load(path), spec, images)
     network = checkpoint.load(path)
-    encoder = network.backbone if isinstance(network, FashionNet) else network.module
-    parts = blocks(encoder)
-    if not parts:
-        raise ConfigError(f"init: {spec.init} has no weights that could be trained")
-    if spec.trainable != "all" and spec.trainable > len(parts):
-        raise ConfigError(
-            f"trainable is {spec.trainable}, and {spec.init} has {len(parts)} blocks; write at "
-            "most as many, or all"
-        )
-    trained: list[nn.Module] = [encoder]
-    if spec.trainable != "all":
-        trained = [layer for block in parts[-spec.trainable :] for layer in block]
     network.requires_grad_(False)
-    for layer in trained:
-        for parameter in layer.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(name in trained)
     return network
-
-
-def blocks(module: nn.Module) -> list[list[nn.Module]]:
-    """An encoder's blocks that have weights, in its order: the members of its lists of layers, each
-    with the normalisations after it.
-    """
-    found: list[list[nn.Module]] = []
-    for layer in _unrolled(module):
-        if not any(parameter.is_floating_point() for parameter in layer.parameters()):
-            continue
-        if found and isinstance(layer, NORMS):
-            found[-1].append(layer)
-        else:
-            found.append([layer])
-    return found
-
-
-def _unrolled(module: nn.Module, *, whole: bool = True) -> Iterator[nn.Module]:
-    """The members of an encoder's lists of layers, and its layers beside them.
-
-    Args:
-        whole: the module is the encoder; what is nothing but a hull around one part is taken off.
-    """
-    parts = [part for part in module.children() if any(True for _ in part.parameters())]
-    hull = len(parts) == 1 and not any(True for _ in module.parameters(recurse=False))
-    if not parts or not (whole or isinstance(module, nn.Sequential | nn.ModuleList)):
-        yield module
-        return
-    for part in parts:
-        yield from _unrolled(part, whole=whole and hull)
 
 
 def other_architecture(spec: TrainedModel) -> ConfigError:

@@ -40,3 +40,56 @@ def computed() -> nn.Module:
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
     )
+
+
+class Layer(nn.Module):
+    """A layer of the tower below: 8 values of each token to 8 values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, T, 8) after the layer."""
+        return tokens + self.mlp(self.norm(tokens)) + tokens.mean(1, keepdim=True)
+
+
+class Layers(nn.Module):
+    """Three layers in a hull, as transformer libraries have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer() for _ in range(3))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (N, T, 8) after all layers."""
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return tokens
+
+
+class Tower(nn.Module):
+    """6 values of an image by a small transformer, with weights that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.mask_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.projection = nn.Parameter(torch.randn(8, 6))
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.encoder = Layers()
+        self.norm = nn.LayerNorm(8)
+        self.classifier = nn.Linear(6, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings (N, 6) of images (N, 3, 32, 32)."""
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], 1)
+        return self.norm(self.encoder(tokens))[:, 0] @ self.projection
+
+
+def tower() -> nn.Module:
+    """6 values of an image by a small transformer that has its mask token and classifier still."""
+    torch.manual_seed(8)
+    return Tower()

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from advrec.model import checkpoint, own
 from advrec.model.encoder import FORMS, frozen, in_form, refresh
 from advrec.model.own import OwnArchitecture, OwnNetwork
 from advrec.run.directory import Run
-from advrec.training import data, loop, recipe, start
+from advrec.training import data, loop, recipe, start, trainable
 from advrec.training.copies import Copy
+from advrec.training.defenses import fare
 from advrec.training.defenses.base import Outputs, build
 from advrec.training.drift import drift
 from advrec.training.judges import Drifts
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 from tests.conftest import study
+from tests.training.test_resume import together
 
 EPSILON = 8 / 255
 RHO = 0.05
@@ -164,20 +167,106 @@ def test_lore_keeps_clean_images_within_rho_where_fare_does_not(catalog):
     assert far["fare"] > 2 * RHO
 
 
-def test_the_last_blocks_are_the_members_of_lists_each_with_its_normalisation():
-    network = encoder()
-    found = start.blocks(network.module)
-    assert [[type(layer).__name__ for layer in block] for block in found] == [
-        ["Conv2d", "BatchNorm2d"],
-        ["Conv2d", "BatchNorm2d"],
-    ]
-    resnet = start.blocks(nn.Sequential(torchvision.models.resnet18()))  # in a hull
-    assert [type(block[0]).__name__ for block in resnet] == [
-        "Conv2d",
-        *["BasicBlock"] * 8,
-        "Linear",
-    ]
-    assert len(resnet[0]) == 2
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda: encoder().module, ["0", "3"]),
+        (
+            lambda: nn.Sequential(torchvision.models.resnet18()),  # in a hull
+            [f"0.layer{stage}.{place}" for stage in range(1, 5) for place in range(2)],
+        ),
+        (
+            lambda: nn.Sequential(encoder("tower").module, nn.Linear(6, 2)),
+            [f"0.encoder.layers.{place}" for place in range(3)],
+        ),
+        (
+            lambda: pytest.importorskip("timm").models.VisionTransformer(
+                img_size=32, embed_dim=8, depth=3, num_heads=2, num_classes=0
+            ),
+            [f"blocks.{place}" for place in range(3)],
+        ),
+        (
+            lambda: pytest.importorskip("timm").models.SwinTransformer(
+                img_size=32, patch_size=2, embed_dim=8, depths=(1, 2), num_heads=(1, 2)
+            ),
+            ["layers.0", "layers.1.blocks.0", "layers.1.blocks.1"],
+        ),
+        (
+            lambda: torchvision.models.efficientnet_b0().features,
+            [
+                f"{stage}.{place}"
+                for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1), 1)
+                for place in range(count)
+            ],
+        ),
+    ],
+    ids=["plain", "resnet", "tower", "vit", "swin", "efficientnet"],
+)
+def test_blocks_are_the_members_of_the_innermost_lists_of_blocks(make, names):
+    made = make()
+    of = {module: name for name, module in made.named_modules()}
+    assert [of[block] for block in trainable.blocks(made)] == names
+
+
+def started(catalog, directory, name, **keys):
+    run = Run(directory)
+    checkpoint.save(run.weights("shop"), encoder(name))
+    return start.initial_network(run, entry(**keys), catalog, seed=1)
+
+
+@pytest.mark.parametrize("count", [1, 2, "all"])
+def test_what_comes_before_the_last_blocks_stays_and_so_does_what_nothing_uses(
+    catalog, tmp_path, count
+):
+    network = started(catalog, tmp_path, "tower", trainable=count)
+    asks = {
+        name.removeprefix("module.") for name, w in network.named_parameters() if w.requires_grad
+    }
+    every = {name for name, _ in encoder("tower").module.named_parameters()}
+    beginnings = ["norm.", "projection", "encoder.layers.2."]
+    beginnings += {1: [], 2: ["encoder.layers.1."]}.get(
+        count, ["encoder.layers.1.", "encoder.layers.0.", "patches.", "class_token"]
+    )
+    assert asks == {name for name in every if name.startswith(tuple(beginnings))}
+    assert network.state_dict().keys() == encoder("tower").state_dict().keys()
+
+
+KINDS = [{"defense": "fare"}, {"defense": "lore", "rho": 0.1}]
+
+
+def losses(catalog, directory, keys):
+    spec = entry(**keys, steps=1, epochs=2, batch=16)
+    network = started(catalog, directory, "tower", **keys)
+    plain = dataclasses.replace(recipe.FINE_TUNING, augment=lambda images, generator: images)
+    training = loop.Training(network, spec, catalog, 3, plain)
+    found = [training.epoch().train_loss for _ in range(2)]
+    for name in ("mask_token", "classifier.weight"):
+        assert torch.equal(
+            network.state_dict()[f"module.{name}"], encoder("tower").state_dict()[f"module.{name}"]
+        )
+    return found
+
+
+def without_chance(patch):
+    patch(fare, "uniform_noise", lambda images, generator: torch.full_like(images, 0.5))
+
+
+def write_losses(rank, catalog, directory):
+    without_chance(setattr)
+    found = [losses(catalog, directory / str(rank), keys) for keys in KINDS]
+    (directory / f"losses{rank}").write_text(json.dumps(found))
+
+
+@pytest.mark.long
+def test_two_workers_defend_as_one_does_an_encoder_that_does_not_use_all_its_weights(
+    prepared, catalog, tmp_path, monkeypatch
+):
+    together(write_losses, prepared, tmp_path)
+    without_chance(monkeypatch.setattr)
+    expected = [losses(catalog, tmp_path / "alone", keys) for keys in KINDS]
+    for rank in range(2):
+        found = json.loads((tmp_path / f"losses{rank}").read_text())
+        assert found == [pytest.approx(each, rel=1e-3) for each in expected]
 
 
 def test_what_is_not_trainable_stays_and_more_blocks_than_there_are_are_refused(catalog, tmp_path):
