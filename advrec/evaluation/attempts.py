@@ -102,10 +102,10 @@ class Attempts:
         )
 
     def changes(self, problem: Problem) -> Tensor:
-        """Which images (n,) bool of a problem can change: all but those made for 8 bits whose
-        budget is below one level.
+        """Which images (n,) bool, in main memory, of a problem can change: all but those made for 8
+        bits whose budget is below one level.
         """
-        able = problem.epsilon > 0.0
+        able = problem.epsilon.cpu() > 0.0
         return able if self.eight_bits else torch.ones_like(able)
 
     def _allowed(self, epsilons: Doubles) -> Tensor:

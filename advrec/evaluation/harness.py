@@ -89,7 +89,7 @@ def _nested(attempts: Attempts, measure: "_Measure") -> None:
         solved = torch.zeros(len(places), dtype=torch.bool)
         for number, epsilon in enumerate(block.epsilons):
             problem = attempts.problem(places, np.full(len(places), epsilon), images)
-            todo = ~solved & attempts.changes(problem).cpu()
+            todo = ~solved & attempts.changes(problem)
             attempt = _go_on(attempts, problem, todo, winners)
             rows = places * len(block.epsilons) + number
             images = measure(attempts, rows, problem, attempt, inherited=solved.numpy())

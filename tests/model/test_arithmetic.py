@@ -9,6 +9,7 @@ from advrec.distributed.placement import Placement
 from advrec.evaluation.attack import attack
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import frozen
+from advrec.recommenders import load
 from advrec.recommenders.recommender import Recommender
 from advrec.search import trial
 from advrec.spec.search import TuneSpec
@@ -87,7 +88,8 @@ def test_a_trial_of_a_search_takes_no_shortcuts(catalog, monkeypatch):
     search = {"name": "s", "study": "s.yaml", "model": "unsecured", "trials": 1, "tuples": 3}
     space = {"models.unsecured.epochs": {"choice": (1, 2)}}
     spec = TuneSpec.model_validate(search | {"attack": "fgsm", "space": space})
-    trial._success(spec, study(), catalog, frozen(random_network()), "cpu")
+    recommender = load.from_catalog(frozen(random_network()), catalog, "cpu")
+    trial._success(spec, study(), None, catalog, recommender)
     assert seen == [(1, *EXACT[1:])]
     assert settings() == SHORTCUTS
 

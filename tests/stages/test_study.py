@@ -77,14 +77,16 @@ def test_a_study_on_ray_gives_the_rows_that_one_process_does_with_its_weights(
     tmp_path, ray_address
 ):
     """Each stage takes as many processes as there are, as without a word on resources."""
-    write(tmp_path / "tiny.yaml", resources={})
+    fare = {"defense": "fare", "init": "unsecured", "steps": 1, "epochs": 1}
+    write(tmp_path / "tiny.yaml", resources={}, models=STUDY["models"] | {"unsecured_fare": fare})
     done = advrec("study", "tiny.yaml", "--address", ray_address, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "train unsecured: 2 processes" in done.stdout
+    assert "train unsecured_fare: 2 processes" in done.stdout
     run = tmp_path / "results" / "tiny"
     assert (run / "report" / "index.html").exists()
     table = rows(run)
-    assert len(table) == 2 * 12 * 2
+    assert len(table) == 2 * 2 * 12 * 2
     for part in ("attacks", "embeddings", "tuples.parquet"):
         (run / part).rename(tmp_path / part)
     here = ("--set", "resources.actors=0")
