@@ -30,6 +30,7 @@ from advrec.run.log import say
 from advrec.run.progress import duration
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
+from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyTraining, OwnModel
 from advrec.spec.study import Study
 from advrec.training import state
@@ -178,8 +179,9 @@ def _placement(
     workers, gpu = place_training(study.resources, nodes, grows=grows)
     if study.resources.training_workers == "auto":
         # BatchNorm's statistics are those of a worker's share of the batch: keep it at 16 images or
-        # more.
-        workers = min(workers, max(1, spec.batch // IMAGES_A_WORKER))
+        # more, unless it takes none.
+        kept = isinstance(spec, LabelFree) and spec.batch_norm == "kept"
+        workers = min(workers, max(1, spec.batch // (2 if kept else IMAGES_A_WORKER)))
     elif workers > spec.batch // 2:
         raise ConfigError(
             f"resources.training_workers is {workers}: "

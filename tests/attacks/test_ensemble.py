@@ -153,7 +153,9 @@ def test_a_solved_image_is_its_first_solvers_even_where_another_came_nearer_unso
     below = scores_of(problem, far) + 1e-3
     lost = scores_of(problem, torch.full_like(near, 0.5)) >= below
     assert lost.sum() > 1
-    problem = dataclasses.replace(problem, goal=Goal(below=below, round_trips=(spoil,), levels=False))
+    problem = dataclasses.replace(
+        problem, goal=Goal(below=below, round_trips=(spoil,), levels=False)
+    )
     result = Ensemble(
         (Member("near", registry.by_name("apgd-20")), Member("far", registry.by_name("fgsm")))
     )(problem)
