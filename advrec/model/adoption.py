@@ -44,7 +44,8 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
     try:
         module, taken, normaliser, named = _with_weights(spec, image_size)
     except state_dict.MisfitError as reason:
-        raise ConfigError(f"{spec.checkpoint} does not fit the model: {reason}") from None
+        file = spec.checkpoint or f"the weights file of {spec.model}"
+        raise ConfigError(f"{file} does not fit the model: {reason}") from None
     module.eval()
     for parameter in module.parameters():
         if not is_lazy(parameter):  # whose shape the first forward pass decides

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advrec.errors import ConfigError
+from advrec.errors import ConfigError, first_line
 from advrec.model import state_dict, weight_files
 from advrec.model.libraries import base
 from advrec.model.libraries.base import Named, Plain, Taken
-from advrec.model.libraries.processors import preparation
+from advrec.model.libraries.processors import preparation, read
 from advrec.model.state_dict import Layout, Loaded, MisfitError
 from advrec.model.weight_files import WeightsFile, listed
 from advrec.run.fingerprint import CONFIG, PROCESSOR
@@ -155,9 +155,17 @@ def _config(spec: OwnModel) -> Any:
     transformers, name, folder = _transformers(), _name(spec), _folder(spec)
     if folder is None and name in _kinds():
         return transformers.CONFIG_MAPPING[name]()
+    if folder is not None:
+        try:
+            return transformers.AutoConfig.from_pretrained(str(folder))
+        except Exception as error:  # of many kinds
+            raise ConfigError(
+                f"{folder / CONFIG} is no configuration that transformers knows "
+                f"({first_line(error)}); write it by save_pretrained"
+            ) from None
     what = "configuration" if spec.checkpoint is None else f"configuration ({CONFIG} beside it)"
     with base.hub(spec, what):
-        return transformers.AutoConfig.from_pretrained(str(folder or name))
+        return transformers.AutoConfig.from_pretrained(name)
 
 
 def _vision(config: Any) -> Any:
@@ -194,7 +202,7 @@ def _named(spec: OwnModel, config: Any) -> Named:
     transformers, folder, name = _transformers(), _folder(spec), _name(spec)
     native = getattr(config, "image_size", None)
     if folder is not None and (folder / PROCESSOR).is_file():
-        said = json.loads((folder / PROCESSOR).read_text())
+        said = read(folder / PROCESSOR)
     elif folder is not None or name in _kinds() or spec.checkpoint is not None:
         said = _default_processor(config.model_type) | {"native": native}
     else:

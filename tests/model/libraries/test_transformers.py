@@ -6,6 +6,7 @@ import torch
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import adoption, checkpoint, own
+from advrec.model.libraries import processors
 from advrec.run.fingerprint import fingerprint
 from advrec.spec.models import OwnModel
 from tests.model.libraries.images import is_as_the_librarys, pictures, taken
@@ -162,3 +163,52 @@ def test_what_transformers_cannot_give_is_said_in_one_sentence(tmp_path, monkeyp
         own.check(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"))
     with pytest.raises(ConfigError, match="prepares images with do_flip_channel_order"):
         taken(32, model="hf/mobilevit", weights="random")
+
+
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        ({"image_mean": None}, "has no image_mean; write its three numbers"),
+        ({"image_std": None}, "has no image_std"),
+        ({"image_mean": [0.5]}, r"has image_mean: \[0.5\], which is not known here"),
+        ({"image_std": [1, 0, 1]}, "has image_std"),
+        ({"resample": 4}, "scales images by box, which is none of bilinear"),
+        ({"resample": None}, "has no resample; mend it"),
+        ({"size": None}, "has no size; mend it"),
+        ({"resample": "bicubic"}, "has resample: bicubic"),
+        ({"do_rescale": False}, "prepares images with do_rescale: False"),
+        ({"rescale_factor": "a"}, "has rescale_factor: a"),
+        ({"size": {"longest_edge": 32}}, r"has the size {'longest_edge': 32}, which gives no side"),
+        ({"size": {"height": 32, "width": 48}}, r"not square, \[32, 48\]"),
+    ],
+)
+def test_a_processor_that_is_not_known_is_refused_in_one_sentence(keys, part):
+    said = PROCESSORS["vit"]().to_dict() | keys
+    with pytest.raises(ConfigError, match=part):
+        processors.preparation(OwnModel(model="hf/vit", weights="random"), said)
+
+
+def test_one_number_of_a_processor_is_that_of_all_channels():
+    said = PROCESSORS["vit"]().to_dict() | {"image_mean": 0.25}
+    made = processors.preparation(OwnModel(model="hf/vit", weights="random"), said)
+    assert made.mean == (0.25,) * 3
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "config.json"])
+@pytest.mark.parametrize("text", ["{not json", "[1]"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_broken_file_of_a_folder_is_named(tmp_path, file, text, encoding):
+    vit().save_pretrained(tmp_path)
+    (tmp_path / file).write_text(text, encoding=encoding)
+    with pytest.raises(ConfigError, match=f"{file} ") as said:
+        adoption.adopt(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"), 32)
+    assert "\n" not in str(said.value)
+
+
+def test_a_folder_that_holds_more_than_the_model_is_named(tmp_path):
+    model = vit()
+    model.save_pretrained(tmp_path)
+    state = model.state_dict() | {"adapter.weight": torch.zeros(2)}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=f"weights file of hf/{tmp_path} does not fit .*adapter"):
+        adoption.adopt(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"), 32)
