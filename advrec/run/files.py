@@ -16,6 +16,8 @@ from advrec.errors import AdvrecError
 
 # begins with a dot, so that no reader of a directory of tables takes it for one
 TEMPORARY = ".advrec-"
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 """Answers of file systems on networks that know no such call."""
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -52,6 +54,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
+            # safetensors 0.8.0 leaves files that their owner alone can read, whatever the umask
+            # (findings/safetensors-file-modes.sh).
+            temporary.chmod(0o666 & ~_UMASK)
             _sync(temporary)
             temporary.rename(path)
             _sync(path.parent)

@@ -1,5 +1,6 @@
 """The entries of a study's models: trained here with a defense, or brought by the user."""
 
+import difflib
 import functools
 import operator
 from pathlib import Path
@@ -91,6 +92,9 @@ class OwnModel(Entry):
 
     @model_validator(mode="after")
     def _known(self) -> "OwnModel":
+        near = difflib.get_close_matches(self.model, LITES, n=1, cutoff=0.85)
+        if self.named is None and near:
+            raise ValueError(f"model is {self.model}; write {' or '.join(LITES)}")
         unknown = self.model.partition("/")[0]
         if self.named is None and "/" in self.model:
             known = ", ".join(f"{library}/NAME" for library in HUBS)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advrec.errors import ConfigError
 from advrec.run.directory import Run, open_run
 from advrec.run.log import say
 
@@ -35,9 +36,13 @@ def write_junit(run: Run, path: Path) -> None:
     """Write gates and self-checks of a run as a JUnit file.
 
     Raises:
+        ConfigError: it is a directory.
         OSError: it cannot be written.
     """
     from advrec.reports import junit, results
+
+    if path.is_dir():
+        raise ConfigError(f"--junit {path} is a directory; name the file to write")
 
     junit.write(results.read(run), path)
     say(f"junit: {path}")

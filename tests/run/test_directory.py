@@ -5,9 +5,11 @@ import stat
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.run import directory, files, schema
@@ -184,3 +186,10 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.doc").write_text("")
     with pytest.raises(ConfigError, match="no run of advrec"):
         Run(tmp_path).check_directory()
+
+
+def test_a_file_can_be_read_by_whom_the_umask_lets(tmp_path):
+    plain, weights = tmp_path / "plain", tmp_path / "weights.safetensors"
+    plain.touch()
+    files.write_atomically(weights, lambda path: save_file({"a": np.zeros(1)}, path))
+    assert weights.stat().st_mode == plain.stat().st_mode

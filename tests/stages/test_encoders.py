@@ -63,6 +63,7 @@ def test_weights_that_cannot_be_had_end_with_1(tmp_path, study, monkeypatch):
 @pytest.mark.parametrize(
     ("keys", "part"),
     [
+        ({"model": "efficientnet_lite0"}, "write efficientnet-lite0 or efficientnet-lite1"),
         ({"model": "tim/resnet50"}, "tim is no library of encoders; write timm/NAME"),
         ({"model": "timm/resnet50", "weights": "none"}, "weights: none leaves timm/resnet50"),
         ({"model": "timm/resnet50", "weights": "imagenet"}, "write weights: pretrained"),

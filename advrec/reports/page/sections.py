@@ -150,11 +150,12 @@ def defenses(results: Results) -> Defenses:
     origins = {name: made_on(results, name) for name in results.attacks}
     lists = comparison.recommendations_table(results) if len(results.recommendations) else None
     quality = comparison.quality_table(results)
+    is_judged = any("clean_accuracy" in metrics for metrics in results.metrics.values())
     return Defenses(
         imported=imported,
         transfers=[f"{name} is {origin}" for name, origin in origins.items() if origin],
         exposure=comparison.exposure_table(results),
-        quality=lone.known_part(quality) if is_lone(results) else quality,
+        quality=quality if is_judged and not is_lone(results) else lone.known_part(quality),
         # an import knows the attacked articles alone
         chance=None if imported else quantities.chance(results),
         recommendations=lists,
