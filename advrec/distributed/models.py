@@ -22,7 +22,7 @@ from advrec.run.files import write_json, write_table
 from advrec.run.log import say
 from advrec.run.machine import cores
 from advrec.run.tables import is_embedded, read_embeddings
-from advrec.spec.label_free import LabelFree
+from advrec.spec.label_free import LabelFree, original
 from advrec.spec.study import Study
 
 RECALL_QUERIES = 500
@@ -142,12 +142,13 @@ class Models:
         spec, path = self._study.models[model], self._run.changes(model)
         if not isinstance(spec, LabelFree) or path.exists():
             return
+        first = original(self._study.models, model)
         try:
-            self.reference(spec.init)
+            self.reference(first)
         except UnusableModelError as error:
             say(f"model {model}: what it changed cannot be said: {error}")
             return
-        originals = read_embeddings(self._run, spec.init, embeddings.shape[1])
+        originals = read_embeddings(self._run, first, embeddings.shape[1])
         queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
         write_table(path, changes(embeddings, originals, queries))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from advrec.recommenders.bank import Bank, Floats, Ids, Seen
+from advrec.recommenders.drift import drift
 from advrec.recommenders.ranks import ExactIndex, similar_articles
 from advrec.run import schema
 from advrec.run.changes import CHANGES
@@ -18,15 +19,12 @@ def changes(embeddings: Floats, originals: Floats, article_ids: Ids) -> pa.Table
     count = min(NEIGHBOURS, len(originals) - 1)
     true = similar_articles(originals).top_k(article_ids, count).ids
     own = similar_articles(embeddings).top_k(article_ids, count).ids
-    moved = np.linalg.norm(
-        embeddings[article_ids].astype(np.float64) - originals[article_ids], axis=1
-    )
     kept = [len(set(ours) & set(theirs)) / count for ours, theirs in zip(own, true, strict=True)]
     return schema.table(
         CHANGES,
         {
             "article_id": article_ids,
-            "drift": moved / np.linalg.norm(originals[article_ids].astype(np.float64), axis=1),
+            "drift": drift(embeddings[article_ids], originals[article_ids]),
             "overlap": kept,
             "new_query_ranks": list(_ranks(originals, embeddings, article_ids, true)),
             "old_query_ranks": list(_ranks(embeddings, originals, article_ids, true)),

@@ -33,7 +33,7 @@ from advrec.spec import accuracy
 from advrec.spec import search as search_file
 from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
-from advrec.spec.label_free import LabelFree
+from advrec.spec.label_free import LabelFree, original
 from advrec.spec.models import OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study
@@ -105,7 +105,11 @@ def run_trial(
         recommender = load.from_catalog(copied, catalog, device)
     ids = catalog.ids_of("validation")
     if isinstance(model, LabelFree):
-        kept = {"overlap": _overlap(base, model.init, catalog, recommender, device)}
+        kept = {
+            "overlap": _overlap(
+                base, original(study.models, spec.model), catalog, recommender, device
+            )
+        }
     else:
         kept = _accuracies(copied, catalog, ids)
     measured = {
@@ -136,10 +140,10 @@ def _accuracies(network: Network, catalog: Catalog, ids: Ids) -> dict[str, float
 
 
 def _overlap(
-    base: Run, original: str, catalog: Catalog, recommender: Recommender, device: str
+    base: Run, model: str, catalog: Catalog, recommender: Recommender, device: str
 ) -> float:
-    """The share, 0..1, of the validation articles' lists of ten that are the original's too."""
-    first = frozen(checkpoint.load(base.weights(original))).to(device)
+    """The share, 0..1, of the validation articles' lists of ten that `model` has too."""
+    first = frozen(checkpoint.load(base.weights(model))).to(device)
     ids = catalog.ids_of("validation")[: lists.QUERIES]
     with exact_arithmetic(THREADS):
         items = load.from_catalog(first, catalog, device).bank.items
@@ -164,10 +168,10 @@ def _tuples(spec: TuneSpec, study: Study, base: Run, catalog: Catalog) -> pa.Tab
     """The tuples of all trials; without categories they are apart by the original's lists."""
     if catalog.labelled:
         return tuples.sample(catalog, "validation", spec.tuples, study.seed)
-    original, ids = study.models[spec.model].init, catalog.ids_of("validation")
+    first, ids = original(study.models, spec.model), catalog.ids_of("validation")
     with exact_arithmetic(THREADS):
-        index = load.from_run(base, original, catalog).index
-    return tuples.sample_apart(index, ids, "validation", spec.tuples, study.seed, original)
+        index = load.from_run(base, first, catalog).index
+    return tuples.sample_apart(index, ids, "validation", spec.tuples, study.seed, first)
 
 
 def check(spec: TuneSpec, study: Study, base: Run) -> None:

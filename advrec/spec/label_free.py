@@ -1,7 +1,8 @@
 """The defenses that need no labels: their keys. Each trains an encoder to stay near what it was."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,3 +77,15 @@ class LagrangianFineTuning(LabelFree):
     """Most that a clean image's embedding may move, as a share of its length: small keeps the
     lists, large is safer.
     """
+
+
+def original(models: Mapping[str, Any], model: str) -> str:
+    """Name of the model that a model is compared with: the one that its defenses without labels
+    began with, be they one or several in a row. Of any other model it is the model itself.
+
+    Args:
+        models: entries of the study by name.
+    """
+    while isinstance(models[model], LabelFree):
+        model = models[model].init
+    return model

@@ -81,7 +81,7 @@ def _measured(run: Run, model: str) -> Iterator[str]:
     yield from _table([_success(read, row) for row in records(rows)])
     for row in records(changes.changes(read)):
         if row["model"] == model:
-            yield f"Against {row['init']}, the model that it started from:\n"
+            yield f"Against the original, {row['original']}:\n"
             yield from _table(
                 [{"measure": key, "value": _short(row[key])} for key in list(row)[2:]]
             )

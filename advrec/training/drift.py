@@ -1,4 +1,4 @@
-"""Drift: the way of embeddings from those of the network as it was. It needs no labels."""
+"""Drift as a loss: the way of embeddings from those of the network as it was, without labels."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,15 +18,10 @@ it as so long.
 """
 
 
-def drift(embeddings: Tensor, originals: Tensor) -> Tensor:
-    """The distance (N,) of embeddings (N, D) from the original ones, as a share of their length."""
-    moved = (embeddings - originals).double().norm(dim=1)
-    length: Tensor = originals.double().norm(dim=1)
-    return torch.where(moved == 0.0, 0.0, moved / length)
-
-
 def squared_drift(embeddings: Tensor, originals: Tensor) -> Tensor:
-    """The square of the same, (N,), as a loss: nearly nothing does not count as a length."""
+    """The square of the drift (N,) of embeddings (N, D) from the original ones, as a loss: nearly
+    nothing does not count as a length.
+    """
     lengths = originals.square().sum(1)
     return squared_distance(embeddings, originals) / lengths.clamp_min(SHORTEST * lengths.mean())
 

@@ -13,10 +13,11 @@ from advrec.catalog.dataset import Catalog
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import to_images
 from advrec.model.fashionnet import FashionNet
+from advrec.recommenders.drift import drift
 from advrec.spec import accuracy
 from advrec.spec.base import Split
 from advrec.training import data, quality
-from advrec.training.drift import drift, pushed
+from advrec.training.drift import pushed
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 
@@ -168,4 +169,7 @@ class Drifts:
         attack = PGD(steps=stage.steps, step_scale=self._step_scale)
         moved = pushed(network.embed, images, originals, attack, stage.epsilon, noise)
         with torch.no_grad():
-            return drift(clean, originals), drift(network.embed(moved), originals)
+            both = clean, network.embed(moved)
+        before = originals.cpu().numpy()
+        first, second = (torch.from_numpy(drift(each.cpu().numpy(), before)) for each in both)
+        return first, second

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advrec.evaluation.changes import changes
+from advrec.recommenders.drift import drift
 
 
 def distances(query, catalog):
@@ -43,6 +44,12 @@ def test_a_model_that_changed_nothing_keeps_every_list_and_both_indexes_serve():
     assert (rows["overlap"] == 1).all()
     for name in ("new", "old"):
         assert np.stack(rows[f"{name}_query_ranks"]).tolist() == [list(range(1, 11))] * 30
+
+
+def test_drift_of_what_was_nothing_is_nothing_where_it_did_not_move_and_infinite_where_it_did():
+    before = np.array([[3, 4], [0, 0], [0, 0]], dtype=np.float32)
+    after = np.array([[3, 9], [0, 0], [0, 1]], dtype=np.float32)
+    assert drift(after, before).tolist() == [1.0, 0.0, np.inf]
 
 
 def test_a_small_catalog_has_short_lists():

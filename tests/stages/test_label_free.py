@@ -14,6 +14,7 @@ from advrec.distributed import train
 from advrec.model import checkpoint
 from advrec.model.own import OwnNetwork
 from advrec.run.directory import Run
+from advrec.run.tables import read_embeddings
 from tests.commands import advrec
 
 SHOP = {"model": "shop.encoders:normed"}
@@ -95,15 +96,24 @@ def test_what_is_done_is_left_alone_and_reported_without_the_shops_module(defend
     training = pd.read_csv(run.report / "tables" / "training.csv")
     assert training["validation_drift"].notna().all()
     changed = pd.read_csv(run.report / "tables" / "changes.csv").set_index("model")
-    assert changed["init"].to_dict() == {"fared": "shop", "held": "fared"}
-    for model, init in changed["init"].items():
-        lists = [pd.read_parquet(run.lists(each)) for each in (model, init)]
+    assert changed["original"].to_dict() == {"fared": "shop", "held": "shop"}
+    for model, original in changed["original"].items():
+        lists = [pd.read_parquet(run.lists(each)) for each in (model, original)]
         shares = [
             len({*own} & {*theirs}) / 10
             for own, theirs in zip(*(each["neighbours"] for each in lists), strict=True)
         ]
         assert changed.loc[model, "overlap_percent"] == pytest.approx(100 * np.mean(shares))
         assert changed.loc[model, "same_category_percent"] > 0
+    embeddings = {
+        model: read_embeddings(run, model, 16).astype(float) for model in ("shop", "held")
+    }
+    drifts = [
+        np.linalg.norm(embeddings["held"][article] - embeddings["shop"][article])
+        / np.linalg.norm(embeddings["shop"][article])
+        for article in pd.read_parquet(run.changes("held"))["article_id"]
+    ]
+    assert changed.loc["held", "drift_median"] == pytest.approx(np.median(drifts), rel=1e-4)
     page = (run.report / "index.html").read_text()
     assert "of the lists of ten are those of <b>shop</b>" in page
     assert "Does the old index serve?" in page

@@ -132,7 +132,7 @@ def changed(results: Results, model: str) -> Markup | None:
         _name(model),
         *(number(row[key], n) for key in ("overlap_percent", "low_percent", "high_percent")),
         f"{n:,}",
-        _name(row["init"]),
+        _name(row["original"]),
         _categories(row),
         row["drift_median"],
         row["drift_95"],

@@ -12,7 +12,7 @@ from advrec.reports.results import Results
 from advrec.reports.tables.rows import records
 from advrec.run.changes import CHANGES
 from advrec.run.tables import read_table
-from advrec.spec.label_free import LabelFree
+from advrec.spec.label_free import LabelFree, original
 
 LISTED = 10
 """Places of a list: a true neighbour that ranks among them is found."""
@@ -20,7 +20,8 @@ LISTED = 10
 
 @lru_cache(maxsize=1)
 def changes(results: Results) -> pd.DataFrame:
-    """One row a model that was defended without labels, against the original that it started from.
+    """One row a model that was defended without labels, against its original: the model that such
+    defenses began with, be they one or several in a row.
 
     - n: articles of the evaluation's split;
     - overlap_percent: mean share of a list of ten that the original's list has too, with interval;
@@ -43,10 +44,11 @@ def changes(results: Results) -> pd.DataFrame:
             continue
         table = read_table(path, CHANGES).to_pandas()
         shares = [100.0 * share for share in mean_interval(table["overlap"].to_numpy())]
-        row: dict[str, Any] = {"model": model, "init": spec.init, "n": len(table)}
+        first = original(results.study.models, model)
+        row: dict[str, Any] = {"model": model, "original": first, "n": len(table)}
         row |= dict(zip(("overlap_percent", "low_percent", "high_percent"), shares, strict=True))
         row["same_category_percent"] = same.get(model)
-        row["original_same_category_percent"] = same.get(spec.init)
+        row["original_same_category_percent"] = same.get(first)
         row["drift_median"] = table["drift"].median()
         row["drift_95"] = table["drift"].quantile(0.95)
         for query in ("new_query", "old_query"):
@@ -70,5 +72,5 @@ def kept(results: Results) -> dict[str, Sequence[float]]:
         row["model"]: [row["overlap_percent"], row["low_percent"], row["high_percent"]]
         for row in records(table)
     }
-    whole = {model: [100.0] * 3 for model in results.study.models if model in {*table["init"]}}
+    whole = {model: [100.0] * 3 for model in results.study.models if model in {*table["original"]}}
     return whole | found
