@@ -16,8 +16,6 @@ from advrec.errors import AdvrecError
 
 # begins with a dot, so that no reader of a directory of tables takes it for one
 TEMPORARY = ".advrec-"
-_UMASK = os.umask(0o077)
-os.umask(_UMASK)
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY)
 """Answers of file systems on networks that know no such call."""
 HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -53,10 +51,12 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             write(temporary)
             # safetensors 0.8.0 leaves files that their owner alone can read, whatever the umask
             # (findings/safetensors-file-modes.sh).
-            temporary.chmod(0o666 & ~_UMASK)
+            temporary.chmod(mode)
             _sync(temporary)
             temporary.rename(path)
             _sync(path.parent)
