@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from advrec.spec.budgets import Epsilon
 from advrec.spec.training import Steps, Training
@@ -43,6 +43,13 @@ class LabelFree(Training):
                 "learning_rate": self.learning_rate or 3e-4,
             }
         )
+
+    @field_validator("trainable", mode="before")
+    @classmethod
+    def _blocks(cls, value: object) -> object:
+        if value != "all" and (type(value) is not int or value < 1):
+            raise ValueError(f"{value} is no number of blocks; write all, or 1, 2, ...")
+        return value
 
     @model_validator(mode="after")
     def _defends_a_model(self) -> Self:

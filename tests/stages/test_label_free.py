@@ -150,6 +150,8 @@ def test_a_training_that_died_goes_on_to_the_same_weights(defended, tmp_path, mo
         ({"m": {"defense": "fare", "init": "none"}}, ["fare defends a model", "init"]),
         ({"m": FARE | {"init": "shp"}}, ["models.m.init is shp", "did you mean shop"]),
         ({"m": FARE | {"rho": 0.1}}, ["rho"]),
+        ({"m": FARE | {"trainable": 0}}, ["models.m.trainable", "write all, or 1, 2, ..."]),
+        ({"m": FARE | {"trainable": "last"}}, ["models.m.trainable", "write all, or 1, 2, ..."]),
         ({"m": FARE, "at": {"defense": "at", "init": "m"}}, ["models.at.init is m", "trained"]),
     ],
     ids=str,
