@@ -22,10 +22,10 @@ from pydantic.fields import FieldInfo
 
 import advrec
 from advrec import arguments
-from advrec.run import schema
+from advrec.run import inventory, schema
 from advrec.run.columns import doc, unit
 from advrec.run.distinct import DISTINCT
-from advrec.spec import attacks, catalog, gates, models, search, study
+from advrec.spec import attacks, catalog, evaluation, gates, models, resources, search, study
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDED = {
@@ -143,10 +143,10 @@ def study_keys() -> str:
         else:
             own = keys(kind, [key for key in kind.model_fields if key not in common])
             parts += [f"## models: defense {name}\n", own]
-    parts += ["## evaluation\n", keys(study.EvaluationSpec), "## evaluation.attacks\n"]
+    parts += ["## evaluation\n", keys(evaluation.EvaluationSpec), "## evaluation.attacks\n"]
     parts += ["An entry is the name of an attack, or a mapping with these keys.\n"]
     parts += [keys(attacks.AttackSpec, defaults=entry_defaults())]
-    parts += ["## resources\n", keys(study.ResourcesSpec)]
+    parts += ["## resources\n", keys(resources.ResourcesSpec)]
     return "\n".join([*parts, "## fail_if\n", keys(gates.Gate)])
 
 
@@ -270,7 +270,7 @@ def tables() -> str:
         "files hold them too (`pyarrow.parquet.read_schema`). [Run directory](run-directory.md) "
         "says what else lies there.\n",
     ]
-    for path, (row, columns) in schema.TABLES.items():
+    for path, (row, columns) in inventory.TABLES.items():
         parts.append(f"## {path.partition('/model=')[0]}\n\n`{path}`: one row is {row}.\n")
         parts.append(grid(COLUMN, [described(field) for field in columns]))
     known = set(schema.OUTCOMES.names)

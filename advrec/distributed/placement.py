@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from advrec.errors import AdvrecError
 from advrec.run import machine
-from advrec.spec.study import ResourcesSpec
+from advrec.spec.resources import ResourcesSpec
 
 OBJECT_STORE = 0.3
 """The share of a machine's free memory that Ray takes for shared objects, by default."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from advrec.run.changes import CHANGES
 from advrec.run.columns import column
 
 _ARTICLE = column("article_id", pa.int32(), "Place of the article in the catalog, 0 to n - 1.")
@@ -298,25 +297,6 @@ def embeddings(dimension: int) -> pa.Schema:
             ),
         ]
     )
-
-
-BLOCKS = "model=<model>/attack=<attack>/block-<number>.parquet"
-TABLES: Mapping[str, tuple[str, pa.Schema]] = {
-    "catalog.parquet": ("an article", CATALOG),
-    "images/part-<number>.parquet": ("an article", IMAGES),
-    "listing.parquet": ("an image that the source lists, in its order", LISTING),
-    "near_duplicates.parquet": ("an article and another split", NEAR_DUPLICATES),
-    "prepared/shard-<number>.parquet": ("a listed image, while preparation lasts", PREPARED),
-    "tuples.parquet": ("a tuple", TUPLES),
-    "models/<model>/history.parquet": ("an epoch of its training", HISTORY),
-    "models/<model>/lists.parquet": ("an article whose list is compared", LISTS),
-    "models/<model>/changes.parquet": ("such an article, of a defense without labels", CHANGES),
-    "embeddings/model=<model>/part-<number>.parquet": ("an article", embeddings(1280)),
-    f"attacks/{BLOCKS}": ("a tuple at an epsilon", OUTCOMES),
-    f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", OUTCOMES),
-    f"examples/{BLOCKS}": ("a kept image", EXAMPLES),
-}
-"""Path in a run directory -> what one row stands for, and the columns."""
 
 
 def table(schema: pa.Schema, columns: Mapping[str, Any]) -> pa.Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advrec.errors import AdvrecError
 from advrec.run.directory import Run
-from advrec.run.schema import TABLES
+from advrec.run.inventory import TABLES
 
 END = 2048
 _NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # of a model or an attack, see spec/base.py

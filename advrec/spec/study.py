@@ -6,136 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
 from advrec.spec import yaml as strict_yaml
-from advrec.spec.attacks import AttackSpec, attack_entry, default_through
-from advrec.spec.base import (
-    FLOAT,
-    Batch,
-    Deliveries,
-    Name,
-    Seed,
-    Strict,
-    refuse_repeats,
-    round_trips,
-)
-from advrec.spec.budgets import AS_WRITTEN, Epsilon
+from advrec.spec.attacks import AttackSpec, default_through
+from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
+from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.defenses import TrainedModel
+from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
 from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
-
-
-class EvaluationSpec(Strict):
-    split: Literal["test", "validation"] = "test"
-    """Split that targets and attacked articles come from."""
-    tuples: Annotated[int, Field(ge=1)] | str = 128
-    """A number, or a CSV with columns target_name and attack_name; relative to the study file."""
-    block: Annotated[int, Field(ge=1)] = 32
-    """Tuples a unit of work: of retry, of resume and of a result file."""
-    batch: Batch | Literal["auto"] = "auto"
-    """Images on the device at once. auto: as many as 2^20 pixels hold, 8 to 96; half the pixels
-    where a backbone is another than mobilenet_v2 or a model is your own. An encoder of a library
-    counts by its input, 224 where `input_size` is not said. Eight times as many, up to 512, where
-    `gpus_per_actor` is a number above 0. The resolved study says how many, and a run that is begun
-    keeps its number.
-    """
-    epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
-    """Budgets: the largest change of any value, pixels in [0, 1], as 0.01 or, in levels of an
-    image of 8 bits, 2/255.
-    """
-    ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10, 100)
-    """Ranks that count as success, each in rows of its own."""
-    attacks: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(attack_entry)], ...], Field(min_length=1)
-    ]
-    """Attacks, each by its name or as a mapping."""
-    examples: Annotated[int, Field(ge=0)] = 4
-    """Number of tuples whose adversarial images are kept, in every cell."""
-    delivery: Annotated[Deliveries, Field(min_length=1)] = ("float",)
-    """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q,
-    jpeg-Q-444 (colours at full resolution), webp-Q, avif-Q (quality Q, 1 to 100); one or several.
-    """
-    checks: Annotated[int, Field(ge=0)] = 64
-    """On how many tuples the evaluation examines itself; 0: not at all."""
-
-    @property
-    def at_once(self) -> int:
-        """The number of `batch`, which is resolved as a study is parsed."""
-        assert isinstance(self.batch, int), "study.parse resolves it"
-        return self.batch
-
-    @property
-    def says_batch(self) -> bool:
-        """True where the study file gives a number."""
-        return "batch" in self.model_fields_set and self.batch != "auto"
-
-    def with_batch(self, batch: int) -> "EvaluationSpec":
-        """The same section with another number, which the study file does not say."""
-        section = self.model_copy(update={"batch": batch})
-        section.model_fields_set.discard("batch")
-        return section
-
-    @property
-    def round_trips(self) -> tuple[str, ...]:
-        """The deliveries other than float, which is always there."""
-        return round_trips(self.delivery)
-
-    @property
-    def seen(self) -> tuple[str, ...]:
-        """The deliveries that some attack goes through."""
-        through = {each for attack in self.attacks for each in attack.through}
-        return tuple(each for each in self.round_trips if each in through)
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> "EvaluationSpec":
-        for key, values in (
-            ("epsilons", self.epsilons),
-            ("ranks", self.ranks),
-            ("delivery", self.delivery),
-            ("attacks", [a.name for a in self.attacks]),
-        ):
-            refuse_repeats(key, values)
-        return self
-
-
-class ResourcesSpec(Strict):
-    """Processes and processors. The same weights give the same rows, on any number of processes.
-
-    Only cpus_per_actor, and whether GPUs are used, may change the last bits of a row.
-    training_workers enters the weights of models that are still to be trained.
-    """
-
-    actors: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Processes that attack. auto: as many as there is room for: one a GPU, else one a core,
-    as far as memory holds them.
-
-    0: this process prepares and attacks, and trains too unless training_workers is a number above
-    0. A debugger works then, and what is small is sooner done. A crash of the process ends the
-    command; the same command goes on from there.
-    """
-    gpus_per_actor: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = "auto"
-    """Share of a GPU; auto: one where there are any. Where there are none, cores do the work."""
-    cpus_per_actor: Annotated[int, Field(ge=1)] = 1
-    """Cores, and threads of torch. Their number may change the last bits of a row, so it is part of
-    what determines it.
-    """
-    training_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Ray Train workers. auto: one a GPU, else one a core; with `actors: 0` as 0. 0: this process
-    trains, on one core. Their number enters the weights; models that are trained stay as they are.
-    """
-
-    @property
-    def trains_here(self) -> bool:
-        """Models are trained in this process, without Ray."""
-        alone = self.actors == 0 and self.training_workers == "auto"
-        return alone or self.training_workers == 0
+from advrec.spec.resources import ResourcesSpec
 
 
 class Study(Strict):

@@ -10,7 +10,7 @@ from advrec.distributed.placement import (
     within_memory,
 )
 from advrec.errors import AdvrecError
-from advrec.spec.study import ResourcesSpec
+from advrec.spec.resources import ResourcesSpec
 
 LAPTOP = [{"CPU": 2.0}]
 GPU_NODE = {"CPU": 16.0, "GPU": 4.0}

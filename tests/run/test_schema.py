@@ -6,14 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from advrec.run import schema
+from advrec.run import inventory, schema
 from advrec.run.columns import doc, unit
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_table
 from advrec.run.tables import read_outcomes, read_table
 
 SCHEMAS = [
-    *(columns for _, columns in schema.TABLES.values()),
+    *(columns for _, columns in inventory.TABLES.values()),
     schema.IMPORTED,
     schema.outcomes(["png", "jpeg-90"]),
 ]

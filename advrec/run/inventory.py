@@ -1,0 +1,26 @@
+"""Inventory of a run directory: every table that may lie in it."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from advrec.run import schema
+from advrec.run.changes import CHANGES
+
+BLOCKS = "model=<model>/attack=<attack>/block-<number>.parquet"
+TABLES: Mapping[str, tuple[str, pa.Schema]] = {
+    "catalog.parquet": ("an article", schema.CATALOG),
+    "images/part-<number>.parquet": ("an article", schema.IMAGES),
+    "listing.parquet": ("an image that the source lists, in its order", schema.LISTING),
+    "near_duplicates.parquet": ("an article and another split", schema.NEAR_DUPLICATES),
+    "prepared/shard-<number>.parquet": ("a listed image, while preparation lasts", schema.PREPARED),
+    "tuples.parquet": ("a tuple", schema.TUPLES),
+    "models/<model>/history.parquet": ("an epoch of its training", schema.HISTORY),
+    "models/<model>/lists.parquet": ("an article whose list is compared", schema.LISTS),
+    "models/<model>/changes.parquet": ("such an article, of a defense without labels", CHANGES),
+    "embeddings/model=<model>/part-<number>.parquet": ("an article", schema.embeddings(1280)),
+    f"attacks/{BLOCKS}": ("a tuple at an epsilon", schema.OUTCOMES),
+    f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", schema.OUTCOMES),
+    f"examples/{BLOCKS}": ("a kept image", schema.EXAMPLES),
+}
+"""Path in a run directory -> what one row stands for, and the columns."""
