@@ -148,7 +148,8 @@ class Factors:
 
     @property
     def _width(self) -> int:
-        return self.item_factors.shape[1] + 1 + len(self.projection)
+        factors: int = self.item_factors.shape[1]
+        return factors + 1 + len(self.projection)
 
     @property
     def _weights(self) -> Doubles:
