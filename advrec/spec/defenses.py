@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from advrec.spec.budgets import Epsilon
-from advrec.spec.label_free import FineTuning, LagrangianFineTuning
-from advrec.spec.training import Steps, Training
+from advrec.spec.label_free import LABEL_FREE
+from advrec.spec.training import Margin, Steps, Training
 
 Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"
@@ -229,7 +229,7 @@ class AntiCollapse(SteppedModel):
     implementation = "advrec.training.defenses.anticollapse:AntiCollapseTriplet"
 
     defense: Literal["act"]
-    margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.2
+    margin: Margin = 0.2
     """Cosine distance by which an attacked image is to stay nearer to itself than to the article
     it was moved towards.
     """
@@ -246,7 +246,6 @@ DEFENSES: tuple[type[Training], ...] = (
     FreeTraining,
     FriendlyTraining,
     AntiCollapse,
-    FineTuning,
-    LagrangianFineTuning,
+    *LABEL_FREE,
 )
 """Every defense, in the order of messages."""

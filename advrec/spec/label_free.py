@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from advrec.spec.budgets import Epsilon
-from advrec.spec.training import Steps, Training
+from advrec.spec.training import Margin, Steps, Training
 
 
 class LabelFree(Training):
@@ -84,6 +84,32 @@ class LagrangianFineTuning(LabelFree):
     """Most that a clean image's embedding may move, as a share of its length: small keeps the
     lists, large is safer.
     """
+
+
+class AntiCollapseFineTuning(LabelFree):
+    """Anti-collapse triplets, after Zhou et al. 2021, without classes: the distance of fare stands
+    in their place.
+    """
+
+    label = "anti-collapse triplets without labels"
+    implementation = "advrec.training.defenses.anticollapse:AntiCollapseFineTuning"
+
+    defense: Literal["act-fare"]
+    margin: Margin = 0.2
+    """Cosine distance by which an attacked image is to stay nearer to itself than to the article
+    it was moved towards.
+    """
+    weight: Annotated[float, Field(gt=0.0)] = 4.0
+    """Weight of the triplets against the drift of clean and attacked images."""
+
+
+LABEL_FREE: tuple[type[LabelFree], ...] = (
+    FineTuning,
+    LagrangianFineTuning,
+    AntiCollapseFineTuning,
+)
+FOR_ENCODERS = "; without classes, defense is " + " or ".join(keys.word() for keys in LABEL_FREE)
+"""The end of a sentence about another defense of an encoder."""
 
 
 def original(models: Mapping[str, Any], model: str) -> str:

@@ -19,7 +19,7 @@ from advrec.spec.catalog import CatalogSpec
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
-from advrec.spec.label_free import LabelFree
+from advrec.spec.label_free import FOR_ENCODERS, LabelFree
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
 from advrec.spec.resources import ResourcesSpec
@@ -65,9 +65,10 @@ class Study(Strict):
             trained = "" if isinstance(spec, LabelFree) else " trained"
             fit = classifiers if trained else above
             if spec.init != "none" and spec.init not in fit:
+                hint = FOR_ENCODERS if spec.init in above else suggest(spec.init, fit)
                 raise ValueError(
                     f"models.{name}.init is {spec.init}, which is not a model{trained} above it; "
-                    f"models{trained} above: {', '.join(fit) or 'none'}{suggest(spec.init, fit)}"
+                    f"models{trained} above: {', '.join(fit) or 'none'}{hint}"
                 )
             above.append(name)
         return self

@@ -7,6 +7,7 @@ from pydantic import Field
 from advrec.spec.base import Strict
 
 Steps = Annotated[int, Field(ge=1)]
+Margin = Annotated[float, Field(gt=0.0, le=2.0)]
 
 
 class Entry(Strict):

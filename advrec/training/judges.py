@@ -1,6 +1,6 @@
 """Judges of a training: they say how good an epoch is, and what is measured in the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +17,6 @@ from advrec.recommenders.drift import drift
 from advrec.spec import accuracy
 from advrec.spec.base import Split
 from advrec.training import data, quality
-from advrec.training.drift import pushed
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 
@@ -28,6 +27,10 @@ equally, as those do that never do.
 VALIDATED_IMAGES, MEASURED_IMAGES = 256, 1000
 """Most images that drift is measured on: after an epoch, and in the end."""
 AT_ONCE = 64
+Embed = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) to embeddings (N, D)."""
+Attacked = Callable[[Embed, Tensor, Tensor, Stage, Tensor], Tensor]
+"""The attack of a training without labels, see `FineTuning.attacked`."""
 
 
 class Validated(NamedTuple):
@@ -114,10 +117,10 @@ class Drifts:
     """
 
     def __init__(
-        self, catalog: Catalog, workers: Workers, original: Network, step_scale: float
+        self, catalog: Catalog, workers: Workers, original: Network, attacked: Attacked
     ) -> None:
         self._catalog, self._workers, self._original = catalog, workers, original
-        self._step_scale = step_scale
+        self._attacked = attacked
 
     def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
         """Measure the median drifts on images of the validation split."""
@@ -166,8 +169,7 @@ class Drifts:
         noise = torch.rand(images.shape, generator=generator).to(images) * 2.0 - 1.0
         with torch.no_grad():
             originals, clean = self._original.embed(images), network.embed(images)
-        attack = PGD(steps=stage.steps, step_scale=self._step_scale)
-        moved = pushed(network.embed, images, originals, attack, stage.epsilon, noise)
+        moved = self._attacked(network.embed, images, originals, stage, noise)
         with torch.no_grad():
             both = clean, network.embed(moved)
         before = originals.cpu().numpy()

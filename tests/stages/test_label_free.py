@@ -153,6 +153,7 @@ def test_a_training_that_died_goes_on_to_the_same_weights(defended, tmp_path, mo
         ({"m": FARE | {"trainable": 0}}, ["models.m.trainable", "write all, or 1, 2, ..."]),
         ({"m": FARE | {"trainable": "last"}}, ["models.m.trainable", "write all, or 1, 2, ..."]),
         ({"m": FARE, "at": {"defense": "at", "init": "m"}}, ["models.at.init is m", "trained"]),
+        ({"m": {"defense": "act", "init": "shop"}}, ["init is shop", "fare or lore or act-fare"]),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ from advrec.model import checkpoint, own
 from advrec.model.encoder import FORMS, frozen, in_form, refresh
 from advrec.model.own import OwnArchitecture, OwnNetwork
 from advrec.recommenders.drift import drift
+from advrec.recommenders.losses import cosine_distance
 from advrec.run.directory import Run
 from advrec.training import data, loop, recipe, start, trainable
 from advrec.training.copies import Copy
@@ -29,6 +30,10 @@ from tests.training.test_resume import together
 
 EPSILON = 8 / 255
 RHO = 0.05
+
+
+def stream(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def entry(**keys):
@@ -65,8 +70,7 @@ def test_for_a_linear_encoder_of_one_value_the_inner_maximum_is_all_of_the_budge
     with torch.no_grad():
         batch = batch._replace(originals=network.embed(batch.images))
     defense = build(entry(steps=4), recipe.FINE_TUNING)
-    stream = torch.Generator().manual_seed(1)
-    (found,) = defense.craft(frozen(network), batch, Stage(4, EPSILON), stream)
+    (found,) = defense.craft(frozen(network), batch, Stage(4, EPSILON), stream(1))
     assert (linf(batch.images, found) <= EPSILON).all()
     moved = (network.embed(found) - batch.originals)[:, 0].abs()
     most = EPSILON * network.module[1].weight[0].abs().sum()
@@ -114,6 +118,47 @@ def test_the_multipliers_of_lore_ascend_where_an_image_drifts_too_far_and_weigh_
     assert torch.allclose(embeddings.grad[:2], expected, rtol=1e-3, atol=1e-6)
 
 
+def test_anti_collapse_without_labels_moves_each_image_towards_the_one_before(catalog):
+    network = encoder("linear")
+    batch = batch_of(catalog, network)
+    defense = build(entry(defense="act-fare", steps=3), recipe.FINE_TUNING)
+    (found,) = defense.craft(frozen(network), batch, Stage(3, EPSILON), stream(1))
+    assert (linf(batch.images, found) <= EPSILON).all()
+    targets = batch.originals.roll(1, 0)
+    before = cosine_distance(batch.originals, targets)
+    assert cosine_distance(network.embed(found), targets).mean() < before.mean()
+
+    # PGD written out, from the same start.
+    noise, current = torch.rand(batch.images.shape, generator=stream(1)) * 2 - 1, batch.images
+    low, high = (batch.images - EPSILON).clamp_min(0), (batch.images + EPSILON).clamp_max(1)
+    current = (current + EPSILON * noise).clamp(low, high)
+    for _ in range(3):
+        current = current.detach().requires_grad_()
+        distance = cosine_distance(network.embed(current), targets).sum()
+        (gradient,) = torch.autograd.grad(distance, current)
+        current = (current - 2.5 * EPSILON / 3 * gradient.sign()).clamp(low, high)
+    assert torch.allclose(found, current, atol=1e-6)
+
+
+def test_the_loss_of_anti_collapse_without_labels_is_that_of_a_naive_loop(catalog):
+    network = encoder()
+    batch = batch_of(catalog, network, 4)
+    defense = build(entry(defense="act-fare", margin=0.3, weight=2.0), recipe.FINE_TUNING)
+    near, far = torch.rand(2, 4, 16)
+    clean, moved = batch.originals + near, batch.originals.roll(1, 0) + far
+    outputs = Outputs(None, torch.cat([clean, moved]))
+    found = defense.loss(lambda x: outputs, batch, batch.images)
+    naive = []
+    for i in range(4):
+        original, before = batch.originals[i].double(), clean[i - 1].double()
+        own, attacked = clean[i].double(), moved[i].double()
+        kept = [float((each - original).norm() / original.norm()) ** 2 for each in (own, attacked)]
+        cosine = [float(attacked @ to / attacked.norm() / to.norm()) for to in (own, before)]
+        naive.append(sum(kept) / 2 + 2.0 * max(0.0, cosine[1] - cosine[0] + 0.3))
+    assert len({value > 0 for value in naive}) == 1
+    assert float(found) == pytest.approx(np.mean(naive), rel=1e-4)
+
+
 def trained(catalog, network, **keys):
     spec = entry(**keys)
     return loop.fit(network, spec, catalog, seed=3)
@@ -145,6 +190,22 @@ def test_fare_makes_an_encoder_withstand_its_attack_and_keeps_its_statistics_and
     assert metrics["n"] == len(naive)
     assert metrics["drift_median"] == pytest.approx(np.median(naive), rel=1e-3)
     assert metrics["drift_95"] == pytest.approx(np.quantile(naive, 0.95), rel=1e-3)
+
+
+def test_anti_collapse_without_labels_makes_an_encoder_withstand_images_moved_to_others(catalog):
+    network, original = encoder(form="fused"), encoder()
+    keys = {"defense": "act-fare", "epsilon": 0.1, "steps": 2}
+    training = trained(catalog, network, **keys, epochs=4, learning_rate=0.01)
+    assert training.history[-1].train_loss < 0.8 * training.history[0].train_loss
+    batch = batch_of(catalog, original, 24)
+    defense, shares = build(entry(**keys), recipe.FINE_TUNING), []
+    for each in (original, training.network):
+        (moved,) = defense.craft(frozen(each), batch, Stage(10, 0.1), stream(1))
+        with torch.no_grad():
+            clean, found = each.embed(batch.images), each.embed(moved)
+        nearer = cosine_distance(found, clean) < cosine_distance(found, clean.roll(1, 0))
+        shares.append(float(nearer.float().mean()))
+    assert shares[1] > shares[0] + 0.3
 
 
 def test_batch_norm_updates_its_statistics_if_it_is_to(catalog):
@@ -286,7 +347,9 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("keys", [{"defense": "fare"}, {"defense": "lore"}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{"defense": "fare"}, {"defense": "lore"}, {"defense": "act-fare"}], ids=str
+)
 def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(
     catalog, tmp_path, keys
 ):
@@ -347,6 +410,7 @@ def test_drifts_of_few_images_are_measured_by_more_workers_than_there_are_images
         def total(self, values):
             return values
 
-    judge = Drifts(catalog, Second(1, 2, torch.device("cpu")), encoder(), 2.5)
+    attacked = build(entry(), recipe.FINE_TUNING).attacked
+    judge = Drifts(catalog, Second(1, 2, torch.device("cpu")), encoder(), attacked)
     clean, attacked = judge._drifts(network, catalog.ids_of("test")[:1], Stage(1, EPSILON))
     assert clean.tolist() == attacked.tolist() == [0.0]

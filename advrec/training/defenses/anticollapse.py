@@ -10,10 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from advrec.attacks.gradient import PGD
+from advrec.attacks.problem import Problem
 from advrec.model.fashionnet import FashionNet
 from advrec.recommenders.losses import CosineDistance, cosine_distance
 from advrec.training.data import Batch
-from advrec.training.defenses.base import Defense, Forward, halves, problem_of
+from advrec.training.defenses import fare
+from advrec.training.defenses.base import Defense, Forward, budgets, halves, problem_of
+from advrec.training.drift import squared_drift
+from advrec.training.judges import Embed
 from advrec.training.schedule import Stage
 
 
@@ -49,10 +53,52 @@ class AntiCollapseTriplet(Defense):
         clean, moved = outputs.embeddings.chunk(2)
         # A tuple's articles are of two categories.
         others = batch.categories != batch.categories.roll(1, 0)
-        # In this order: it is that in which autograd adds up the gradients of `clean`.
-        to_self = cosine_distance(moved, clean)
-        to_target = cosine_distance(moved, clean.roll(1, 0))
-        triplets = functional.relu(to_self - to_target + self.margin)
+        triplets = collapsing(clean, moved, self.margin)
         collapse = (triplets * others).sum() / others.sum().clamp_min(1)
         classes = sum(self.recipe.loss(half, batch) for half in halves(outputs.logits)) / 2.0
         return classes + self.weight * collapse
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AntiCollapseFineTuning(fare.FineTuning):
+    """The same for an encoder without classes: in the place of their loss stands the squared drift,
+    as in FARE, of clean and of moved images.
+
+    Without labels every other article may be the target.
+    """
+
+    margin: float
+    weight: float
+
+    def attacked(
+        self, embed: Embed, images: Tensor, originals: Tensor, stage: Stage, noise: Tensor
+    ) -> Tensor:
+        """Return images (N, 3, H, W), each moved towards the one before it.
+
+        Args:
+            noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
+        """
+        with torch.no_grad():
+            objective = CosineDistance(embed, embed(images).roll(1, 0))
+        start = images + stage.epsilon * noise
+        problem = Problem(objective, images, budgets(images, stage.epsilon), start)
+        return self.pgd(stage)(problem).images
+
+    def loss(self, forward: Forward, batch: Batch, images: Tensor) -> Tensor:
+        """Return the mean loss () of clean and of moved images (N, 3, H, W) together."""
+        assert batch.originals is not None
+        clean, moved = forward(torch.cat([batch.images, images])).embeddings.chunk(2)
+        drifts = squared_drift(clean, batch.originals) + squared_drift(moved, batch.originals)
+        collapse = collapsing(clean, moved, self.margin).mean()
+        return drifts.mean() / 2.0 + self.weight * collapse
+
+
+def collapsing(clean: Tensor, moved: Tensor, margin: float) -> Tensor:
+    """Return how far (N,) moved embeddings (N, D) miss the margin.
+
+    By it they are to be nearer to their clean ones than to the clean ones before.
+    """
+    # In this order: it is that in which autograd adds up the gradients of `clean`.
+    to_self = cosine_distance(moved, clean)
+    to_target = cosine_distance(moved, clean.roll(1, 0))
+    return functional.relu(to_self - to_target + margin)

@@ -13,7 +13,7 @@ from advrec.model.checkpoint import Network
 from advrec.training.data import Batch
 from advrec.training.defenses.base import Defense, Forward, uniform_noise
 from advrec.training.drift import pushed, squared_drift
-from advrec.training.judges import Drifts
+from advrec.training.judges import Drifts, Embed
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 
@@ -34,7 +34,7 @@ class FineTuning(Defense):
     def judge(self, catalog: Catalog, workers: Workers, original: Network | None) -> Drifts:
         """Return the judge of drifts."""
         assert original is not None
-        return Drifts(catalog, workers, original, self.recipe.step_scale)
+        return Drifts(catalog, workers, original, self.attacked)
 
     def set_mode(self, network: Network) -> None:
         """Bring the network into evaluation mode, all but BatchNorm where that is updated."""
@@ -46,11 +46,24 @@ class FineTuning(Defense):
     def craft(
         self, network: Network, batch: Batch, stage: Stage, generator: torch.Generator
     ) -> Iterator[Tensor]:
-        """Yield images (N, 3, H, W) whose embeddings have left the original ones."""
+        """Yield images (N, 3, H, W) as `attacked` makes them, from a random start."""
         assert batch.originals is not None
-        attack = PGD(steps=stage.steps, step_scale=self.recipe.step_scale)
         noise = uniform_noise(batch.images, generator)
-        yield pushed(network.embed, batch.images, batch.originals, attack, stage.epsilon, noise)
+        yield self.attacked(network.embed, batch.images, batch.originals, stage, noise)
+
+    def attacked(
+        self, embed: Embed, images: Tensor, originals: Tensor, stage: Stage, noise: Tensor
+    ) -> Tensor:
+        """Return images (N, 3, H, W) whose embeddings have left the original ones (N, D).
+
+        Args:
+            noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
+        """
+        return pushed(embed, images, originals, self.pgd(stage), stage.epsilon, noise)
+
+    def pgd(self, stage: Stage) -> PGD:
+        """Return the attack of a stage."""
+        return PGD(steps=stage.steps, step_scale=self.recipe.step_scale)
 
     def loss(self, forward: Forward, batch: Batch, images: Tensor) -> Tensor:
         """Return the mean squared drift () of attacked images (N, 3, H, W)."""
