@@ -2,11 +2,16 @@
 
 It gets copies and an objective that counts every pass. What it returns is checked here, and
 projected, embedded and ranked by the evaluation like the images of any attack.
+
+Each image has a random stream of its own, and a generator is one stream. A function that draws is
+therefore called with one image at a time; another with all of a batch.
 """
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +29,51 @@ Function = Callable[[Tensor, Tensor, "Counted", torch.Generator], Tensor]
 SIGNATURE = "(images, epsilons, objective, generator)"
 
 
+class _DrewError(BaseException):
+    """Raised where a function has drawn for several images; no function of a user's catches it."""
+
+
+class _Draws:
+    """Random streams that a function can draw from: its generator, and those of this process.
+
+    Args:
+        several: whether it is an error to draw, for several images would share a stream.
+    """
+
+    def __init__(self, seed: int, device: torch.device, *, several: bool) -> None:
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._seed, self._device, self._several = seed, device, several
+
+    @contextlib.contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Seed the streams of this process; afterwards they are as before."""
+        python, numpy = random.getstate(), np.random.get_state()
+        cuda = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            torch.manual_seed(self._seed)
+            np.random.seed(self._seed % 2**32)
+            random.seed(self._seed)
+            self._begun = self._states()
+            try:
+                yield
+            finally:
+                random.setstate(python)
+                np.random.set_state(numpy)
+
+    def check(self) -> None:
+        """Raise _DrewError where something was drawn for several images."""
+        if self._several and self._states() != self._begun:
+            raise _DrewError
+
+    def _states(self) -> list[Any]:
+        states = [self.generator.get_state(), torch.random.get_rng_state()]
+        if self._device.type == "cuda":
+            states.append(torch.cuda.get_rng_state(self._device))
+        _, keys, place, *_ = np.random.get_state(legacy=True)
+        arrays = [np.asarray(keys), *(state.numpy() for state in states)]
+        return [place, random.getstate(), *(array.tobytes() for array in arrays)]
+
+
 class Counted:
     """The objective that a function gets: losses and gradients of N images; each pass is counted.
 
@@ -32,8 +82,11 @@ class Counted:
         rows: (N,) int64, places of the images in the whole problem.
     """
 
-    def __init__(self, function: str, problem: Problem, costs: Tensor, rows: Tensor) -> None:
-        self._function, self._problem, self._costs, self._rows = function, problem, costs, rows
+    def __init__(
+        self, function: str, problem: Problem, draws: _Draws, costs: Tensor, rows: Tensor
+    ) -> None:
+        self._function, self._problem, self._draws = function, problem, draws
+        self._costs, self._rows = costs, rows
 
     @property
     def start(self) -> Tensor:
@@ -59,6 +112,7 @@ class Counted:
 
         They can be differentiated where the images require a gradient; each backward pass counts.
         """
+        self._draws.check()
         given = self._fitting(images)
         self._costs[1, self._rows] += 1
         if not (given.requires_grad and torch.is_grad_enabled()):
@@ -81,7 +135,7 @@ class Counted:
         """The objective of some of the images: those at `rows`, (n,) int64 or (N,) bool."""
         chosen = torch.arange(len(self._rows))[rows.cpu()]
         problem = self._problem.select(chosen.to(self._problem.images.device))
-        return type(self)(self._function, problem, self._costs, self._rows[chosen])
+        return type(self)(self._function, problem, self._draws, self._costs, self._rows[chosen])
 
     def _count_step(self, gradient: Tensor) -> None:
         self._costs[0, self._rows] += 1
@@ -110,19 +164,29 @@ class OwnAttack:
         Raises:
             ConfigError: it raises something, returns no images, or changes those it is given.
         """
+        try:
+            return self._called(problem)
+        except _DrewError:
+            images = torch.empty_like(problem.images)
+            costs = torch.zeros(2, len(images), dtype=torch.int32)
+        for row in range(len(images)):
+            alone = self._called(problem.select(torch.tensor([row], device=images.device)))
+            images[row] = alone.images[0]
+            costs[:, row] = torch.cat([alone.gradient_steps, alone.forward_passes])
+        return Attacked(images, *costs)
+
+    def _called(self, problem: Problem) -> Attacked:
+        """The function called once: raises _DrewError where it draws for several images."""
         device, size = problem.images.device, len(problem.images)
         costs = torch.zeros(2, size, dtype=torch.int32)
-        objective = Counted(self.name, problem, costs, torch.arange(size))
-        seed, given = _seed(problem), problem.images.clone()
-        generator = torch.Generator(device).manual_seed(seed)
+        draws = _Draws(_seed(problem), device, several=size > 1)
+        objective = Counted(self.name, problem, draws, costs, torch.arange(size))
+        given = problem.images.clone()
         try:
-            with (
-                torch.random.fork_rng([device] if device.type == "cuda" else []),
-                torch.enable_grad(),
-                blamed_on(self.name),
-            ):
-                torch.manual_seed(seed)  # of a function that draws without its generator
-                made = self.function(given, problem.epsilon.clone(), objective, generator)
+            with draws.seeded(), torch.enable_grad(), blamed_on(self.name):
+                epsilons = problem.epsilon.clone()
+                made = self.function(given, epsilons, objective, draws.generator)
+                draws.check()
         except ConfigError as error:
             if isinstance(error.__cause__, torch.OutOfMemoryError):
                 raise error.__cause__ from None  # a smaller batch may fit
@@ -206,9 +270,9 @@ class _Toy(Objective):
 
 
 def _seed(problem: Problem) -> int:
-    """The seed of a batch, from the random streams of its images."""
-    seeds = [0] * len(problem.images) if problem.seeds is None else problem.seeds.tolist()
-    return int(np.random.SeedSequence([*seeds, problem.draw]).generate_state(1, np.uint64)[0] >> 1)
+    """The seed of the first image: of several, none is to be drawn from."""
+    seed = 0 if problem.seeds is None else int(problem.seeds[0])
+    return int(np.random.SeedSequence([seed, problem.draw]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _words(value: Any) -> str:

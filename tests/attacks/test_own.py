@@ -1,9 +1,11 @@
 """Attacks of the user's own: what they are given, what is counted, and what is refused."""
 
 import dataclasses
+import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,18 +94,66 @@ def test_stop_and_start_are_those_of_the_entry():
     assert torch.equal(seen[3][1], problem.ball.project(start))
 
 
-def test_a_batch_draws_the_same_again_and_a_restart_something_else():
-    def mine(images, epsilons, objective, generator):
-        return torch.rand(images.shape, generator=generator) + torch.rand(images.shape)
+def descending(start):
+    """A step from a start that is drawn; `start` gets the images and the generator."""
 
+    def mine(images, epsilons, objective, generator):
+        begun = images + 0.1 * start(images, generator).to(images) - 0.05
+        return begun - 0.1 * objective.gradient(begun)[1].sign()
+
+    return mine
+
+
+STREAMS = {
+    "its generator": lambda images, own: torch.rand(images.shape, generator=own),
+    "torch": lambda images, own: torch.rand(images.shape),
+    "numpy": lambda images, own: torch.from_numpy(np.random.rand(*images.shape)),
+    "python": lambda images, own: torch.tensor(random.random()).expand(images.shape),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_what_an_image_draws_depends_on_no_other(stream):
+    function, problem = descending(STREAMS[stream]), problem_of(6)
+    together = attacked(function, problem)
+    for rows in ([0], [5], [2, 3], [4, 1, 0]):
+        some = attacked(function, problem.select(torch.tensor(rows)))
+        assert torch.equal(some.images, together.images[rows])
+        assert torch.equal(some.gradient_steps, together.gradient_steps[rows])
+    assert together.gradient_steps.tolist() == together.forward_passes.tolist() == [1] * 6
+    moves = (together.images - problem.images).flatten(1)
+    assert len(moves.unique(dim=0)) == 6
+    assert not torch.equal(attacked(function, problem.but(draw=1)).images, together.images)
+
+
+def test_a_function_is_called_one_image_at_a_time_only_where_it_draws():
+    sizes = []
+
+    def mine(images, epsilons, objective, generator):
+        sizes.append(len(images))
+        if drawing:
+            torch.rand(1, generator=generator)
+        objective(images)
+        sizes.append("passed")
+        return images
+
+    drawing = False
+    attacked(mine)
+    assert sizes == [4, "passed"]
+    drawing = True
+    del sizes[:]
+    attacked(mine)
+    assert sizes == [4, *[1, "passed"] * 4]  # the batch is given up before its first pass
+
+
+def test_nobody_elses_draws_are_touched():
     problem = problem_of(4)
-    torch.manual_seed(1)
-    before = torch.random.get_rng_state()
-    first = attacked(mine, problem).images
-    assert torch.equal(torch.random.get_rng_state(), before)  # nobody else's draws are touched
-    torch.manual_seed(2)
-    assert torch.equal(attacked(mine, problem).images, first)
-    assert not torch.equal(attacked(mine, problem.but(draw=1)).images, first)
+    before = torch.random.get_rng_state(), np.random.get_state()[2], random.getstate()
+    for draw in STREAMS.values():
+        attacked(descending(draw), problem)
+    after = torch.random.get_rng_state(), np.random.get_state()[2], random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
 
 
 def in_place(images, epsilons, objective, generator):
