@@ -133,16 +133,19 @@ class Problem:
             return solved, passes
         final = self.ball.select(rows).project(images[rows])
         outside = (final != images[rows]).flatten(1).any(1)
-        trips = self.goal.round_trips
-        uploaded = self._uploaded(rows, final) if trips and self.goal.levels else final
-        tests = [(rows, trip(uploaded)) for trip in trips]
+        arriving, uploaded = rows, final
+        if self.goal.round_trips and self.goal.levels:
+            # Below one level nothing arrives changed, and the image for float alone counts.
+            levels = budget.in_levels(self.epsilon[rows])
+            able = levels > 0.0
+            arriving = rows[able]
+            whole = budget.ball(self.images[arriving], levels[able])
+            uploaded = whole.project(final[able])
+        trips = self.goal.round_trips if len(arriving) else ()
+        tests = [(arriving, trip(uploaded)) for trip in trips]
         tests += [(rows[outside], final[outside])] if outside.any() else []
         for tested, delivered in tests:
             again = score(self.objective.select(tested), delivered)
             solved[tested] &= again < self.goal.below[tested]
             passes[tested.cpu()] += 1
         return solved, passes
-
-    def _uploaded(self, rows: Tensor, final: Tensor) -> Tensor:
-        """The images (n, C, H, W) of rows (n,) within their whole levels of 8 bits."""
-        return budget.ball(self.images[rows], budget.in_levels(self.epsilon[rows])).project(final)

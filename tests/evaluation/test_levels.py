@@ -135,6 +135,19 @@ def test_below_one_level_nothing_is_attacked_and_the_row_is_the_clean_images(
     assert rows["adversarial_rank_png"].equals(rows["clean_rank"])
 
 
+@pytest.mark.parametrize("name", ["apgd-8", "auto"])
+def test_below_one_level_a_blind_attack_stops_as_without_deliveries(setting, name):
+    """Nothing arrives changed, so nothing that arrives can be solved."""
+    nested = {"stop": "rank-1", "nested": True, "epsilons": (0.5 / 255, 0.9 / 255)}
+    targets = setting[1].target_ids
+    near = setting[0].index.top_k(targets, 2).ids[:, 1]
+    blind = attacked(setting, name, **nested, attack_ids=near, through=()).rows
+    alone = attacked(setting, name, **nested, attack_ids=near, through=(), deliveries=()).rows
+    assert 1 in alone["adversarial_rank"].to_pylist(), "some stop"
+    same = [key for key in alone.column_names if key != "seconds"]
+    assert blind.select(same).equals(alone.select(same))
+
+
 @pytest.mark.parametrize("name", ["fgsm", "noise"])
 def test_what_a_blind_attack_made_is_rounded_within_the_budget_too(setting, catalog, name):
     outcomes = attacked(setting, name, through=())
