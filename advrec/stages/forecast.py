@@ -1,7 +1,7 @@
 """Forecast of the time and memory of an evaluation, from a gradient step that is timed here."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +135,10 @@ def forecast(
         AdvrecError: they have no room for the study's actors.
     """
     placement = place(study.resources, nodes, grows=grows)
+    own = {
+        name: rehearse(name, study.catalog.image_size)
+        for name in sorted({cell.attack.attack for cell in plan.unfinished if cell.attack.own})
+    }
     models = []
     for model in study.models:
         missing = {
@@ -143,7 +147,7 @@ def forecast(
         if missing:
             step = measure(_network(run, study, model), study, placement)
             forecasts = [
-                CellForecast(cell, blocks, block_seconds(study, cell, step))
+                CellForecast(cell, blocks, block_seconds(study, cell, step, own))
                 for cell, blocks in missing.items()
             ]
             models.append(ModelForecast(model, step, forecasts))
@@ -154,15 +158,17 @@ def forecast(
     return Forecast(study, placement, grows, articles, models)
 
 
-def block_seconds(study: Study, cell: Cell, step: Step) -> float:
+def block_seconds(study: Study, cell: Cell, step: Step, own: Mapping[str, int]) -> float:
     """Seconds of a whole block, if nothing stops the attack.
 
     They are those of its gradient steps, at the rate of the one that was timed. A codec's seconds
     are not among them: of a JPEG few, of an AVIF more than those of the steps.
+
+    Args:
+        own: the steps of attacks of the user's own.
     """
     tuples, budgets = study.evaluation.block, len(cell.epsilons)
     attack = cell.attack
-    own = rehearse(attack.attack, study.catalog.image_size) if attack.own else 0
     steps = sum(
         names.most_steps(
             attack.attack,
@@ -170,7 +176,7 @@ def block_seconds(study: Study, cell: Cell, step: Step) -> float:
             restarts=attack.restarts,
             nested=attack.nested,
             delivered=delivery != FLOAT,
-            own=own,
+            own=own.get(attack.attack, 0),
         )
         for delivery in (FLOAT, *attack.through)
     )

@@ -8,6 +8,7 @@ import pytest
 
 from advrec.reports import report
 from advrec.run.directory import Run
+from advrec.stages import forecast
 from tests.attacks.test_own import guide_attack
 from tests.commands import advrec
 from tests.runs import blocks, rows, write_study
@@ -24,11 +25,11 @@ def shop(ready, tmp_path):
     (tmp_path / "shop" / "attacks.py").write_text(guide_attack()[0])
     shutil.copytree(ready.directory, tmp_path / "results" / "mine")
 
-    def evaluate(*attacks, epsilons=(0.01, 0.05), tuples=6, delivery=("float",)):
+    def evaluate(*attacks, epsilons=(0.01, 0.05), tuples=6, delivery=("float",), dry=False):
         evaluation = {"attacks": list(attacks), "epsilons": list(epsilons), "tuples": tuples}
         evaluation["delivery"] = list(delivery)
         write_study(tmp_path / "mine.yaml", ready, evaluation=evaluation)
-        return advrec("evaluate", "mine.yaml", cwd=tmp_path)
+        return advrec("evaluate", "mine.yaml", *["--dry-run"] * dry, cwd=tmp_path)
 
     return evaluate
 
@@ -108,6 +109,14 @@ def test_an_attack_that_fails_later_sets_its_block_aside(shop, tmp_path):
     kept = pq.read_table(run.block("unsecured", NAME, 1))
     assert kept["gradient_steps"].to_pylist() == [0, 0]
     assert kept["adversarial_rank"].equals(kept["clean_rank"])
+
+
+def test_a_forecast_calls_it_once_whatever_the_cells(shop, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(forecast, "rehearse", lambda name, size: asked.append(name) or 8)
+    several = [MINE, {"name": "again", "attack": MINE}, {"name": "stops", "attack": MINE}]
+    shop(*several, "fgsm", dry=True)
+    assert asked == [MINE]
 
 
 def test_one_is_looked_at(shop, tmp_path):
