@@ -103,22 +103,18 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 def _report(parsed: argparse.Namespace) -> int:
     other = parsed.against and _open_run(parsed.against)[0]
+    keys: dict[str, Any] = {"partial": parsed.partial, "other": other, "junit": parsed.junit}
     if parsed.study.is_dir():
         run, loaded = _open_run(parsed.study)
-        report.run_stage(run, partial=parsed.partial, other=other)
-        code = gates.end(run, loaded, study.exit_code(run, loaded))
-    elif parsed.study.exists():
+        read = report.run_stage(run, **keys)
+        return gates.end(run, loaded, study.exit_code(run, loaded), read)
+    if parsed.study.exists():
         loaded, out = _load(parsed)
-        run, _ = _open_run(out)  # which a report does not begin
-        code = study.run_study(loaded, out, stages=("report",), partial=parsed.partial, other=other)
-    else:
-        raise ConfigError(
-            f"{parsed.study}: is not there; "
-            "name a run directory, or the file of a study that was run"
-        )
-    if parsed.junit:
-        report.write_junit(run, parsed.junit)
-    return code
+        _open_run(out)  # which a report does not begin
+        return study.run_study(loaded, out, stages=("report",), **keys)
+    raise ConfigError(
+        f"{parsed.study}: is not there; name a run directory, or the file of a study that was run"
+    )
 
 
 def _import_published(parsed: argparse.Namespace) -> int:

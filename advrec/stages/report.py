@@ -10,42 +10,43 @@ from advrec.run.log import say
 if TYPE_CHECKING:
     import pandas as pd
 
+    from advrec.reports.results import Results
 
-def run_stage(run: Run, *, partial: bool = False, other: Run | None = None) -> None:
+
+def run_stage(
+    run: Run, *, partial: bool = False, other: Run | None = None, junit: Path | None = None
+) -> "Results":
     """Report a run.
 
     Args:
         partial: whether an unfinished run is reported too.
         other: a run to compare with, tuple by tuple.
+        junit: a file to write gates and self-checks to, as JUnit cases.
+
+    Returns:
+        The run as it was read.
 
     Raises:
+        ConfigError: `junit` is a directory.
         AdvrecError: the run is not finished, or the two cannot be compared.
+        OSError: `junit` cannot be written.
     """
+    from advrec.reports import junit as cases
     from advrec.reports import results, terminal
     from advrec.reports.report import write_report
     from advrec.reports.tables.against import compare
 
+    if junit and junit.is_dir():
+        raise ConfigError(f"--junit {junit} is a directory; name the file to write")
     read = results.read(run)
     compared = compare(read, results.read(other)) if other else None
     page = write_report(read, partial=partial, compared=compared)
     say(terminal.comparison_text(read, compared))
     say(f"report: {page}")
-
-
-def write_junit(run: Run, path: Path) -> None:
-    """Write gates and self-checks of a run as a JUnit file.
-
-    Raises:
-        ConfigError: it is a directory.
-        OSError: it cannot be written.
-    """
-    from advrec.reports import junit, results
-
-    if path.is_dir():
-        raise ConfigError(f"--junit {path} is a directory; name the file to write")
-
-    junit.write(results.read(run), path)
-    say(f"junit: {path}")
+    if junit:
+        cases.write(read, junit)
+        say(f"junit: {junit}")
+    return read
 
 
 def read_results(directory: Path | str) -> "pd.DataFrame":

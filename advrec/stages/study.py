@@ -6,6 +6,7 @@ Every stage does what is missing and nothing else, so a stage run again resumes.
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,6 +20,9 @@ from advrec.spec import study as study_file
 from advrec.spec.study import Study
 from advrec.stages import evaluate, gates, plan, prepare, report, train
 
+if TYPE_CHECKING:
+    from advrec.reports.results import Results
+
 STAGES = ("prepare", "train", "evaluate", "report")
 
 
@@ -30,6 +34,7 @@ def run_study(
     address: str | None = None,
     partial: bool = False,
     other: Run | None = None,
+    junit: Path | None = None,
 ) -> int:
     """Run stages of a study in the run directory `out`.
 
@@ -40,6 +45,7 @@ def run_study(
         address: a Ray cluster; by default RAY_ADDRESS, else this machine alone.
         partial: whether a report is made of an unfinished run.
         other: a run that the report compares this one with.
+        junit: a file that the report writes gates and self-checks to, as JUnit cases.
 
     Returns:
         Exit code: 0; 3 if work was set aside and the study does not accept that; 4 if a gate of the
@@ -64,18 +70,19 @@ def run_study(
         # Until now another driver may have been at work here.
         plan.refuse(run, study, parts, evaluates=evaluates)
         connect = _connector(stack, address)
-        functions: dict[str, Callable[[], None]] = {
+        functions: dict[str, Callable[[], Results | None]] = {
             "prepare": lambda: prepare.run_stage(run, study, connect, say),
             "train": lambda: train.run_stage(run, study, parts, connect),
             "evaluate": lambda: evaluate.run_stage(run, study, parts, connect),
-            "report": lambda: report.run_stage(run, partial=partial, other=other),
+            "report": lambda: report.run_stage(run, partial=partial, other=other, junit=junit),
         }
         remove_leftovers(run)
         write_text(run.study, yaml.safe_dump(study_file.as_dict(study), sort_keys=False))
+        read = None
         for stage in stages:
-            functions[stage]()
+            read = functions[stage]()
         code = exit_code(run, study)
-        return gates.end(run, study, code) if {"evaluate", "report"} & {*stages} else code
+        return gates.end(run, study, code, read) if {"evaluate", "report"} & {*stages} else code
 
 
 def exit_code(run: Run, study: Study) -> int:

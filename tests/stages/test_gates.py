@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from advrec.reports import report
+from advrec.reports import report, results
 from advrec.run.directory import Run
 from tests.commands import advrec
 from tests.runs import blocks
@@ -75,6 +75,25 @@ def test_a_gate_of_which_all_is_set_aside_fails(tried, tmp_path):
     ended = tried([PASSES], "report", "tiny.yaml")
     assert ended.returncode == 4
     assert "nothing was measured" in ended.stderr
+
+
+def test_a_report_reads_its_run_once(tried, tmp_path, monkeypatch):
+    count, read = [], results.read
+    monkeypatch.setattr(results, "read", lambda run: count.append(run) or read(run))
+    for what in ("tiny.yaml", TINY):
+        del count[:]
+        ended = tried([FAILS], "report", what, "--junit", "gates.xml")
+        assert (ended.returncode, len(count)) == (4, 1), ended.stderr
+        assert '<failure message="gate failed' in (tmp_path / "gates.xml").read_text()
+        (tmp_path / "gates.xml").unlink()
+
+
+def test_a_junit_file_that_is_a_directory_is_refused_before_a_report(tried, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: pytest.fail("a report is made"))
+    for what in ("tiny.yaml", TINY):
+        ended = tried([PASSES], "report", what, "--junit", tmp_path)
+        assert ended.returncode == 2
+        assert f"--junit {tmp_path} is a directory" in ended.stderr
 
 
 def test_a_gate_on_missing_rows_is_not_judged(tried, tmp_path):
