@@ -25,8 +25,13 @@ UNREACHABLE = -1.0
 CONVERGED_STEPS = 20  # as promised: no gain of 1e-4 in so many steps
 
 
-def png(images):
-    return (images * 255).round() / 255
+def png(images, levels=255):
+    return (images * levels).round() / levels
+
+
+def few(images):
+    """A delivery of 16 levels alone: every 17th of those of 8 bits."""
+    return png(images, 15)
 
 
 def final_scores(problem, images):
@@ -129,12 +134,12 @@ def test_an_image_that_is_below_only_outside_the_ball_does_not_stop():
 # Round trips
 
 
-def drawn_in_bytes(name, epsilon):
+def drawn_in_bytes(name, epsilon, levels=png):
     """Images of whole 255ths, as the catalog's are, and scores halfway to where the attack comes by
     itself.
     """
     problem = problem_of(4, epsilon=epsilon)
-    problem = dataclasses.replace(problem, images=png(problem.images))
+    problem = dataclasses.replace(problem, images=levels(problem.images))
     return problem, on_the_way(name, problem)
 
 
@@ -150,13 +155,24 @@ def test_a_stopped_image_is_still_below_after_the_round_trip(name):
 
 @pytest.mark.parametrize("name", stopping(steps=20, queries=60))
 def test_an_image_that_is_below_only_before_the_round_trip_does_not_stop(name):
-    """Within 0.4 / 255 every image rounds to the clean one."""
-    problem, below = drawn_in_bytes(name, 0.4 / 255)
+    """Within 8 / 255 every image rounds to the clean one."""
+    problem, below = drawn_in_bytes(name, 8 / 255, few)
     without = build(name)(with_goal(problem, below, stop="rank-1"))
-    through = build(name)(with_goal(problem, below, stop="rank-1", round_trips=(png,)))
+    through = build(name)(with_goal(problem, below, stop="rank-1", round_trips=(few,)))
     assert (without.forward_passes < build(name)(problem).forward_passes).all()
     assert torch.equal(through.gradient_steps, build(name)(problem).gradient_steps)
-    assert torch.equal(png(problem.ball.project(through.images)), problem.images)
+    assert torch.equal(few(problem.ball.project(through.images)), problem.images)
+
+
+def test_below_one_level_nothing_can_arrive_and_the_image_for_float_counts():
+    levels = torch.tensor([0.4, 0.9, 1.0, 8.0], dtype=torch.float64)
+    problem, below = drawn_in_bytes("pgd-20", levels / 255)
+    lost = with_goal(
+        problem, below, stop="rank-1", round_trips=(lambda images: images * torch.nan,)
+    )
+    assert build("pgd-20")(lost).gradient_steps.lt(20).tolist() == [True, True, False, False]
+    before = dataclasses.replace(lost, goal=dataclasses.replace(lost.goal, levels=False))
+    assert build("pgd-20")(before).gradient_steps.tolist() == [20] * 4
 
 
 def test_a_solved_image_is_returned_before_a_lower_score_that_was_lost():
@@ -187,8 +203,8 @@ def test_a_solved_image_is_returned_before_a_lower_score_that_was_lost():
 
 
 def test_every_round_trip_has_a_say():
-    problem, below = drawn_in_bytes("pgd-20", 0.4 / 255)
-    for trips in [(png, torch.clone), (torch.clone, png)]:
+    problem, below = drawn_in_bytes("pgd-20", 8 / 255, few)
+    for trips in [(few, torch.clone), (torch.clone, few)]:
         assert (
             build("pgd-20")(
                 with_goal(problem, below, stop="rank-1", round_trips=trips)
