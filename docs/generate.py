@@ -36,6 +36,8 @@ INCLUDED = {
 }
 """Page -> the file of the repository that it shows."""
 PICTURE = "assets/page.png"
+UNTRAINED = {"own": "a model of your own", "joined": "a joined model"}
+"""Kinds of entries that have no defense to train with."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -138,8 +140,8 @@ def study_keys() -> str:
         keys(models.TrainedModel),
     ]
     for name, kind in models.KINDS.items():
-        if name == "own":
-            parts += ["## models: a model of your own\n", keys(kind)]
+        if name in UNTRAINED:
+            parts += [f"## models: {UNTRAINED[name]}\n", keys(kind)]
         else:
             own = keys(kind, [key for key in kind.model_fields if key not in common])
             parts += [f"## models: defense {name}\n", own]

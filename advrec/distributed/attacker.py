@@ -18,8 +18,15 @@ from advrec.evaluation.block import Block, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
-from advrec.model.checkpoint import AnyArchitecture, Network
-from advrec.model.encoder import EMBED_BATCH, embed_all, frozen, in_few_sizes, to_images
+from advrec.model.checkpoint import AnyArchitecture, AnyNetwork
+from advrec.model.encoder import (
+    EMBED_BATCH,
+    embed_all,
+    frozen,
+    in_few_sizes,
+    plain_step,
+    to_images,
+)
 from advrec.model.memory import give_back, keep_freed
 from advrec.recommenders.recommender import Recommender
 from advrec.spec.attacks import AttackSpec
@@ -43,7 +50,7 @@ class ModelRef:
     """(N, D) float32, raw; None while the catalog is being embedded."""
 
 
-def put(pool: Pool, sha256: str, network: Network) -> ModelRef:
+def put(pool: Pool, sha256: str, network: AnyNetwork) -> ModelRef:
     """Make a model available to the workers of a pool."""
     state = {name: _array(value) for name, value in network.state_dict().items()}
     return ModelRef(sha256=sha256, architecture=network.architecture, state=pool.put(state))
@@ -72,7 +79,7 @@ class Attacker:
         keep_freed()
         self._device = device
         self._threads = threads
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[str, AnyNetwork] = {}
         self._recommenders: dict[str, Recommender] = {}
 
     def embed(self, model: ModelRef, pngs: list[bytes]) -> npt.NDArray[np.float32]:
@@ -108,8 +115,7 @@ class Attacker:
     def health(self, model: ModelRef, pixels: Pixels) -> dict[str, Any]:
         """Measure a model on prepared images (n, H, W, 3); see health.measure.
 
-        Besides, plain_step is the reason against the fused form of its step; None: it has the form,
-        or the device does not take it.
+        Besides, plain_step is the reason against the fused form of its step.
         """
         with exact_arithmetic(self._threads):
             recommender = self._recommender(model)
@@ -117,8 +123,7 @@ class Attacker:
             measured = fitting(
                 lambda batch: health.measure(recommender, images[:batch]), len(images)
             )
-        fused = self._network(model).fused
-        return measured | {"plain_step": fused and fused.refused}
+        return measured | {"plain_step": plain_step(self._network(model))}
 
     def _recommender(self, model: ModelRef, *, fused: bool = True) -> Recommender:
         if model.sha256 not in self._recommenders:
@@ -134,7 +139,7 @@ class Attacker:
         plain = in_few_sizes(self._network(model).plain)
         return dataclasses.replace(recommender, embed=plain)
 
-    def _network(self, model: ModelRef) -> Network:
+    def _network(self, model: ModelRef) -> AnyNetwork:
         if model.sha256 not in self._networks:
             network = checkpoint.build(model.architecture)
             state: dict[str, Any] = model.state()

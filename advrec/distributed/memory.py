@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from advrec.model.checkpoint import Network
+from advrec.model.checkpoint import AnyNetwork
 from advrec.model.encoder import frozen, padded_size
 from advrec.spec.study import Study
 
@@ -17,7 +17,7 @@ def batch_of(study: Study) -> int:
     return padded_size(min(evaluation.at_once, evaluation.block * len(evaluation.epsilons)))
 
 
-def activations(network: Network, size: int) -> int:
+def activations(network: AnyNetwork, size: int) -> int:
     """Bytes that a frozen network on the CPU keeps of each image of `size` pixels for the backward
     pass.
 
@@ -26,18 +26,18 @@ def activations(network: Network, size: int) -> int:
     return _kept(network, 2, size) - _kept(network, 1, size)
 
 
-def process_bytes(network: Network, study: Study) -> float:
+def process_bytes(network: AnyNetwork, study: Study) -> float:
     """Bytes of an attacker that works on cores, but for the embeddings, which processes share."""
     each = activations(frozen(network), study.catalog.image_size)
     return PROCESS_BYTES + weights(network) + each * batch_of(study)
 
 
-def weights(network: Network) -> int:
+def weights(network: AnyNetwork) -> int:
     """Bytes of a network's weights."""
     return sum(value.nbytes for value in network.state_dict().values())
 
 
-def _kept(network: Network, count: int, size: int) -> int:
+def _kept(network: AnyNetwork, count: int, size: int) -> int:
     kept: dict[int, int] = {}
 
     def _keep(tensor: Tensor) -> Tensor:

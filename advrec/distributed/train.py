@@ -31,7 +31,7 @@ from advrec.run.progress import duration
 from advrec.run.tables import read_table
 from advrec.spec import study as study_file
 from advrec.spec.label_free import LabelFree
-from advrec.spec.models import AnyTraining, OwnModel
+from advrec.spec.models import AnyTraining
 from advrec.spec.study import Study
 from advrec.training import state
 from advrec.training.loop import Training, fit
@@ -107,7 +107,7 @@ def train_models(
 
 def _job(run: Run, study: Study, model: str, identity: str) -> _Job:
     spec = study.models[model]
-    assert not isinstance(spec, OwnModel), "is taken as it is"
+    assert isinstance(spec, AnyTraining), "others are taken as they are"
     storage = run.training(model) / identity
     storage.mkdir(parents=True, exist_ok=True)
     # Ray would ask for what it keeps of an interrupted training.
@@ -224,7 +224,7 @@ def train_alone(
         if workers.agree(_is_done(storage)):  # before a worker died
             continue
         spec = study.models[model]
-        assert not isinstance(spec, OwnModel), "is taken as it is"
+        assert isinstance(spec, AnyTraining), "others are taken as they are"
         # The driver may not have taken it yet.
         start = storages[spec.init] / RESULT / MODEL if spec.init in storages else None
         network = initial_network(run, spec, catalog, study.seed, start=start)

@@ -13,6 +13,7 @@ import safetensors.torch
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import backbones, own, state_dict, weight_files
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 from advrec.model.libraries.base import Named
 from advrec.model.own import OwnArchitecture, OwnNetwork
 from advrec.model.preprocessing import Preprocessing
@@ -20,11 +21,15 @@ from advrec.model.state_dict import Layout, Normaliser
 from advrec.run.files import write_atomically
 
 Network = FashionNet | OwnNetwork
-AnyArchitecture = Architecture | OwnArchitecture
+"""One network, which may be trained."""
+AnyNetwork = Network | JoinedNetwork
+AnyArchitecture = Architecture | OwnArchitecture | JoinedArchitecture
 
 
-def build(architecture: AnyArchitecture) -> Network:
+def build(architecture: AnyArchitecture) -> AnyNetwork:
     """The network without its weights."""
+    if isinstance(architecture, JoinedArchitecture):
+        return JoinedNetwork(architecture, [build(part) for part in architecture.parts])
     return (
         FashionNet(architecture)
         if isinstance(architecture, Architecture)
@@ -32,7 +37,7 @@ def build(architecture: AnyArchitecture) -> Network:
     )
 
 
-def save(path: Path, network: Network) -> None:
+def save(path: Path, network: AnyNetwork) -> None:
     """Write architecture and weights as safetensors."""
     header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
     # Cloned, for two names may share one tensor, which a file cannot.
@@ -45,7 +50,7 @@ def save(path: Path, network: Network) -> None:
     )
 
 
-def load(path: Path) -> Network:
+def load(path: Path) -> AnyNetwork:
     """The network of a file that `save` wrote, on the CPU, in evaluation mode.
 
     Raises:
@@ -70,6 +75,13 @@ def load(path: Path) -> Network:
     return network.eval()
 
 
+def load_single(path: Path) -> Network:
+    """The same network, which is not a joined one."""
+    network = load(path)
+    assert not isinstance(network, JoinedNetwork), "the study lets no training start from one"
+    return network
+
+
 def load_trained(path: Path) -> FashionNet:
     """The network of a model that was trained here.
 
@@ -83,6 +95,9 @@ def load_trained(path: Path) -> FashionNet:
 
 
 def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
+    if "parts" in stored:
+        parts = tuple(_architecture(part) for part in stored["parts"])
+        return JoinedArchitecture(parts=parts, weights=tuple(stored["weights"]))
     if "model" in stored:
         if stored.get("normaliser") is not None:
             stored["normaliser"] = Normaliser(*map(tuple, stored["normaliser"]))

@@ -5,7 +5,7 @@ import numpy as np
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError
 from advrec.model import checkpoint
-from advrec.model.checkpoint import Network
+from advrec.model.checkpoint import AnyNetwork
 from advrec.model.encoder import embed_all, frozen
 from advrec.recommenders.bank import NoDistanceError
 from advrec.recommenders.recommender import Recommender
@@ -23,7 +23,7 @@ def why_not(error: ValueError, catalog: Catalog) -> str:
     )
 
 
-def from_catalog(network: Network, catalog: Catalog, device: str = "cpu") -> Recommender:
+def from_catalog(network: AnyNetwork, catalog: Catalog, device: str = "cpu") -> Recommender:
     """The recommender of a frozen network on `device`, which embeds the catalog now."""
     parts = [
         embed_all(network.embed, catalog.pixels(ids), device)

@@ -15,11 +15,11 @@ from advrec.run.cells import Cell, cells, is_begun
 from advrec.run.directory import FUSED, LEVELS, Run, meant
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
-from advrec.spec import budgets
+from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
-from advrec.spec.models import OwnModel
+from advrec.spec.models import AnyModel, JoinedModel, OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
 
@@ -65,6 +65,10 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
                 raise ConfigError(f"models.{name}: {error}") from None
         elif spec.init != "none":
             identity["init_sha256"] = canonical_hash(models[spec.init])
+        elif isinstance(spec, JoinedModel) and not unhashed & {*spec.join}:
+            identity["parts_sha256"] = [canonical_hash(models[part]) for part in spec.join]
+        elif isinstance(spec, JoinedModel):
+            unhashed.add(name)
         models[name] = identity
     code = {}
     for number, attack in enumerate(study.evaluation.attacks if with_code else ()):
@@ -73,6 +77,14 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
         except ConfigError as error:
             raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
     return Identities(catalog=catalog(study), models=models, tuples=_tuples(study), code=code)
+
+
+def joined(run: Run, spec: AnyModel) -> Identity:
+    """Determine, beside `Identities.models`, a joined model: the weights of its parts, of those
+    that are there. Nothing for another model.
+    """
+    there = [part for part in chains.joined(spec) if run.weights(part).exists()]
+    return {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
 
 
 def _code(attack: AttackSpec) -> Identity:

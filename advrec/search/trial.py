@@ -34,7 +34,7 @@ from advrec.spec import search as search_file
 from advrec.spec import study as study_file
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.label_free import LabelFree, original
-from advrec.spec.models import OwnModel
+from advrec.spec.models import AnyTraining
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study
 from advrec.training import quality, state
@@ -91,7 +91,7 @@ def run_trial(
     torch.set_num_threads(THREADS)
     keep_freed()
     model = study.models[spec.model]
-    assert not isinstance(model, OwnModel), "refused before"
+    assert isinstance(model, AnyTraining), "refused before"
     catalog = Catalog(base)
     network = initial_network(base, model, catalog, study.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,10 +18,10 @@ class EvaluationSpec(Strict):
     """Tuples a unit of work: of retry, of resume and of a result file."""
     batch: Batch | Literal["auto"] = "auto"
     """Images on the device at once. auto: as many as 2^20 pixels hold, 8 to 96; half the pixels
-    where a backbone is another than mobilenet_v2 or a model is your own. An encoder of a library
-    counts by its input, 224 where `input_size` is not said. Eight times as many, up to 512, where
-    `gpus_per_actor` is a number above 0. The resolved study says how many, and a run that is begun
-    keeps its number.
+    where a backbone is another than mobilenet_v2 or a model is your own, and a share of them where
+    models are joined. An encoder of a library counts by its input, 224 where `input_size` is not
+    said. Eight times as many, up to 512, where `gpus_per_actor` is a number above 0. The resolved
+    study says how many, and a run that is begun keeps its number.
     """
     epsilons: Annotated[tuple[Epsilon, ...], Field(min_length=1)] = (0.01, 0.03, 0.05)
     """Budgets: the largest change of any value, pixels in [0, 1], as 0.01 or, in levels of an

@@ -106,7 +106,7 @@ def _no_defense(fault: _Fault) -> str:
         return f"{fault.where}.{near} is not a known key; did you mean defense?"
     return (
         f"{fault.where}.defense is missing (allowed: {', '.join(WORDS)}; "
-        "a model of your own has model instead)"
+        "a model of your own has model instead, a joined one join)"
     )
 
 

@@ -1,14 +1,15 @@
-"""The entries of a study's models: trained here with a defense, or brought by the user."""
+"""The entries of a study's models: trained here with a defense, brought by the user, or joined."""
 
 import difflib
 import functools
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from advrec.spec.base import Strict
+from advrec.spec.base import Name, Strict
 from advrec.spec.defenses import DEFENSES, TrainedModel
 from advrec.spec.label_free import LabelFree
 from advrec.spec.training import Entry
@@ -159,18 +160,68 @@ class OwnModel(Entry):
         return self.model_copy(update=update)
 
 
-KINDS: dict[str, type[Strict]] = {keys.word(): keys for keys in DEFENSES} | {"own": OwnModel}
-"""The class of an entry by its kind: its defense, or own."""
+class JoinedModel(Entry):
+    """Networks of the study as one (Tuinhof et al. 2018): their embeddings at unit length, side by
+    side. It has no training of its own.
+    """
+
+    trained_here: ClassVar[bool] = False
+    init: ClassVar[str] = "none"
+    join: Annotated[tuple[Name, ...], Field(min_length=2)]
+    """Names of models of the study that stand above it."""
+    weights: tuple[Annotated[float, Field(ge=0.001, le=1000.0)], ...] | None = None
+    """A number for each, by default 1: the length that its embedding has in the joined one. The
+    cosine is the mean of the parts' cosines, each weighted by its number squared.
+    """
+    defense: DefenseWord = "none"
+    """The defense that it stands for in the report: by default that of the models joined, where
+    they share one.
+    """
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> "JoinedModel":
+        if self.weights is not None and len(self.weights) != len(self.join):
+            raise ValueError(
+                f"weights has {len(self.weights)} numbers for {len(self.join)} models of join; "
+                "write one for each, or leave weights out"
+            )
+        return self
+
+    def resolved(self, image_size: int, directory: Path) -> "JoinedModel":
+        """Make the weights explicit."""
+        return self.model_copy(update={"weights": self.weights or (1.0,) * len(self.join)})
+
+    def standing_for(self, defenses: Sequence[str]) -> "JoinedModel":
+        """The same entry, which stands for its parts' defense where it says none.
+
+        Args:
+            defenses: the parts' own.
+        """
+        if "defense" in self.model_fields_set or len({*defenses}) > 1:
+            return self
+        return self.model_copy(update={"defense": defenses[0]})
+
+
+KINDS: dict[str, type[Strict]] = {
+    **{keys.word(): keys for keys in DEFENSES},
+    "own": OwnModel,
+    "joined": JoinedModel,
+}
+"""The class of an entry by its kind: its defense, own, or joined."""
+MARKS = {"own": "model", "joined": "join"}
+"""The key by which an entry without a training is known."""
 
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return "own" if "model" in value else value.get("defense")
-    return "own" if isinstance(value, OwnModel) else getattr(value, "defense", None)
+        marked = (kind for kind, key in MARKS.items() if key in value)
+        return next(marked, value.get("defense"))
+    kinds = (kind for kind in MARKS if isinstance(value, KINDS[kind]))
+    return next(kinds, getattr(value, "defense", None))
 
 
 if TYPE_CHECKING:
-    AnyModel = TrainedModel | LabelFree | OwnModel
+    AnyModel = TrainedModel | LabelFree | OwnModel | JoinedModel
 else:
     AnyModel = Annotated[
         functools.reduce(

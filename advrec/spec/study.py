@@ -11,15 +11,14 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
+from advrec.spec import chains
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AttackSpec, default_through
 from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
-from advrec.spec.defenses import TrainedModel
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
-from advrec.spec.label_free import FOR_ENCODERS, LabelFree
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
 from advrec.spec.resources import ResourcesSpec
@@ -59,18 +58,7 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _init_chains(self) -> "Study":
-        above: list[str] = []
-        for name, spec in self.models.items():
-            classifiers = [other for other in above if isinstance(self.models[other], TrainedModel)]
-            trained = "" if isinstance(spec, LabelFree) else " trained"
-            fit = classifiers if trained else above
-            if spec.init != "none" and spec.init not in fit:
-                hint = FOR_ENCODERS if spec.init in above else suggest(spec.init, fit)
-                raise ValueError(
-                    f"models.{name}.init is {spec.init}, which is not a model{trained} above it; "
-                    f"models{trained} above: {', '.join(fit) or 'none'}{hint}"
-                )
-            above.append(name)
+        chains.check(self.models)
         return self
 
     @model_validator(mode="after")
@@ -191,7 +179,7 @@ def _resolved(study: Study, directory: Path) -> Study:
     )
     return study.model_copy(
         update={
-            "models": models,
+            "models": chains.with_defenses(models),
             "catalog": study.catalog.resolved(directory),
             "evaluation": evaluation,
         }
@@ -223,10 +211,13 @@ def _batch(study: Study) -> int:
     pixels, most = 2**20, 96
     if study.resources.gpus_per_actor not in ("auto", 0.0):
         pixels, most = 8 * pixels, 512
-    if any(getattr(spec, "backbone", None) != "mobilenet_v2" for spec in study.models.values()):
+    made_of = [chains.parts(study.models, model) for model in study.models]
+    networks = [spec for parts in made_of for spec in parts]
+    if any(getattr(spec, "backbone", None) != "mobilenet_v2" for spec in networks):
         pixels //= 2
+    pixels //= max(map(len, made_of))  # the activations of all that are joined are there at once
     sizes_of_input = [study.catalog.image_size]
-    for spec in study.models.values():
+    for spec in networks:
         if isinstance(spec, OwnModel) and spec.named is not None:
             sizes_of_input.append(spec.input_size or USUAL_INPUT)
     images = min(pixels // max(sizes_of_input) ** 2, most)

@@ -11,10 +11,10 @@ from advrec.run.files import read_json, write_json, write_table
 from advrec.run.identity import Identities
 from advrec.run.log import say
 from advrec.run.tables import read_table
-from advrec.spec.models import OwnModel
+from advrec.spec.models import JoinedModel, OwnModel
 from advrec.spec.study import Study
 from advrec.stages import plan
-from advrec.stages.train import adopt
+from advrec.stages.train import adopt, join
 
 SHOWN = 10  # lines about what was set aside
 
@@ -32,6 +32,8 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     for model, spec in study.models.items():
         if isinstance(spec, OwnModel) and not run.weights(model).exists():
             adopt(run, study, model, spec, parts.models[model])
+        if isinstance(spec, JoinedModel) and not run.weights(model).exists():
+            join(run, model, spec, parts.models[model])
         run.require_weights(model)
     catalog = Catalog(run)
     if not run.tuples.exists():

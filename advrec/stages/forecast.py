@@ -16,9 +16,10 @@ from advrec.distributed import memory
 from advrec.distributed.placement import Placement, place, within_memory
 from advrec.model import adoption, checkpoint
 from advrec.model.arithmetic import exact_arithmetic
-from advrec.model.checkpoint import Network
+from advrec.model.checkpoint import AnyNetwork
 from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 from advrec.model.memory import keep_freed
 from advrec.recommenders.recommender import Recommender
 from advrec.run.cells import Cell
@@ -26,7 +27,7 @@ from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
 from advrec.spec.label_free import LabelFree
-from advrec.spec.models import OwnModel
+from advrec.spec.models import JoinedModel, OwnModel
 from advrec.spec.study import Study
 from advrec.stages.plan import Plan
 
@@ -184,7 +185,7 @@ def block_seconds(study: Study, cell: Cell, step: Step, own: Mapping[str, int]) 
     return tuples * steps * step.seconds / step.batch
 
 
-def measure(network: Network, study: Study, placement: Placement) -> Step:
+def measure(network: AnyNetwork, study: Study, placement: Placement) -> Step:
     """Time a gradient step as an attacker takes it, of as many images as it has at once."""
     keep_freed()
     device = "cuda" if placement.gpus and torch.cuda.is_available() else "cpu"
@@ -197,7 +198,7 @@ def measure(network: Network, study: Study, placement: Placement) -> Step:
         return _measure(ready.to(device), pixels, device)._replace(activations=each * batch)
 
 
-def _measure(network: Network, pixels: Pixels, device: str) -> Step:
+def _measure(network: AnyNetwork, pixels: Pixels, device: str) -> Step:
     """Time a gradient step of a frozen network on `device` on images (n, H, W, 3)."""
     images = to_images(pixels, device)
     embeddings = embed_all(network.embed, pixels, device)
@@ -215,7 +216,7 @@ def _measure(network: Network, pixels: Pixels, device: str) -> Step:
     return Step(len(pixels), median, 0, memory.weights(network), network.dimension)
 
 
-def _network(run: Run, study: Study, model: str) -> Network:
+def _network(run: Run, study: Study, model: str) -> AnyNetwork:
     """Load the model, or build one of the same size where it is not trained yet."""
     if run.weights(model).exists():
         return checkpoint.load(run.weights(model))
@@ -224,6 +225,13 @@ def _network(run: Run, study: Study, model: str) -> Network:
         return _network(run, study, spec.init)
     if isinstance(spec, OwnModel):
         return adoption.adopt(spec, study.catalog.image_size).network
+    if isinstance(spec, JoinedModel):
+        parts = [_network(run, study, part) for part in spec.join]
+        architecture = JoinedArchitecture(
+            parts=tuple(part.architecture for part in parts),
+            weights=spec.weights or (1.0,) * len(parts),
+        )
+        return JoinedNetwork(architecture, parts)
     return FashionNet(
         Architecture(
             backbone=spec.backbone, width=spec.width or 1.0, categories=("a", "b"), textures=()

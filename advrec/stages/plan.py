@@ -136,9 +136,9 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
-    for model in study.models:
+    for model, spec in study.models.items():
         if run.weights(model).exists():
-            wanted[f"models/{model}"] = parts.models[model]
+            wanted[f"models/{model}"] = parts.models[model] | identity.joined(run, spec)
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
         if "lists_of" in run.identities().get("tuples", {}):
@@ -307,7 +307,7 @@ def _check_files(study: Study) -> None:
     files |= {
         f"models.{name}.weights": spec.weights
         for name, spec in study.models.items()
-        if spec.trained_here and spec.weights not in ("none", "imagenet")
+        if isinstance(spec, TrainedModel) and spec.weights not in ("none", "imagenet")
     }
     for key, path in files.items():
         if not Path(path).is_file():

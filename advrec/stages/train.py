@@ -8,11 +8,12 @@ from advrec.errors import AdvrecError
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.identity import Identities, Identity
+from advrec.run.identity import joined as determined_by
 from advrec.run.log import say
 from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
-from advrec.spec.models import AnyTraining, OwnModel
+from advrec.spec.models import AnyTraining, JoinedModel, OwnModel
 from advrec.spec.study import Study, canonical_hash
 
 
@@ -27,18 +28,22 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         AdvrecError: there is no catalog yet, or training failed.
     """
     run.require_catalog()
-    trained = []
+    trained, joined = [], {}
     for model, spec in study.models.items():
         if run.weights(model).exists():
             shutil.rmtree(run.training(model), ignore_errors=True)  # of a driver that was killed
             say(f"train {model}: done before")
         elif isinstance(spec, OwnModel):
             adopt(run, study, model, spec, parts.models[model])
+        elif isinstance(spec, JoinedModel):
+            joined[model] = spec
         else:
             _check_start(run, study, model, spec)
             trained.append(model)
     if trained:
         _train(run, study, {model: parts.models[model] for model in trained}, connect)
+    for model, spec in joined.items():
+        join(run, model, spec, parts.models[model])
 
 
 def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity) -> None:
@@ -64,6 +69,29 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
     if adopted.slower:
         reasons = "; ".join(dict.fromkeys(adopted.slower.values()))
         say(f"model {model}: attacked {network.architecture.form}, for a faster form {reasons}")
+
+
+def join(run: Run, model: str, spec: JoinedModel, identity: Identity) -> None:
+    """Make a joined model of its parts, which are there.
+
+    Raises:
+        AdvrecError: one is not.
+    """
+    from advrec.model import checkpoint
+    from advrec.model.joined import JoinedArchitecture, JoinedNetwork
+
+    for part in spec.join:
+        run.require_weights(part)
+    parts = [checkpoint.load(run.weights(part)) for part in spec.join]
+    assert spec.weights is not None, "study.load resolves it"
+    architecture = JoinedArchitecture(
+        parts=tuple(part.architecture for part in parts), weights=spec.weights
+    )
+    network = JoinedNetwork(architecture, parts)
+    run.claim(f"models/{model}", identity | determined_by(run, spec), made=False)
+    run.forget_measurements(model)
+    checkpoint.save(run.weights(model), network)
+    say(f"model {model}: {' + '.join(spec.join)}, {network.dimension} values an embedding")
 
 
 def _train(

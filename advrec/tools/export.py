@@ -16,6 +16,7 @@ from advrec.reports.tables import changes
 from advrec.reports.tables.rows import records
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_text
+from advrec.spec import chains
 from advrec.spec.messages import suggest
 from advrec.spec.study import Study, as_dict
 
@@ -32,9 +33,14 @@ def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
             f"--model is {model}, which is not a model of the run; models: "
             f"{', '.join(study.models)}{suggest(model, list(study.models))}"
         )
+    if joined := chains.joined(study.models[model]):
+        raise ConfigError(
+            f"--model is {model}, which joins {' and '.join(dict.fromkeys(joined))} and is of no "
+            "library; export these, and put their embeddings side by side"
+        )
     export.check(path)
     run.require_weights(model)
-    made = export.exported(checkpoint.load(run.weights(model)))
+    made = export.exported(checkpoint.load_single(run.weights(model)))
     export.save(path, made)
     card = path.with_name(f"{path.name}.md")
     write_text(card, "\n".join(_card(run, study, model, path, made)) + "\n")

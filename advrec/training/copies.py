@@ -2,7 +2,7 @@
 
 import torch
 
-from advrec.model import checkpoint, rehearsal
+from advrec.model import own, rehearsal
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import AGREE, FORMS, frozen, in_form, refresh
 from advrec.model.own import OwnNetwork
@@ -55,6 +55,6 @@ def _anew(network: Network) -> Network:
     """
     if not isinstance(network, OwnNetwork):
         return network
-    built = checkpoint.build(network.architecture)
+    built = own.build(network.architecture)
     built.load_state_dict(network.state_dict())
     return built.to(next(network.parameters()).device).eval()

@@ -74,8 +74,8 @@ def _encoder(path: Path, spec: LabelFree, catalog: Catalog) -> Network:
         ConfigError: there is nothing in it to train.
     """
     images = to_images(catalog.pixels(catalog.ids_of("train")[:IMAGES]))
-    trained = trainable.weights(checkpoint.load(path), spec, images)
-    network = checkpoint.load(path)
+    trained = trainable.weights(checkpoint.load_single(path), spec, images)
+    network = checkpoint.load_single(path)
     network.requires_grad_(False)
     for name, weight in network.named_parameters():
         weight.requires_grad_(name in trained)

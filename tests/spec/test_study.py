@@ -185,7 +185,7 @@ def test_roots_and_manifests_are_paths_or_urls(tmp_path):
 
 
 def test_every_defense_has_its_name_in_the_report_and_in_messages():
-    names = set(KINDS) - {"own"}
+    names = set(KINDS) - {"own", "joined"}
     assert LABELS.keys() == names
     assert set(get_args(OwnModel.model_fields["defense"].annotation)) == names
     with pytest.raises(ConfigError) as refused:

@@ -10,6 +10,7 @@ from advrec.reports.tables import quantities
 from advrec.reports.tables.rows import DASH, made_on, records
 from advrec.run.progress import duration
 from advrec.spec import accuracy
+from advrec.spec.chains import joined
 from advrec.spec.models import LABELS
 
 SHORT = {
@@ -92,6 +93,7 @@ def _comparison(
     body = []
     for model, spec in results.study.models.items():
         note = "" if spec.trained_here else "; not trained here"
+        note = f"; {' and '.join(joined(spec))}, joined" if joined(spec) else note
         cells = [
             measured(
                 rows.get((model, name)),

@@ -12,6 +12,7 @@ from advrec.reports.page.verdict import Point
 from advrec.reports.results import Results
 from advrec.reports.tables.rows import DASH, is_lone
 from advrec.reports.tables.success import strongest
+from advrec.spec.chains import joined
 
 
 def known_part(table: Table) -> Table | None:
@@ -30,7 +31,8 @@ def known_part(table: Table) -> Table | None:
 
 
 def next_steps(results: Results) -> list[Point]:
-    """An entry that defends a lone encoder which was attacked with success; nothing of others.
+    """An entry that defends a lone encoder which was attacked with success; nothing of others. A
+    joined one has none: its parts are defended.
 
     Its budget is the middle one of the study.
     """
@@ -38,6 +40,8 @@ def next_steps(results: Results) -> list[Point]:
     best = strongest(results).get(model)
     budgets = [epsilon for epsilon in results.study.evaluation.epsilons if epsilon]
     if not is_lone(results) or not budgets or best is None or not best["percent"]:
+        return []
+    if joined(results.study.models[model]):
         return []
     entry = (
         f"{model}-fare: {{defense: fare, init: {model}, "

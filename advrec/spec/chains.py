@@ -1,0 +1,63 @@
+"""Models of a study that others stand on: those that they start from, and those that they join."""
+
+from collections.abc import Mapping, Sequence
+
+from advrec.spec.defenses import TrainedModel
+from advrec.spec.label_free import FOR_ENCODERS, LabelFree
+from advrec.spec.messages import suggest
+from advrec.spec.models import AnyModel, JoinedModel
+
+
+def check(models: Mapping[str, AnyModel]) -> None:
+    """Refuse an entry that stands on a model which is not above it, or cannot be stood on.
+
+    Args:
+        models: entries of the study by name, in its order.
+
+    Raises:
+        ValueError: there is one.
+    """
+    above: list[str] = []
+    for name, spec in models.items():
+        trained = "" if isinstance(spec, LabelFree) else " trained"
+        fit = [other for other in above if not trained or isinstance(models[other], TrainedModel)]
+        if spec.init != "none":
+            if spec.init in above and isinstance(models[spec.init], JoinedModel):
+                raise ValueError(
+                    f"models.{name}.init is {spec.init}, a joined model, which is not trained; "
+                    "defend the models that it joins, and join what comes out"
+                )
+            hint = FOR_ENCODERS if spec.init in above else suggest(spec.init, fit)
+            _check_above(f"models.{name}.init", spec.init, fit, hint, trained)
+        for place, part in enumerate(joined(spec)):
+            _check_above(f"models.{name}.join.{place}", part, above, suggest(part, above))
+        above.append(name)
+
+
+def _check_above(key: str, named: str, fit: Sequence[str], hint: str, trained: str = "") -> None:
+    if named not in fit:
+        raise ValueError(
+            f"{key} is {named}, which is not a model{trained} above it; "
+            f"models{trained} above: {', '.join(fit) or 'none'}{hint}"
+        )
+
+
+def joined(spec: AnyModel) -> tuple[str, ...]:
+    """Names of the models that an entry joins; none of any other."""
+    return spec.join if isinstance(spec, JoinedModel) else ()
+
+
+def parts(models: Mapping[str, AnyModel], model: str) -> list[AnyModel]:
+    """The entries of the networks that make a model: its own, or those joined, however deep."""
+    names = joined(models[model])
+    return [each for name in names for each in parts(models, name)] or [models[model]]
+
+
+def with_defenses(models: Mapping[str, AnyModel]) -> dict[str, AnyModel]:
+    """The same entries, joined ones with the defense that they stand for."""
+    known: dict[str, AnyModel] = {}
+    for name, spec in models.items():
+        if isinstance(spec, JoinedModel):
+            spec = spec.standing_for([known[part].defense for part in spec.join])
+        known[name] = spec
+    return known
