@@ -25,7 +25,17 @@ from advrec import arguments
 from advrec.run import inventory, schema
 from advrec.run.columns import doc, unit
 from advrec.run.distinct import DISTINCT
-from advrec.spec import attacks, catalog, evaluation, gates, models, resources, search, study
+from advrec.spec import (
+    attacks,
+    catalog,
+    evaluation,
+    gates,
+    hybrids,
+    models,
+    resources,
+    search,
+    study,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDED = {
@@ -142,6 +152,8 @@ def study_keys() -> str:
     for name, kind in models.KINDS.items():
         if name in UNTRAINED:
             parts += [f"## models: {UNTRAINED[name]}\n", keys(kind)]
+        elif issubclass(kind, hybrids.Hybrid):
+            parts += [f"## models: recommender {name}\n", keys(kind)]
         else:
             own = keys(kind, [key for key in kind.model_fields if key not in common])
             parts += [f"## models: defense {name}\n", own]

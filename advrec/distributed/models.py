@@ -58,7 +58,7 @@ class Models:
         self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._bytes: dict[str, int] = {}
         """Bytes of each model's embeddings."""
-        self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.models}
+        self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.encoders}
         """The hash of each model's weights."""
 
     def pair(self, cell: Cell) -> Pair:

@@ -70,6 +70,18 @@ class Run:
     def weights(self, model: str) -> Path:
         return self.model(model) / "model.safetensors"
 
+    def bank(self, model: str) -> Path:
+        """Factors of a hybrid; it has no weights of a network."""
+        return self.model(model) / "bank.safetensors"
+
+    def seen(self, model: str) -> Path:
+        """Table of the purchases that a hybrid was trained on."""
+        return self.model(model) / "seen.parquet"
+
+    def is_trained(self, model: str) -> bool:
+        """Say whether a model is there: its weights, or its factors."""
+        return self.weights(model).exists() or self.bank(model).exists()
+
     def training(self, model: str) -> Path:
         """Directory of unfinished trainings, each in one of its own with all it needs to go on."""
         return self.model(model) / ".training"
@@ -207,7 +219,7 @@ class Run:
 
     def require_weights(self, model: str) -> None:
         """Refuse to go on before there is the model: raises AdvrecError."""
-        if not self.weights(model).exists():
+        if not self.is_trained(model):
             raise self._not_yet(f"the model {model} is not trained", "train")
 
     def _not_yet(self, what: str, stage: str) -> AdvrecError:

@@ -19,7 +19,7 @@ from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
-from advrec.spec.models import AnyModel, JoinedModel, OwnModel
+from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel, OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
 
@@ -65,10 +65,12 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
                 raise ConfigError(f"models.{name}: {error}") from None
         elif spec.init != "none":
             identity["init_sha256"] = canonical_hash(models[spec.init])
-        elif isinstance(spec, JoinedModel) and not unhashed & {*spec.join}:
-            identity["parts_sha256"] = [canonical_hash(models[part]) for part in spec.join]
-        elif isinstance(spec, JoinedModel):
+        elif unhashed & {*chains.beneath(spec)}:
             unhashed.add(name)
+        elif isinstance(spec, JoinedModel):
+            identity["parts_sha256"] = [canonical_hash(models[part]) for part in spec.join]
+        elif isinstance(spec, AnyHybrid):
+            identity["encoder_sha256"] = canonical_hash(models[spec.encoder])
         models[name] = identity
     code = {}
     for number, attack in enumerate(study.evaluation.attacks if with_code else ()):
@@ -79,11 +81,11 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
     return Identities(catalog=catalog(study), models=models, tuples=_tuples(study), code=code)
 
 
-def joined(run: Run, spec: AnyModel) -> Identity:
-    """Determine, beside `Identities.models`, a joined model: the weights of its parts, of those
-    that are there. Nothing for another model.
+def beneath(run: Run, spec: AnyModel) -> Identity:
+    """Determine, beside `Identities.models`, a joined model or a hybrid: the weights of the models
+    that it is made of, of those that are there. Nothing for another model.
     """
-    there = [part for part in chains.joined(spec) if run.weights(part).exists()]
+    there = [part for part in chains.beneath(spec) if run.weights(part).exists()]
     return {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
 
 

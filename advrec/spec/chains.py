@@ -1,11 +1,11 @@
-"""Models of a study that others stand on: those that they start from, and those that they join."""
+"""Models of a study that others stand on: those that they start from, join or recommend by."""
 
 from collections.abc import Mapping, Sequence
 
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import FOR_ENCODERS, LabelFree
 from advrec.spec.messages import suggest
-from advrec.spec.models import AnyModel, JoinedModel
+from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel
 
 
 def check(models: Mapping[str, AnyModel]) -> None:
@@ -31,7 +31,11 @@ def check(models: Mapping[str, AnyModel]) -> None:
             _check_above(f"models.{name}.init", spec.init, fit, hint, trained)
         for place, part in enumerate(joined(spec)):
             _check_above(f"models.{name}.join.{place}", part, above, suggest(part, above))
-        above.append(name)
+        if isinstance(spec, AnyHybrid):
+            key, hint = f"models.{name}.encoder", suggest(spec.encoder, above)
+            _check_above(key, spec.encoder, above, hint)
+        else:
+            above.append(name)  # a hybrid embeds nothing
 
 
 def _check_above(key: str, named: str, fit: Sequence[str], hint: str, trained: str = "") -> None:
@@ -45,6 +49,11 @@ def _check_above(key: str, named: str, fit: Sequence[str], hint: str, trained: s
 def joined(spec: AnyModel) -> tuple[str, ...]:
     """Names of the models that an entry joins; none of any other."""
     return spec.join if isinstance(spec, JoinedModel) else ()
+
+
+def beneath(spec: AnyModel) -> tuple[str, ...]:
+    """Names of the models that an entry is made of: those that it joins, or its encoder."""
+    return (spec.encoder,) if isinstance(spec, AnyHybrid) else joined(spec)
 
 
 def parts(models: Mapping[str, AnyModel], model: str) -> list[AnyModel]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
+from advrec.spec.hybrids import HYBRID_WORDS
 from advrec.spec.models import WORDS
 
 KeysBeside = Callable[[tuple[int | str, ...]], Sequence[str]]
@@ -93,7 +94,10 @@ def _wrong_word(fault: _Fault) -> str:
     return _not_allowed(fault.where, fault.value, _allowed(fault.error))
 
 
-def _wrong_defense(fault: _Fault) -> str:
+def _wrong_kind(fault: _Fault) -> str:
+    if "recommender" in fault.value:
+        given = fault.value["recommender"]
+        return _not_allowed(f"{fault.where}.recommender", given, HYBRID_WORDS)
     return _not_allowed(f"{fault.where}.defense", fault.value.get("defense"), WORDS)
 
 
@@ -102,11 +106,12 @@ def _not_allowed(key: str, given: Any, allowed: Sequence[str]) -> str:
 
 
 def _no_defense(fault: _Fault) -> str:
-    if near := _nearest("defense", [str(key) for key in fault.value]):
-        return f"{fault.where}.{near} is not a known key; did you mean defense?"
+    for key in ("defense", "recommender"):
+        if near := _nearest(key, [str(each) for each in fault.value]):
+            return f"{fault.where}.{near} is not a known key; did you mean {key}?"
     return (
         f"{fault.where}.defense is missing (allowed: {', '.join(WORDS)}; "
-        "a model of your own has model instead, a joined one join)"
+        "a model of your own has model instead, a joined one join, a hybrid recommender)"
     )
 
 
@@ -136,7 +141,7 @@ SENTENCES: dict[str, Callable[[_Fault], str]] = {
     "extra_forbidden": _unknown_key,
     "value_error": _refused_here,
     "literal_error": _wrong_word,
-    "union_tag_invalid": _wrong_defense,
+    "union_tag_invalid": _wrong_kind,
     "union_tag_not_found": _no_defense,
     "string_pattern_mismatch": _wrong_pattern,
 }

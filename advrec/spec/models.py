@@ -1,4 +1,6 @@
-"""The entries of a study's models: trained here with a defense, brought by the user, or joined."""
+"""The entries of a study's models: encoders, trained here with a defense, brought by the user or
+joined; and hybrid recommenders over one of them.
+"""
 
 import difflib
 import functools
@@ -11,6 +13,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 
 from advrec.spec.base import Name, Strict
 from advrec.spec.defenses import DEFENSES, TrainedModel
+from advrec.spec.hybrids import HYBRID_WORDS, RECOMMENDERS, Amr, Bpr, Vbpr
 from advrec.spec.label_free import LabelFree
 from advrec.spec.training import Entry
 
@@ -206,22 +209,30 @@ KINDS: dict[str, type[Strict]] = {
     **{keys.word(): keys for keys in DEFENSES},
     "own": OwnModel,
     "joined": JoinedModel,
+    **{keys.word(): keys for keys in RECOMMENDERS},
 }
-"""The class of an entry by its kind: its defense, own, or joined."""
+"""The class of an entry by its kind: its defense, own, joined, or its recommender."""
 MARKS = {"own": "model", "joined": "join"}
 """The key by which an entry without a training is known."""
+AnyHybrid = Vbpr | Amr | Bpr
+"""An entry that recommends to users."""
 
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, dict):
+        if "recommender" in value:
+            word = value["recommender"]
+            return word if word in HYBRID_WORDS else "unknown"  # the word of a defense is none
         marked = (kind for kind, key in MARKS.items() if key in value)
         return next(marked, value.get("defense"))
+    if isinstance(value, AnyHybrid):
+        return value.recommender
     kinds = (kind for kind in MARKS if isinstance(value, KINDS[kind]))
     return next(kinds, getattr(value, "defense", None))
 
 
 if TYPE_CHECKING:
-    AnyModel = TrainedModel | LabelFree | OwnModel | JoinedModel
+    AnyModel = TrainedModel | LabelFree | OwnModel | JoinedModel | AnyHybrid
 else:
     AnyModel = Annotated[
         functools.reduce(

@@ -18,7 +18,7 @@ from advrec.spec.base import Name, Strict
 from advrec.spec.budgets import Epsilon, plain
 from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence
-from advrec.spec.models import JoinedModel
+from advrec.spec.models import JoinedModel, OwnModel
 from advrec.spec.study import Study
 
 Objective = Literal["clean_accuracy", "adversarial_accuracy", "success_rate", "overlap"]
@@ -192,8 +192,8 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
         content, f"{file} with set of {path}" if spec.changes else str(file), file.parent
     )
     if not whole.models[spec.model].trained_here:
-        is_joined = isinstance(whole.models[spec.model], JoinedModel)
-        kind = "joined model" if is_joined else "model that was trained elsewhere"
+        kinds = {JoinedModel: "joined model", OwnModel: "model that was trained elsewhere"}
+        kind = kinds.get(type(whole.models[spec.model]), "hybrid recommender")
         raise ConfigError(
             f"{path}: model is {spec.model}, a {kind}; name one that the study trains"
         )

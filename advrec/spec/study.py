@@ -20,7 +20,7 @@ from advrec.spec.catalog import CatalogSpec
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
 from advrec.spec.messages import sentence, suggest
-from advrec.spec.models import KINDS, USUAL_INPUT, AnyModel, OwnModel
+from advrec.spec.models import KINDS, USUAL_INPUT, AnyHybrid, AnyModel, OwnModel
 from advrec.spec.resources import ResourcesSpec
 
 
@@ -45,9 +45,21 @@ class Study(Strict):
     """
 
     @property
+    def encoders(self) -> dict[str, AnyModel]:
+        """The models that embed images: all but hybrid recommenders."""
+        return {name: spec for name, spec in self.models.items() if not isinstance(spec, AnyHybrid)}
+
+    @property
+    def hybrids(self) -> dict[str, AnyHybrid]:
+        """The hybrid recommenders among the models."""
+        return {name: spec for name, spec in self.models.items() if isinstance(spec, AnyHybrid)}
+
+    @property
     def compared(self) -> "Study":
-        """The study without the models that are left out of the comparison."""
-        models = {name: spec for name, spec in self.models.items() if spec.compared}
+        """The study without hybrid recommenders, and without the models that are left out of the
+        comparison.
+        """
+        models = {name: spec for name, spec in self.encoders.items() if spec.compared}
         return self.model_copy(update={"models": models})
 
     @model_validator(mode="after")
@@ -80,11 +92,11 @@ class Study(Strict):
     @model_validator(mode="after")
     def _transfers(self) -> "Study":
         for place, attack in enumerate(self.evaluation.attacks):
-            if attack.source is not None and attack.source not in self.models:
+            if attack.source is not None and attack.source not in self.encoders:
                 raise ValueError(
                     f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of "
-                    f"the study; models: {', '.join(self.models)}"
-                    f"{suggest(attack.source, list(self.models))}"
+                    f"the study; models: {', '.join(self.encoders)}"
+                    f"{suggest(attack.source, list(self.encoders))}"
                 )
         return self
 
@@ -211,7 +223,7 @@ def _batch(study: Study) -> int:
     pixels, most = 2**20, 96
     if study.resources.gpus_per_actor not in ("auto", 0.0):
         pixels, most = 8 * pixels, 512
-    made_of = [chains.parts(study.models, model) for model in study.models]
+    made_of = [chains.parts(study.models, model) for model in study.encoders]
     networks = [spec for parts in made_of for spec in parts]
     if any(getattr(spec, "backbone", None) != "mobilenet_v2" for spec in networks):
         pixels //= 2

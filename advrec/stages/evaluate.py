@@ -111,6 +111,9 @@ def _provenance(run: Run, study: Study, catalog: Catalog, tuples: int) -> dict[s
         "sha256": {
             "catalog": catalog.sha256,
             "tuples": provenance.file_hash(run.tuples),
-            "weights": {model: provenance.file_hash(run.weights(model)) for model in study.models},
+            "weights": {
+                **{model: provenance.file_hash(run.weights(model)) for model in study.encoders},
+                **{model: provenance.file_hash(run.bank(model)) for model in study.hybrids},
+            },
         },
     }

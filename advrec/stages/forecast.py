@@ -27,7 +27,7 @@ from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
 from advrec.spec.label_free import LabelFree
-from advrec.spec.models import JoinedModel, OwnModel
+from advrec.spec.models import AnyHybrid, JoinedModel, OwnModel
 from advrec.spec.study import Study
 from advrec.stages.plan import Plan
 
@@ -141,7 +141,7 @@ def forecast(
         for name in sorted({cell.attack.attack for cell in plan.unfinished if cell.attack.own})
     }
     models = []
-    for model in study.models:
+    for model in study.encoders:
         missing = {
             cell: len(blocks) for cell, blocks in plan.unfinished.items() if cell.model == model
         }
@@ -221,6 +221,7 @@ def _network(run: Run, study: Study, model: str) -> AnyNetwork:
     if run.weights(model).exists():
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
+    assert not isinstance(spec, AnyHybrid), "embeds nothing"
     if isinstance(spec, LabelFree):
         return _network(run, study, spec.init)
     if isinstance(spec, OwnModel):

@@ -36,7 +36,9 @@ class Plan:
     shards: int
     """Shards of images that an unfinished preparation has left."""
     untrained: tuple[str, ...]
-    """Models without weights."""
+    """Models that are not there."""
+    hybrids: tuple[str, ...]
+    """The hybrids among them: whoever draws tuples has trained the others."""
     tuples: int | None
     """Number of tuples; None: those of a CSV that is not there."""
     drawn: bool
@@ -66,7 +68,7 @@ class Plan:
     @property
     def is_finished(self) -> bool:
         """Say whether all is done but for what was set aside."""
-        return self.drawn and self.missing <= self.set_aside.keys()
+        return self.drawn and not self.hybrids and self.missing <= self.set_aside.keys()
 
 
 def every_cell(study: Study) -> list[Cell]:
@@ -85,7 +87,8 @@ def make(run: Run, study: Study) -> Plan:
     return Plan(
         catalog=run.catalog.exists(),
         shards=0 if run.catalog.exists() else len(numbered(run.prepared, "shard")),
-        untrained=tuple(model for model in study.models if not run.weights(model).exists()),
+        untrained=tuple(model for model in study.models if not run.is_trained(model)),
+        hybrids=tuple(model for model in study.hybrids if not run.is_trained(model)),
         tuples=tuples,
         drawn=run.tuples.exists(),
         blocks={}
@@ -137,8 +140,8 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
     for model, spec in study.models.items():
-        if run.weights(model).exists():
-            wanted[f"models/{model}"] = parts.models[model] | identity.joined(run, spec)
+        if run.is_trained(model):
+            wanted[f"models/{model}"] = parts.models[model] | identity.beneath(run, spec)
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
         if "lists_of" in run.identities().get("tuples", {}):
@@ -257,7 +260,7 @@ def _check_new(run: Run, study: Study) -> None:
             f"catalog.duplicates is {duplicates} (allowed: 0, 2, 4 or 'keep'): perceptual hashes "
             f"differ in even numbers of bits, so {duplicates} is {int(duplicates) - 1}; write that"
         )
-    models = [model for model in study.models if run.weights(model).exists()]
+    models = [model for model in study.models if run.is_trained(model)]
     _check_names("models", list(study.models), models)
     begun = [part.split("/")[2] for part in run.identities() if part.startswith("attacks/")]
     attacks = [attack.name for attack in study.evaluation.attacks]

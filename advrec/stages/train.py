@@ -7,8 +7,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError
 from advrec.run.directory import Run
 from advrec.run.files import read_json
-from advrec.run.identity import Identities, Identity
-from advrec.run.identity import joined as determined_by
+from advrec.run.identity import Identities, Identity, beneath
 from advrec.run.log import say
 from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
@@ -30,14 +29,14 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     run.require_catalog()
     trained, joined = [], {}
     for model, spec in study.models.items():
-        if run.weights(model).exists():
+        if run.is_trained(model):
             shutil.rmtree(run.training(model), ignore_errors=True)  # of a driver that was killed
             say(f"train {model}: done before")
         elif isinstance(spec, OwnModel):
             adopt(run, study, model, spec, parts.models[model])
         elif isinstance(spec, JoinedModel):
             joined[model] = spec
-        else:
+        elif isinstance(spec, AnyTraining):
             _check_start(run, study, model, spec)
             trained.append(model)
     if trained:
@@ -88,7 +87,7 @@ def join(run: Run, model: str, spec: JoinedModel, identity: Identity) -> None:
         parts=tuple(part.architecture for part in parts), weights=spec.weights
     )
     network = JoinedNetwork(architecture, parts)
-    run.claim(f"models/{model}", identity | determined_by(run, spec), made=False)
+    run.claim(f"models/{model}", identity | beneath(run, spec), made=False)
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
     say(f"model {model}: {' + '.join(spec.join)}, {network.dimension} values an embedding")

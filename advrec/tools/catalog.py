@@ -28,7 +28,7 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
     if images := len(run.images_set_aside()):
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
     paths = [pages.contact_sheet(run, catalog, study.seed)]
-    for model in study.models:
+    for model in study.encoders:
         if is_embedded(run, model, len(catalog)) and len(catalog) >= 4:
             ids = pages.mapped(catalog, study.seed)
             dimension = checkpoint.load(run.weights(model)).dimension

@@ -28,10 +28,10 @@ def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
         ConfigError: there is no such model, or the file's ending says no format.
         AdvrecError: the model is not trained yet.
     """
-    if model not in study.models:
+    if model not in study.encoders:
         raise ConfigError(
-            f"--model is {model}, which is not a model of the run; models: "
-            f"{', '.join(study.models)}{suggest(model, list(study.models))}"
+            f"--model is {model}, which is not an encoder of the run; encoders: "
+            f"{', '.join(study.encoders)}{suggest(model, list(study.encoders))}"
         )
     if joined := chains.joined(study.models[model]):
         raise ConfigError(

@@ -88,6 +88,11 @@ def open_model(run: Run, study: Study, model: str, catalog: Catalog) -> Recommen
         ConfigError: the study has no such model.
         AdvrecError: it is not trained yet.
     """
+    if model in study.hybrids:
+        raise ConfigError(
+            f"--model {model} recommends to users, not what is similar to an article; "
+            f"name an encoder of the study: {', '.join(study.encoders)}"
+        )
     if model not in study.models:
         raise ConfigError(
             f"--model {model} is not a model of the study; it has {', '.join(study.models)}"

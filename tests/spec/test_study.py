@@ -9,6 +9,7 @@ import pytest
 from advrec.errors import ConfigError
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
+from advrec.spec.hybrids import HYBRID_WORDS
 from advrec.spec.models import KINDS, LABELS, OwnModel
 
 BASE = {
@@ -185,7 +186,7 @@ def test_roots_and_manifests_are_paths_or_urls(tmp_path):
 
 
 def test_every_defense_has_its_name_in_the_report_and_in_messages():
-    names = set(KINDS) - {"own", "joined"}
+    names = set(KINDS) - {"own", "joined", *HYBRID_WORDS}
     assert LABELS.keys() == names
     assert set(get_args(OwnModel.model_fields["defense"].annotation)) == names
     with pytest.raises(ConfigError) as refused:

@@ -1,0 +1,66 @@
+"""Entries of hybrid recommenders: what a study takes, and what it says of a wrong one."""
+
+import pytest
+
+from advrec.errors import ConfigError
+from advrec.spec.hybrids import Amr, Vbpr
+from tests.conftest import STUDY, study
+
+ENCODER = {"defense": "none", "epochs": 1}
+
+
+def hybrid(**keys):
+    return {"recommender": "vbpr", "encoder": "unsecured", **keys}
+
+
+def test_hybrids_stand_beside_the_encoders_and_are_not_attacked_as_they_are():
+    entries = {"unsecured": ENCODER, "vbpr": hybrid(), "amr": hybrid(recommender="amr")}
+    made = study(models=entries)
+    assert list(made.encoders) == ["unsecured"]
+    assert list(made.hybrids) == ["vbpr", "amr"]
+    assert list(made.compared.models) == ["unsecured"]
+    assert isinstance(made.models["vbpr"], Vbpr)
+    assert isinstance(made.models["amr"], Amr)
+    assert made.evaluation.at_once == study().evaluation.at_once
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (hybrid(recommender="vpbr"), "models.h.recommender is vpbr; did you mean vbpr?"),
+        (hybrid(recommender=["vbpr"]), "models.h.recommender is .*allowed: vbpr, amr, bpr"),
+        (hybrid(encoder="unsecure"), "models.h.encoder is unsecure, .*did you mean unsecured?"),
+        (hybrid(encoder="h"), "models.h.encoder is h, which is not a model above it"),
+        (hybrid(recommender="bpr", visual_factors=4), "models.h.visual_factors is not a known key"),
+        (hybrid(recommender="amr", bias_decay=0.1), "models.h.bias_decay is not a known key"),
+        (hybrid(epochs=0), "models.h.epochs is 0"),
+        (hybrid(decay=-1.0), "models.h.decay is -1.0"),
+        ({"recomender": "vbpr", "encoder": "unsecured"}, "did you mean recommender?"),
+        ({"recommender": "vbpr"}, "models.h.encoder is missing"),
+    ],
+)
+def test_a_wrong_entry_is_told(entry, said):
+    with pytest.raises(ConfigError, match=said):
+        study(models={"unsecured": ENCODER, "h": entry})
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"models": {"u": ENCODER, "h": hybrid(encoder="u"), "g": hybrid(encoder="h")}}, "encoder"),
+        (
+            {"models": {"u": ENCODER, "h": hybrid(encoder="u"), "v": ENCODER | {"init": "h"}}},
+            "init",
+        ),
+    ],
+)
+def test_nothing_stands_on_a_hybrid(section, said):
+    with pytest.raises(ConfigError, match=f"{said} is h, which is not a.* model"):
+        study(**section)
+
+
+def test_no_attack_is_made_on_a_hybrid_s_images():
+    models = {"unsecured": ENCODER, "vbpr": hybrid()}
+    attacks = [{"name": "moved", "attack": "pgd-2", "from": "vbpr"}]
+    with pytest.raises(ConfigError, match="from is vbpr, which is not a model of the study"):
+        study(models=models, evaluation=STUDY["evaluation"] | {"attacks": attacks})
