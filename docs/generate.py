@@ -31,6 +31,7 @@ from advrec.spec import (
     evaluation,
     gates,
     hybrids,
+    interactions,
     models,
     resources,
     search,
@@ -146,6 +147,8 @@ def study_keys() -> str:
         keys(study.Study),
         "## catalog\n",
         keys(catalog.CatalogSpec),
+        "## interactions\n",
+        keys(interactions.InteractionsSpec),
         "## models: keys of every defense\n",
         keys(models.TrainedModel),
     ]

@@ -22,6 +22,7 @@ bits (0.3.0); the same, and what a delivery gets has 8 bits within the budget.
 PROTOCOLS = (AUTOGRAD, FUSED, LEVELS)
 """Those that this version still makes rows by."""
 IMAGES = "images/"  # what the key of an image that was set aside begins with
+UNKNOWN = "interactions/"  # and that of an article that was bought and is not in the catalog
 
 
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +52,8 @@ class Run:
         self.near_duplicates = self.directory / "near_duplicates.parquet"
         self.images = self.directory / "images"
         self.prepared = self.directory / "prepared"
+        self.interactions = self.directory / "interactions.parquet"
+        self.users = self.directory / "users.parquet"
         self.tuples = self.directory / "tuples.parquet"
         self.attacks = self.directory / "attacks"
         self.checks = self.directory / "checks"
@@ -216,6 +219,11 @@ class Run:
         """Refuse to go on before there is a catalog: raises AdvrecError."""
         if not self.catalog.exists():
             raise self._not_yet("the catalog is not prepared", "prepare")
+
+    def require_interactions(self) -> None:
+        """Refuse to go on before the interactions are there: raises AdvrecError."""
+        if not self.interactions.exists():
+            raise self._not_yet("the interactions are not prepared", "prepare")
 
     def require_weights(self, model: str) -> None:
         """Refuse to go on before there is the model: raises AdvrecError."""

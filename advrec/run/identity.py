@@ -38,6 +38,8 @@ class Identities:
     models: Mapping[str, Identity]
     tuples: Identity | None
     """None where the CSV of the tuples is not there any more."""
+    interactions: Identity | None
+    """None where the study has none, or their file is not there any more."""
     code: Mapping[str, Identity]
     """Hash of the function's file of each attack of the user's own, by the attack's name."""
 
@@ -78,7 +80,13 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
             code[attack.name] = _code(attack)
         except ConfigError as error:
             raise ConfigError(f"evaluation.attacks.{number}: {error}") from None
-    return Identities(catalog=catalog(study), models=models, tuples=_tuples(study), code=code)
+    return Identities(
+        catalog=catalog(study),
+        models=models,
+        tuples=_tuples(study),
+        interactions=interactions(study),
+        code=code,
+    )
 
 
 def beneath(run: Run, spec: AnyModel) -> Identity:
@@ -144,6 +152,19 @@ def _tuples(study: Study) -> Identity | None:
             return None
         wanted = f"a CSV of SHA-256 {file_hash(Path(wanted))}"
     return {"split": study.evaluation.split, "seed": study.seed, "tuples": wanted}
+
+
+def interactions(study: Study) -> Identity | None:
+    """Determine the interactions, but for the catalog: a file by its content, wherever it lies."""
+    spec = study.interactions
+    if spec is None:
+        return None
+    identity = spec.model_dump(mode="json")
+    if spec.file is None:
+        return identity | {"seed": study.seed}
+    if not Path(spec.file).exists():
+        return None
+    return identity | {"file": f"a file of SHA-256 {file_hash(Path(spec.file))}"}
 
 
 def lists_of(study: Study) -> Identity:

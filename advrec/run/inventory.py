@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from advrec.run import schema
 from advrec.run.changes import CHANGES
+from advrec.run.interactions import INTERACTIONS, users
 
 BLOCKS = "model=<model>/attack=<attack>/block-<number>.parquet"
 TABLES: Mapping[str, tuple[str, pa.Schema]] = {
@@ -14,6 +15,8 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "listing.parquet": ("an image that the source lists, in its order", schema.LISTING),
     "near_duplicates.parquet": ("an article and another split", schema.NEAR_DUPLICATES),
     "prepared/shard-<number>.parquet": ("a listed image, while preparation lasts", schema.PREPARED),
+    "interactions.parquet": ("a purchase, by user, then place", INTERACTIONS),
+    "users.parquet": ("a user", users(pa.string(), drawn=True)),
     "tuples.parquet": ("a tuple", schema.TUPLES),
     "models/<model>/history.parquet": ("an epoch of its training", schema.HISTORY),
     "models/<model>/lists.parquet": ("an article whose list is compared", schema.LISTS),

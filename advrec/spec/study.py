@@ -19,6 +19,7 @@ from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
+from advrec.spec.interactions import InteractionsSpec
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyHybrid, AnyModel, OwnModel
 from advrec.spec.resources import ResourcesSpec
@@ -31,6 +32,8 @@ class Study(Strict):
     """Seed of splits, drawings, trainings, tuples and attacks."""
     catalog: CatalogSpec
     """Source of the articles."""
+    interactions: InteractionsSpec | None = None
+    """Purchases of users; by default none are known."""
     models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     """Models by name; each is trained here or is one that exists."""
     evaluation: EvaluationSpec
@@ -165,7 +168,10 @@ def read(path: Path) -> Study:
 
 def as_dict(study: Study) -> dict[str, Any]:
     """The content of a resolved study file, budgets as they were written."""
-    return study.model_dump(mode="json", by_alias=True, context={AS_WRITTEN: True})
+    content = study.model_dump(mode="json", by_alias=True, context={AS_WRITTEN: True})
+    if study.interactions is None:  # versions before 0.3.0 do not know the key
+        del content["interactions"]
+    return content
 
 
 def _resolved(study: Study, directory: Path) -> Study:
@@ -193,6 +199,7 @@ def _resolved(study: Study, directory: Path) -> Study:
         update={
             "models": chains.with_defenses(models),
             "catalog": study.catalog.resolved(directory),
+            "interactions": study.interactions and study.interactions.resolved(directory),
             "evaluation": evaluation,
         }
     )
@@ -202,6 +209,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     """The known keys at the place of an unknown one."""
     sections: dict[str, type[Strict]] = {
         "catalog": CatalogSpec,
+        "interactions": InteractionsSpec,
         "evaluation": EvaluationSpec,
         "resources": ResourcesSpec,
     }

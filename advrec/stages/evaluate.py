@@ -6,7 +6,7 @@ from typing import Any
 
 from advrec.catalog.dataset import Catalog
 from advrec.run import identity, provenance, schema
-from advrec.run.directory import IMAGES, Run
+from advrec.run.directory import IMAGES, UNKNOWN, Run
 from advrec.run.files import read_json, write_json, write_table
 from advrec.run.identity import Identities
 from advrec.run.log import say
@@ -39,7 +39,8 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     if not run.tuples.exists():
         _draw_tuples(run, study, parts, catalog, connect)
     todo = plan.make(run, study)
-    set_aside = {key: why for key, why in todo.set_aside.items() if key.startswith(IMAGES)}
+    earlier = (IMAGES, UNKNOWN)
+    set_aside = {key: why for key, why in todo.set_aside.items() if key.startswith(earlier)}
     if todo.missing:
         set_aside |= _evaluate(run, study, catalog, todo, connect)
     else:

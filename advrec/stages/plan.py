@@ -146,6 +146,8 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
         wanted["tuples"] = parts.tuples
         if "lists_of" in run.identities().get("tuples", {}):
             wanted["tuples"] |= identity.lists_of(study)
+    if run.interactions.exists() and parts.interactions is not None:
+        wanted["interactions"] = parts.interactions
     recorded = run.identities()
     tuples = _count_tuples(run, study) or 0
     for cell in every_cell(study):

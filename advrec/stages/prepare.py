@@ -22,7 +22,7 @@ from advrec.run.directory import Run
 from advrec.run.machine import cores
 from advrec.run.progress import duration
 from advrec.spec.study import Study
-from advrec.stages import plan
+from advrec.stages import interactions, plan
 
 SHOWN = 10  # of the images that were set aside
 SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
@@ -31,7 +31,7 @@ SAMPLE = 32  # images that a dry run prepares, to say how long all of them take
 def run_stage(
     run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]
 ) -> None:
-    """Prepare the catalog, unless it is there.
+    """Prepare the catalog, unless it is there, and the study's interactions.
 
     Args:
         connect: connects to Ray, and says whether nodes may join later; called when there is work.
@@ -41,6 +41,14 @@ def run_stage(
         ConfigError: the source cannot be read, or nothing can be measured on what it holds.
         UnreachableError: its filesystem does not answer.
     """
+    interactions.check(run, study)
+    _catalog(run, study, connect, say)
+    interactions.prepare(run, study, say)
+
+
+def _catalog(
+    run: Run, study: Study, connect: Callable[[], bool], say: Callable[[str], None]
+) -> None:
     if run.catalog.exists():
         # A preparation that was killed at its very end left them.
         shutil.rmtree(run.prepared, ignore_errors=True)
@@ -99,6 +107,11 @@ def preview(run: Run, study: Study) -> list[str]:
     Raises:
         ConfigError: as `run_stage`.
     """
+    interactions.check(run, study)
+    return [*_preview(run, study), *(f"          {each}" for each in interactions.line(run, study))]
+
+
+def _preview(run: Run, study: Study) -> list[str]:
     spec = study.catalog
     if run.catalog.exists():
         return ["prepare   done"]

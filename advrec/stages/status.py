@@ -7,6 +7,7 @@ from advrec.run import cells
 from advrec.run.directory import Run
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
+from advrec.stages import interactions
 from advrec.stages.plan import Plan
 
 Report = Literal[
@@ -34,7 +35,7 @@ def overview(run: Run, study: Study, plan: Plan, preparation: list[str] | None =
     return "\n".join(
         [
             f"{run.directory}{at_work}",
-            *(preparation or [_prepared(plan)]),
+            *(preparation or [_prepared(plan), *_interactions(run, study)]),
             *_trained(study, plan),
             *_evaluated(study, plan),
             f"report    {report(run, plan)}",
@@ -61,6 +62,10 @@ def last_line(run: Run) -> str:
 def _prepared(plan: Plan) -> str:
     begun = f", {plan.shards} shards of images are prepared" if plan.shards else ""
     return f"prepare   {_done(plan.catalog)}{begun}"
+
+
+def _interactions(run: Run, study: Study) -> list[str]:
+    return [f"          {each}" for each in interactions.line(run, study)]
 
 
 def _trained(study: Study, plan: Plan) -> Iterator[str]:
