@@ -3,6 +3,7 @@ Torch-free.
 """
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -65,3 +66,17 @@ def mean_interval(
     effective = max(n, mean * (1.0 - mean) / variance) if variance else n
     low, high = wilson(mean * effective, effective, confidence)
     return mean, float(low), float(high)
+
+
+def paired_mean(
+    differences: npt.NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of differences (n,), -1..1, of two shares of each article.
+
+    It is Wald's after 1 and -1 are added to the differences, which of differences that are -1, 0 or
+    1 is Bonett and Price's; see `rates.paired_difference`.
+    """
+    known = np.append(differences, (1.0, -1.0))
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    half = z * float(known.std()) / len(known) ** 0.5
+    return max(-1.0, float(known.mean()) - half), min(1.0, float(known.mean()) + half)

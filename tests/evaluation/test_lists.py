@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from advrec.evaluation import lists
-from advrec.evaluation.rates import wilson
+from advrec.evaluation.rates import paired_difference, wilson
 from advrec.recommenders.ranks import similar_articles
 
 
@@ -59,3 +59,15 @@ def test_an_article_in_one_list_alone_does_not_count_as_overlap():
     first = pd.DataFrame({"article_id": [1, 2], "neighbours": [[3, 4], [5, 6]]})
     second = pd.DataFrame({"article_id": [2], "neighbours": [[6, 7]]})
     assert lists.overlap(first, second).tolist() == [0.5]
+
+
+def test_the_paired_interval_covers_a_mean_and_is_bonett_and_prices_of_whole_differences():
+    random = np.random.default_rng(2)
+    covered = 0
+    for _ in range(400):
+        low, high = lists.paired_mean(random.choice([-0.3, 0.0, 0.0, 0.5], size=60))
+        covered += low <= 0.25 * (0.5 - 0.3) <= high
+    whole = random.choice([-1.0, 0.0, 1.0], size=30)
+
+    assert covered / 400 > 0.93
+    assert lists.paired_mean(whole) == pytest.approx(paired_difference(whole, np.arange(30)))

@@ -9,6 +9,9 @@ import yaml
 
 from advrec.catalog.dataset import Catalog
 from advrec.model import checkpoint
+from advrec.reports import results
+from advrec.reports.page.joined import joined_table
+from advrec.reports.tables.every import all_tables
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
 from advrec.spec import chains
@@ -193,3 +196,39 @@ def test_a_batch_has_room_for_the_activations_of_all_parts():
     )
 
     assert (alone, joined) == (64, 32)
+
+
+def test_the_table_holds_it_against_each_part_on_the_same_tuples(joined):
+    run = Run(joined / "results" / "study")
+    read = results.read(run)
+    table = all_tables(read)["joined"]
+    assert set(zip(table["model"], table["part"], strict=True)) == {
+        ("both", "trained"),
+        ("both", "shop"),
+        ("twice", "trained"),
+    }
+    found = rows(run.directory).set_index(["model", "tuple_id"])["adversarial_rank"]
+    succeeded = table[(table["model"] == "both") & (table["quantity"] == "success")]
+    assert len(succeeded) == 2 * len(read.study.evaluation.ranks)
+    for row in succeeded.to_dict("records"):
+        own, other = (100.0 * (found[name] <= row["rank"]).mean() for name in ("both", row["part"]))
+        assert row["percent"] == pytest.approx(own)
+        assert row["part_percent"] == pytest.approx(other)
+        assert row["difference_points"] == pytest.approx(own - other)
+        assert row["low_points"] < own - other < row["high_points"]
+        assert row["n"] == 6
+
+    lists = table[(table["quantity"] == "same_category") & (table["part"] == "shop")].iloc[0]
+    category = read.labels["category"]
+    shares = [
+        np.mean([category[query] == category[other] for other in neighbours])
+        for name in ("both", "shop")
+        for query, neighbours in read.lists[name].itertuples(index=False)
+    ]
+    each = np.array(shares).reshape(2, -1)
+    assert lists["n"] == each.shape[1]
+    assert lists["difference_points"] == pytest.approx(100.0 * (each[0] - each[1]).mean())
+    same = table[(table["model"] == "twice") & (table["quantity"] != "success")]
+    assert (same["difference_points"] == 0.0).all()
+    assert len(same) == 2
+    assert joined_table(read).columns[4:6] == ["Joined (%)", "Part (%)"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from advrec.reports.page import appendix, comparison, equal, images, lone, success, tiles
+from advrec.reports.page import appendix, comparison, equal, images, joined, lone, success, tiles
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
@@ -42,6 +42,7 @@ class Defenses:
     quality: Table | None
     chance: tuple[float, float] | None
     recommendations: Table | None
+    joined: Table | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,7 @@ def defenses(results: Results) -> Defenses:
         # an import knows the attacked articles alone
         chance=None if imported else quantities.chance(results),
         recommendations=lists,
+        joined=joined.joined_table(results),
     )
 
 

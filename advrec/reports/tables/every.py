@@ -12,6 +12,7 @@ from advrec.reports.tables import (
     equal,
     exposure,
     gates,
+    joined,
     minimal,
     preparation,
     quantities,
@@ -22,7 +23,7 @@ from advrec.reports.tables import (
 def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     strongest = success.strongest(results)
-    changed = changes.changes(results)
+    changed, against_parts = changes.changes(results), joined.joined(results)
     return {
         "success": results.success,
         "delivered": success.delivered(results),
@@ -48,5 +49,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "preparation": preparation.preparation(results),
         "splits": preparation.splits(results),
         **({} if changed.empty else {"changes": changed}),
+        **({} if against_parts.empty else {"joined": against_parts}),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }
