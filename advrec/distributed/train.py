@@ -33,7 +33,7 @@ from advrec.spec import study as study_file
 from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyTraining
 from advrec.spec.study import Study
-from advrec.training import state
+from advrec.training import data, state
 from advrec.training.loop import Training, fit
 from advrec.training.start import initial_network
 from advrec.training.state import Epoch
@@ -228,7 +228,8 @@ def train_alone(
         # The driver may not have taken it yet.
         start = storages[spec.init] / RESULT / MODEL if spec.init in storages else None
         network = initial_network(run, spec, catalog, study.seed, start=start)
-        _train_one(network, spec, catalog, study.seed, storage, device, first=first)
+        source = data.source(run, spec, catalog)
+        _train_one(network, spec, catalog, source, study.seed, storage, device, first=first)
         workers.agree(None)  # the result is there for all
 
 
@@ -236,6 +237,7 @@ def _train_one(
     network: Network,
     spec: AnyTraining,
     catalog: Catalog,
+    source: data.Source,
     seed: int,
     storage: Path,
     device: torch.device | None,
@@ -244,7 +246,8 @@ def _train_one(
 ) -> None:
     if device is not None:
         network.to(device)
-    training = fit(network, spec, catalog, seed=seed, checkpoint=storage / STATE)
+    saved = storage / STATE
+    training = fit(network, spec, catalog, seed=seed, source=source, checkpoint=saved)
     metrics = training.measure()  # by all workers together
     if first:
         _save(storage / RESULT, training, metrics)

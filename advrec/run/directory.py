@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from advrec.errors import AdvrecError, ConfigError
 from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json, writing
 from advrec.run.log import say
 from advrec.spec.attacks import AUTO, AUTO_1
+from advrec.spec.label_free import TRAIN
 
 AUTOGRAD, FUSED, LEVELS = 4, 5, 6
 """Protocols: gradients by autograd (0.1.0, 0.2.0); by the fused step, which may differ in the last
@@ -28,9 +30,9 @@ UNKNOWN = "interactions/"  # and that of an article that was bought and is not i
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded identity with the keys that later versions added, as the earlier ones did it:
     before 0.3.0 every attack was blind, none but for rank 1, no step was fused, and `auto` was what
-    is auto-1 now.
+    is auto-1 now. Defenses without labels took the training split.
     """
-    whole = {"through": [], "rank": 1, "protocol": AUTOGRAD, **recorded}
+    whole = {"through": [], "rank": 1, "protocol": AUTOGRAD, "images": TRAIN, **recorded}
     if whole.get("attack") == AUTO and whole["protocol"] < FUSED:
         whole["attack"] = AUTO_1
     return whole
@@ -66,6 +68,11 @@ class Run:
     def shard(self, shard: int) -> Path:
         """A run of listed images, prepared; there while the catalog is not."""
         return self.prepared / f"shard-{shard:06d}.parquet"
+
+    def training_images(self, folder: str) -> "Run":
+        """The images of a folder that defenses without labels train on: prepared, as a catalog."""
+        name = hashlib.sha256(folder.encode()).hexdigest()[:12]
+        return Run(self.directory / "training_images" / name)
 
     def model(self, model: str) -> Path:
         return self.directory / "models" / model

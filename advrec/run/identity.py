@@ -19,6 +19,7 @@ from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
+from advrec.spec.label_free import TRAIN
 from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel, OwnModel
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict, canonical_hash
@@ -66,13 +67,13 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
             except ConfigError as error:
                 raise ConfigError(f"models.{name}: {error}") from None
         elif spec.init != "none":
-            identity["init_sha256"] = canonical_hash(models[spec.init])
+            identity["init_sha256"] = weights_hash(models[spec.init])
         elif unhashed & {*chains.beneath(spec)}:
             unhashed.add(name)
         elif isinstance(spec, JoinedModel):
-            identity["parts_sha256"] = [canonical_hash(models[part]) for part in spec.join]
+            identity["parts_sha256"] = [weights_hash(models[part]) for part in spec.join]
         elif isinstance(spec, AnyHybrid):
-            identity["encoder_sha256"] = canonical_hash(models[spec.encoder])
+            identity["encoder_sha256"] = weights_hash(models[spec.encoder])
         models[name] = identity
     code = {}
     for number, attack in enumerate(study.evaluation.attacks if with_code else ()):
@@ -95,6 +96,15 @@ def beneath(run: Run, spec: AnyModel) -> Identity:
     """
     there = [part for part in chains.beneath(spec) if run.weights(part).exists()]
     return {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
+
+
+def weights_hash(identity: Identity) -> str:
+    """Hash of what determines a model's weights.
+
+    Why: `images` came later, and the hashes that runs have recorded are without it.
+    """
+    later = {"images": TRAIN}
+    return canonical_hash({k: v for k, v in identity.items() if later.get(k) != v})
 
 
 def _code(attack: AttackSpec) -> Identity:

@@ -37,7 +37,7 @@ from advrec.spec.label_free import LabelFree, original
 from advrec.spec.models import AnyTraining
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study
-from advrec.training import quality, state
+from advrec.training import data, quality, state
 from advrec.training.loop import fit
 from advrec.training.start import initial_network
 from advrec.training.state import Epoch
@@ -93,11 +93,11 @@ def run_trial(
     model = study.models[spec.model]
     assert isinstance(model, AnyTraining), "refused before"
     catalog = Catalog(base)
-    network = initial_network(base, model, catalog, study.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device)
+    network = initial_network(base, model, catalog, study.seed).to(device)
+    seed, source = study.seed, data.source(base, model, catalog)
     history = fit(
-        network, model, catalog, seed=study.seed, checkpoint=saved, on_epoch=on_epoch
+        network, model, catalog, seed=seed, source=source, checkpoint=saved, on_epoch=on_epoch
     ).history
     checkpoint.save(directory / "model.safetensors", network)
     copied = frozen(network).to(device)

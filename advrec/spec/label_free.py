@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from advrec.spec.budgets import Epsilon
+from advrec.spec.catalog import absolute
 from advrec.spec.training import Margin, Steps, Training
+
+TRAIN, EVERY = "train", "catalog"
+"""Values of `images` that name no folder."""
 
 
 class LabelFree(Training):
@@ -30,6 +34,11 @@ class LabelFree(Training):
     """all, or so many of the encoder's last blocks, such as a transformer's layers or a ResNet's
     bottlenecks, with all that comes after them. What is not trained, or not used, stays as it was.
     """
+    images: Annotated[str, StringConstraints(min_length=1)] = TRAIN
+    """Images to train on: train, the catalog's training split; catalog, all its splits, so that
+    what is measured is of images that training saw; or a folder of images, relative to the study
+    file, or a URL. They need no categories, and are prepared as the catalog's are.
+    """
     batch_norm: Literal["kept", "updated"] = "kept"
     """kept: BatchNorm normalises as the model was trained, as it does in use, also while this
     trains; updated: by each batch, and its statistics move.
@@ -41,8 +50,14 @@ class LabelFree(Training):
             update={
                 "epochs": self.epochs or 2,
                 "learning_rate": self.learning_rate or 3e-4,
+                "images": absolute(self.images, directory) if self.folder else self.images,
             }
         )
+
+    @property
+    def folder(self) -> str | None:
+        """The folder or URL of the images; None: they are the catalog's."""
+        return None if self.images in (TRAIN, EVERY) else self.images
 
     @field_validator("trainable", mode="before")
     @classmethod

@@ -145,11 +145,12 @@ class TuneSpec(Strict):
                 f"space holds {other[0]}; only models.{self.model} is trained in every trial, "
                 "set the rest with set"
             )
-        if f"models.{self.model}.init" in self.space:
-            raise ValueError(
-                "init is the same in every trial: what they start from is trained once, before; "
-                "set it with set"
-            )
+        for key, done in (("init", "trained"), ("images", "prepared")):
+            if f"models.{self.model}.{key}" in self.space:
+                raise ValueError(
+                    f"{key} is the same in every trial: what it names is {done} once, before; "
+                    "set it with set"
+                )
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives names one of them twice")
         return self

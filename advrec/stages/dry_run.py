@@ -4,7 +4,7 @@ from advrec.distributed.placement import cluster_address, this_machine
 from advrec.run import identity
 from advrec.run.directory import Run
 from advrec.spec.study import Study
-from advrec.stages import plan, prepare, status
+from advrec.stages import photographs, plan, prepare, status
 from advrec.stages.study import STAGES
 
 
@@ -25,6 +25,12 @@ def dry_run(
         plan.check_room(study, address)
     todo = plan.make(run, study)
     lines = [status.overview(run, study, todo, prepare.preview(run, study))]
+    if "train" in stages:
+        lines += [
+            f"train     {line}"
+            for model in todo.untrained
+            for line in photographs.remarks(run, study, model)
+        ]
     if "evaluate" in stages:
         from advrec.stages import forecast
 

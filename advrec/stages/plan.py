@@ -24,6 +24,7 @@ from advrec.run.files import numbered, read_json
 from advrec.run.identity import Identities
 from advrec.run.machine import cores
 from advrec.spec.defenses import TrainedModel
+from advrec.spec.label_free import EVERY, TRAIN, LabelFree
 from advrec.spec.models import OwnModel
 from advrec.spec.names import alike, taken_for
 from advrec.spec.study import Study
@@ -184,7 +185,7 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
     _check_attacks(study)
     if with_code:
         _check_deliveries(study)
-        _check_files(study)
+        _check_files(run, study)
     parts = identity.identities(study, with_code=with_code)
     if with_code:
         for name, spec in study.models.items():
@@ -306,7 +307,7 @@ def _check_deliveries(study: Study) -> None:
         raise StudyError(f"evaluation.delivery: {error}") from None
 
 
-def _check_files(study: Study) -> None:
+def _check_files(run: Run, study: Study) -> None:
     tuples = study.evaluation.tuples
     files = {} if isinstance(tuples, int) else {"evaluation.tuples": tuples}
     files |= {
@@ -317,3 +318,11 @@ def _check_files(study: Study) -> None:
     for key, path in files.items():
         if not Path(path).is_file():
             raise StudyError(f"{key}: {path} does not exist; name an existing file")
+    for name, spec in study.models.items():
+        folder = spec.folder if isinstance(spec, LabelFree) else None
+        made = run.weights(name).exists() or folder is None or "://" in folder
+        if not made and not Path(str(folder)).is_dir():
+            raise StudyError(
+                f"models.{name}.images: {folder} is not a directory; name a folder of images, or "
+                f"write {TRAIN} or {EVERY}"
+            )

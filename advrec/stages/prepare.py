@@ -65,7 +65,7 @@ def _catalog(
         @functools.cache
         def pool() -> Pool:
             """The processes that draw and prepare; a source that cannot be read starts none."""
-            return stack.enter_context(preparers(_processes(study, connect)))
+            return stack.enter_context(preparers(processes(study, connect)))
 
         if spec.drawn:
             _draw(run, study, pool)
@@ -187,7 +187,7 @@ def _draw(run: Run, study: Study, pool: Callable[[], Pool]) -> None:
     synthetic.write_annotations(root, drawings)
 
 
-def _processes(study: Study, connect: Callable[[], bool]) -> int:
+def processes(study: Study, connect: Callable[[], bool]) -> int:
     """Number of processes that prepare; 0: this one, without Ray."""
     if study.resources.actors == 0:
         return 0
@@ -218,8 +218,8 @@ def _begin_again(
     gone = len(names) - len({article.name for article in again})
     readable = 0
     if again:
-        processes = _processes(study, connect)
-        readable = prepare_again(listing, again, study.catalog, processes)["reason"].null_count
+        rows = prepare_again(listing, again, study.catalog, processes(study, connect))
+        readable = rows["reason"].null_count
     if not readable and not gone:
         return False
     say(

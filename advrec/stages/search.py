@@ -12,6 +12,7 @@ import pyarrow as pa
 import yaml
 
 from advrec.attacks import names
+from advrec.distributed.placement import cluster_address
 from advrec.errors import AdvrecError, ConfigError
 from advrec.reports.pictures import pareto
 from advrec.run import identity, log
@@ -22,7 +23,7 @@ from advrec.spec import study as study_file
 from advrec.spec.attacks import AUTO, AUTO_1
 from advrec.spec.search import MODES, Objective, TuneSpec
 from advrec.spec.study import Study
-from advrec.stages import study
+from advrec.stages import photographs, study
 
 WORKERS = 1  # of a trial
 
@@ -54,12 +55,16 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
         base = Run(out / "base")
         before, stages = _before(whole, spec)
         study.run_study(before, base.directory, stages=stages, address=address)
+        photographs.refuse_changed(base, whole, spec.model)
         from advrec.distributed.session import session  # before what imports ray
         from advrec.distributed.tune import search
         from advrec.search.trial import check
 
         check(spec, whole, base)
         with log.kept(home.log), session(address):
+            photographs.prepared(
+                base, whole, spec.model, lambda: cluster_address(address) is not None
+            )
             trials = pd.DataFrame(search(spec, base, content, directory, out))
         outcome = _outcome(trials, spec, out)
         _write_tables(outcome, out)

@@ -7,13 +7,14 @@ from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError
 from advrec.run.directory import Run
 from advrec.run.files import read_json
-from advrec.run.identity import Identities, Identity, beneath
+from advrec.run.identity import Identities, Identity, beneath, weights_hash
 from advrec.run.log import say
 from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyTraining, JoinedModel, OwnModel
-from advrec.spec.study import Study, canonical_hash
+from advrec.spec.study import Study
+from advrec.stages import photographs
 
 
 def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], bool]) -> None:
@@ -30,6 +31,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     trained, joined = [], {}
     for model, spec in study.models.items():
         if run.is_trained(model):
+            photographs.refuse_changed(run, study, model)
             shutil.rmtree(run.training(model), ignore_errors=True)  # of a driver that was killed
             say(f"train {model}: done before")
         elif isinstance(spec, OwnModel):
@@ -96,12 +98,18 @@ def join(run: Run, model: str, spec: JoinedModel, identity: Identity) -> None:
 def _train(
     run: Run, study: Study, identities: Mapping[str, Identity], connect: Callable[[], bool]
 ) -> None:
+    identities = {
+        model: identity | photographs.prepared(run, study, model, connect)
+        for model, identity in identities.items()
+    }
     for model, identity in identities.items():
+        for line in photographs.remarks(run, study, model):
+            say(f"train {line}")
         run.claim(f"models/{model}", identity, made=False)
     grows = not study.resources.trains_here and connect()
     from advrec.distributed.train import train_models
 
-    names = {model: canonical_hash(identity)[:12] for model, identity in identities.items()}
+    names = {model: weights_hash(identity)[:12] for model, identity in identities.items()}
     train_models(run, study, names, lambda model: _say_measured(run, model), grows=grows)
 
 

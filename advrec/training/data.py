@@ -10,6 +10,9 @@ from torch import Tensor
 
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import to_images
+from advrec.run.directory import Run
+from advrec.spec.label_free import TRAIN, LabelFree
+from advrec.spec.models import AnyTraining
 
 Ids = npt.NDArray[np.int32]
 
@@ -23,6 +26,24 @@ class Batch(NamedTuple):
     """(N, textures) 0 or 1; None where the catalog knows none"""
     originals: Tensor | None = None
     """(N, D), embeddings by the network as it was before; None where no defense asks for them"""
+
+
+class Source(NamedTuple):
+    """The images that a training takes its batches from."""
+
+    catalog: Catalog
+    ids: Ids
+    """(n,) of its articles"""
+
+
+def source(run: Run, spec: AnyTraining, catalog: Catalog) -> Source:
+    """Return what an entry trains on; images of a folder are prepared in the run."""
+    if not isinstance(spec, LabelFree) or spec.images == TRAIN:
+        return Source(catalog, catalog.ids_of("train"))
+    if spec.folder is None:
+        return Source(catalog, np.arange(len(catalog), dtype=np.int32))
+    prepared = Catalog(run.training_images(spec.folder))
+    return Source(prepared, prepared.ids_of("train"))
 
 
 def load(catalog: Catalog, article_ids: Ids, device: torch.device) -> Batch:
@@ -45,7 +66,7 @@ def shuffled(
     it is the only one.
 
     Args:
-        article_ids: (n,) of the training split.
+        article_ids: (n,) of all that is trained on.
         size: articles of a whole batch.
     """
     order = np.random.default_rng([seed, epoch]).permutation(article_ids)

@@ -36,6 +36,7 @@ def fit(
     catalog: Catalog,
     *,
     seed: int,
+    source: data.Source | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> "Training":
@@ -45,11 +46,13 @@ def fit(
 
     Args:
         spec: resolved.
+        catalog: is measured on.
+        source: of batches; by default the catalog's training split.
         checkpoint: the first worker's file, written after each epoch, which an interrupted training
             goes on from. On CPUs, with as many workers, one or two, it ends with the weights of an
             undisturbed one.
     """
-    training = Training(network, spec, catalog, seed)
+    training = Training(network, spec, catalog, seed, source=source)
     file = checkpoint if training.workers.rank == 0 else None
     saved = state.load(file) if file is not None and file.exists() else None
     saved = training.workers.agree(saved)
@@ -70,6 +73,7 @@ class Training:
     Args:
         network: trained in place; its weights are the best ones once it is finished.
         recipe: by default that of `spec`.
+        source: of batches; by default the catalog's training split.
     """
 
     def __init__(
@@ -79,17 +83,18 @@ class Training:
         catalog: Catalog,
         seed: int,
         recipe: Recipe | None = None,
+        source: data.Source | None = None,
     ) -> None:
         assert spec.learning_rate is not None, "study.load resolves it"
         self.network = network
         self.workers = Workers.of(next(network.parameters()).device)
         self.history: list[Epoch] = []
         self.finished = False
-        self.spec, self._catalog, self._seed = spec, catalog, seed
+        self.spec, self._seed = spec, seed
         self._recipe = recipe or recipe_of(spec)
         self._defense = build(spec, self._recipe)
         self._schedule = self._defense.schedule()
-        self._train_ids = catalog.ids_of("train")
+        self._source = source or data.Source(catalog, catalog.ids_of("train"))
         self._copy = Copy(network)
         self._original = Copy(network).network if self._defense.keeps_original else None
         self._judge = self._defense.judge(catalog, self.workers, self._original)
@@ -124,7 +129,7 @@ class Training:
         losses: list[Tensor] = []
         self._defense.set_mode(self.network)
         shuffled = data.shuffled(
-            self._train_ids,
+            self._source.ids,
             self.spec.batch,
             seed=self._seed,
             epoch=number,
@@ -132,7 +137,7 @@ class Training:
             world=self.workers.world,
         )
         for ids in shuffled:
-            batch = data.load(self._catalog, ids, self.workers.device)
+            batch = data.load(self._source.catalog, ids, self.workers.device)
             batch = batch._replace(images=self._recipe.augment(batch.images, generator))
             losses += self.train_on(batch, generator, steps_before + len(losses))
         verdict = self._validate(stage)
@@ -232,7 +237,7 @@ class Training:
         return loss.detach()
 
     def _steps_an_epoch(self) -> int:
-        return self.spec.steps_an_epoch(len(self._train_ids))
+        return self.spec.steps_an_epoch(len(self._source.ids))
 
     def _steps(self) -> int | None:
         """Count the steps of the whole training; None: known only when it is over."""

@@ -97,6 +97,10 @@ def yaml_comment(path: Path) -> str:
             {"space": {"models.at.init": {"choice": ["none", "unsecured"]}}},
             "init is the same in every trial",
         ),
+        (
+            {"space": {"models.at.images": {"choice": ["train", "catalog"]}}},
+            "images is the same in every trial",
+        ),
         ({"name": "n" * 60}, "at most 50"),
         ({"space": {"models.at.epsilon": {"grid": [0.1]}}}, "is a grid"),
         (

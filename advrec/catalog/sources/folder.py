@@ -3,6 +3,7 @@ root/<category>/*, or without categories root/<split>/* or root/*; or a manifest
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from advrec.catalog import files
@@ -61,14 +62,9 @@ def walk(root: str, seed: int) -> Listing:
     try:
         articles = _articles(source, root, seed, seen)
     except OSError as error:
-        reason = (
-            "is not a directory"
-            if isinstance(error, FileNotFoundError | NotADirectoryError)
-            else f"cannot be read ({error})"
-        )
         raise ConfigError(
-            f"{root}: {reason}; set catalog.root to the folder that holds the images, or the "
-            "directories of their categories"
+            f"{root}: {_reason(error)}; set catalog.root to the folder that holds the images, or "
+            "the directories of their categories"
         ) from None
     if not articles and seen.ignored and all(name.endswith("(a link)") for name in seen.ignored):
         raise ConfigError(f"{root}: holds {len(seen.ignored):,} links alone{_NOT_FOLLOWED}")
@@ -82,6 +78,55 @@ def walk(root: str, seed: int) -> Listing:
     if listing.links == len(listing.articles):
         raise ConfigError(f"{root}: all {listing.links:,} images are links{_NOT_FOLLOWED}")
     return listing
+
+
+def below(root: str) -> Listing:
+    """All image files below root, however deep, sorted by directory and name, for a training.
+
+    They are listed as `walk` does, but directories say nothing of them.
+
+    Raises:
+        ConfigError: root is missing, or holds no images.
+    """
+    source, seen = files.at(root), _Seen()
+    try:
+        names = list(_deep(source, "", seen))
+    except OSError as error:
+        raise ConfigError(f"{root}: {_reason(error)}; name a folder of images") from None
+    if not names:
+        beside = f" (ignored: {seen.ignored[0]})" if seen.ignored else ""
+        raise ConfigError(f"{root}: holds no images{beside}; name a folder of images")
+    return Listing(
+        root=root,
+        articles=tuple(Listed(name, "", (), "train") for name in names),
+        has_textures=False,
+        ignored=tuple(seen.ignored),
+        links=seen.links,
+    )
+
+
+def _deep(source: Root, directory: str, seen: _Seen) -> Iterator[str]:
+    directories = []
+    for entry in source.entries(directory):
+        path = PurePosixPath(entry.name)
+        if entry.kind == "directory" and path.name not in OF_SYSTEMS:
+            directories.append(entry.name)
+        elif entry.kind in ("file", "link", "other") and path.suffix.lower() in EXTENSIONS:
+            seen.links += entry.kind == "link"
+            yield entry.name
+        else:
+            reasons = {"directory": "made by an operating system", "link": "a link"}
+            reasons["unnamed"] = "its name is no UTF-8"
+            reason = reasons.get(entry.kind, "no image by its name")
+            seen.ignored.append(f"{entry.name} ({reason})")
+    for each in directories:
+        yield from _deep(source, each, seen)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "is not a directory"
+    return f"cannot be read ({error})"
 
 
 def _articles(source: Root, root: str, seed: int, seen: _Seen) -> list[Listed]:

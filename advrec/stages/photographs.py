@@ -1,0 +1,171 @@
+"""The images that defenses without labels train on: of folders, prepared as the catalog's are."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from advrec.catalog import files, shards
+from advrec.catalog.decide import Decision, decide
+from advrec.catalog.files import RefusedError
+from advrec.catalog.listing import Listing
+from advrec.catalog.sources import folder, registry
+from advrec.catalog.write import write
+from advrec.distributed.prepare import prepare_shards, preparers
+from advrec.errors import ConfigError, StudyError
+from advrec.run import identity
+from advrec.run.directory import Run
+from advrec.run.files import read_json
+from advrec.run.log import say
+from advrec.spec.base import SPLITS
+from advrec.spec.catalog import CatalogSpec
+from advrec.spec.label_free import EVERY, LabelFree
+from advrec.spec.study import Study
+from advrec.stages import prepare
+
+FEW = 1000
+"""Images below which it is said that they are few."""
+
+
+def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) -> identity.Identity:
+    """Prepare the folder that a model trains on, unless that is done.
+
+    Args:
+        connect: connects to Ray, and says whether nodes may join later; called when there is work.
+
+    Returns:
+        The hash of the prepared images, which enters the identity of the weights; nothing where
+        they are the catalog's.
+
+    Raises:
+        ConfigError: there is no such folder, or no usable image in it.
+        UnreachableError: its filesystem does not answer.
+    """
+    place = _folder(study, model)
+    if place is None:
+        return {}
+    there, spec = run.training_images(place), _spec(study, place)
+    listing = _listed(place, model)
+    wanted = _identity(study, listing)
+    if there.identities().get("prepared") != wanted:
+        shutil.rmtree(there.directory, ignore_errors=True)
+        there.claim("prepared", wanted, made=False)
+    if not there.catalog.exists():
+        with preparers(prepare.processes(study, connect)) as pool:
+            prepare_shards(there, spec, listing, pool)
+        decision = decide(spec, listing, shards.read_shards(there))
+        _say(decision, place, model)
+        there.write_set_aside(decision.set_aside)
+        write(there, decision)
+    return {"images_sha256": read_json(there.preparation)["catalog_sha256"]}
+
+
+def refuse_changed(run: Run, study: Study, model: str) -> None:
+    """Refuse a folder that holds other images than a model was trained on. One that is gone is no
+    change.
+
+    Raises:
+        StudyError: it does.
+    """
+    place = _folder(study, model)
+    if place is None or not run.training_images(place).catalog.exists():
+        return
+    try:
+        listing = _listed(place, model)
+    except ConfigError:
+        return
+    if run.training_images(place).identities().get("prepared") != _identity(study, listing):
+        raise StudyError(
+            f"models.{model}.images: {place} holds other images than {model} was trained on; "
+            "name another --out, or another folder for a model of another name"
+        )
+
+
+def remarks(run: Run, study: Study, model: str) -> list[str]:
+    """Return what is to be known of a model's images before it is trained, as lines of text."""
+    spec = study.models[model]
+    if not isinstance(spec, LabelFree):
+        return []
+    count, lines = _count(run, study, spec, model), []
+    if spec.images == EVERY:
+        lines.append("trains on all splits: what is measured is of images that it saw")
+    if count is not None and count < FEW:
+        smaller = "a smaller rho" if "rho" in type(spec).model_fields else "lore with a small rho"
+        more = "" if spec.images == EVERY else "more images by the key images, "
+        lines.append(
+            f"WARNING: {count:,} images are few (fewer than {FEW:,}), and lists change more than "
+            f"they must; {more}or {smaller} keeps more of them"
+        )
+    return [f"{model}: {line}" for line in lines]
+
+
+def _count(run: Run, study: Study, spec: LabelFree, model: str) -> int | None:
+    """Images that a model trains on; None: not known before there is a catalog."""
+    there = run if spec.folder is None else run.training_images(spec.folder)
+    if there.catalog.exists():
+        splits: dict[str, int] = read_json(there.preparation)["splits"]
+    elif spec.folder is None and study.catalog.drawn:
+        return None
+    else:
+        listing = (
+            registry.read(study.catalog, study.seed)
+            if spec.folder is None
+            else _listed(spec.folder, model)
+        )
+        listed = [article.split for article in listing.articles]
+        splits = {split: listed.count(split) for split in SPLITS}
+    return sum(splits.values()) if spec.images == EVERY else splits["train"]
+
+
+def _folder(study: Study, model: str) -> str | None:
+    spec = study.models[model]
+    return spec.folder if isinstance(spec, LabelFree) else None
+
+
+def _listed(place: str, model: str) -> Listing:
+    """The images of a folder. Raises StudyError where there are none."""
+    try:
+        return folder.below(place)
+    except ConfigError as error:
+        raise StudyError(f"models.{model}.images: {error}") from None
+
+
+def _spec(study: Study, place: str) -> CatalogSpec:
+    """The folder as a catalog, whose images become squares by the study's rules."""
+    rules = study.catalog.model_dump(include={"image_size", "square", "duplicates"})
+    return CatalogSpec(source="folder", root=place, **rules)
+
+
+def _identity(study: Study, listing: Listing) -> dict[str, Any]:
+    """Determine the prepared images: by the names of the files, and what is in local ones."""
+    catalog = study.model_copy(update={"catalog": _spec(study, listing.root)})
+    source, digest = files.at(listing.root), hashlib.sha256()
+    for image in listing.articles:
+        digest.update(repr(image.name).encode())
+        if "://" not in listing.root:
+            try:
+                digest.update(hashlib.sha256(source.read(image.name)).digest())
+            except RefusedError as error:
+                digest.update(str(error).encode())
+    made = identity.prepared(catalog, listing_sha256=digest.hexdigest(), shard=shards.SHARD)
+    return made | {"duplicates": study.catalog.duplicates}
+
+
+def _say(decision: Decision, place: str, model: str) -> None:
+    """Say what became of the images: raises StudyError where none can be used."""
+    aside, listed = decision.set_aside, decision.listing.num_rows
+    used = decision.preparation["splits"]["train"]
+    first = [f"{key.partition('/')[2]}: {reason}" for key, reason in aside.items()]
+    if not used:
+        raise StudyError(
+            f"models.{model}.images: {place} holds no usable image ({listed:,} were set aside; "
+            f"{first[0]})"
+        )
+    say(
+        f"train {model}: {used:,} images of {place} ({listed:,} listed; "
+        f"as duplicates go {listed - used - len(aside):,}, set aside are {len(aside):,})"
+    )
+    for line in first[: prepare.SHOWN]:
+        say(f"train {model}: set aside {line}")
+    if len(first) > prepare.SHOWN:
+        say(f"train {model}: set aside {len(first) - prepare.SHOWN:,} more")

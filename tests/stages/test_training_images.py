@@ -1,0 +1,232 @@
+"""Images that a defense without labels trains on: the catalog's, or those of a folder."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from advrec.catalog import images
+from advrec.catalog.dataset import Catalog
+from advrec.catalog.sources import folder
+from advrec.run import identity
+from advrec.run.directory import Run
+from advrec.spec import study as study_file
+from advrec.training import data
+from tests.commands import advrec
+
+FARE = {"defense": "fare", "init": "shop", "epsilon": 0.03, "steps": 1, "epochs": 2, "batch": 32}
+
+
+@pytest.fixture
+def home(tmp_path, prepared):
+    """A directory with a run, results/study, that has a catalog."""
+    run = Run(tmp_path / "results" / "study")
+    with run.lock():
+        shutil.copytree(prepared.directory, run.directory, dirs_exist_ok=True)
+    return tmp_path
+
+
+def written(home, prepared, **models):
+    """Write a study of these models."""
+    content = {
+        "name": "study",
+        "catalog": {
+            "source": "deepfashion",
+            "root": str(prepared.directory / "synthetic"),
+            "image_size": 32,
+        },
+        "models": {"shop": {"model": "tests.shop.encoders:normed"}, **models},
+        "evaluation": {"attacks": ["fgsm"]},
+        "resources": {"actors": 0},
+    }
+    path = home / "study.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def train(home, *more):
+    return advrec("train", home / "study.yaml", "--out", home / "results" / "study", *more, cwd="/")
+
+
+def draw(path, seed, size=(40, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_a_folder_of_the_training_splits_images_makes_the_weights_that_the_split_makes(
+    home, prepared, catalog, monkeypatch
+):
+    """Also where training dies after an epoch."""
+    for article in catalog.ids_of("train"):
+        where = home / "photos" / str(article // 40) / f"{article:04d}.png"
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_bytes(catalog.pngs([article])[0])
+    models = {"split": FARE, "photos": FARE | {"images": "photos"}}
+    written(home, prepared, **models)
+    from advrec.training import state
+
+    save = state.save
+
+    def dies(path, kept):
+        save(path, kept)
+        if "/photos/" in str(path) and len(kept.history) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("advrec.training.loop.state.save", dies)
+    assert train(home).returncode == 130
+    monkeypatch.undo()
+    ended = train(home)
+    assert ended.returncode == 0, ended.stderr
+    assert "train photos: goes on after epoch 1/2" in ended.stdout
+    run = Run(home / "results" / "study")
+    assert run.weights("photos").read_bytes() == run.weights("split").read_bytes()
+    known = run.identities()
+    assert len(known["models/photos"]["images_sha256"]) == 64
+    assert "images_sha256" not in known["models/split"]
+
+
+@pytest.fixture
+def photographs(home):
+    """A folder of 12 images, flat and nested; one of them twice, one broken, one a link."""
+    for number in range(12):
+        draw(home / "photos" / ("", "a", "a/b")[number % 3] / f"{number:02d}.png", number)
+    shutil.copy(home / "photos" / "00.png", home / "photos" / "a" / "twice.png")
+    (home / "photos" / "a" / "broken.jpg").write_bytes(b"no image")
+    (home / "photos" / "link.png").symlink_to(home / "photos" / "00.png")
+    (home / "photos" / "notes.txt").write_text("no image")
+    (home / "photos" / ".hidden.png").write_bytes(b"")
+    return home / "photos"
+
+
+def test_images_of_a_folder_are_prepared_as_the_catalogs_and_what_is_left_out_is_said(
+    home, prepared, photographs
+):
+    written(home, prepared, m=FARE | {"images": "photos"})
+    done = train(home)
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"12 images of {photographs} (15 listed; as duplicates go 1, set aside are 2)"
+        in done.stdout
+    )
+    assert "train m: set aside a/broken.jpg: is not an image of a known format" in done.stdout
+    assert "train m: set aside link.png: is a link" in done.stdout
+    assert "train m: WARNING: 12 images are few" in done.stdout
+    found = Catalog(Run(home / "results" / "study").training_images(str(photographs)))
+    names = ["00.png", "03.png", "06.png", "09.png"]
+    names += [f"a/{number:02d}.png" for number in (1, 4, 7, 10)]
+    names += [f"a/b/{number:02d}.png" for number in (2, 5, 8, 11)]
+    assert found.names == names
+    for article, name in enumerate(names):
+        own = images.squared(Image.open(photographs / name), 32, "pad")
+        assert np.array_equal(found.pixels([article])[0], np.asarray(own))
+
+
+def test_a_trained_models_images_may_go_and_may_not_change(home, prepared, photographs):
+    written(home, prepared, m=FARE | {"images": "photos", "epochs": 1})
+    assert train(home).returncode == 0
+    same = (photographs / "00.png").read_bytes()
+    draw(photographs / "00.png", 99)
+    changed = train(home)
+    assert changed.returncode == 2
+    assert "models.m.images" in changed.stderr
+    assert "holds other images than m was trained on" in changed.stderr
+    (photographs / "00.png").write_bytes(same)
+    assert "train m: done before" in train(home).stdout
+    shutil.rmtree(photographs)
+    assert "train m: done before" in train(home).stdout
+    for images_key in ("train", "catalog", "other"):
+        (home / "other").mkdir(exist_ok=True)
+        written(home, prepared, m=FARE | {"images": images_key, "epochs": 1})
+        refused = train(home)
+        assert refused.returncode == 2
+        assert "holds models/m made with images" in refused.stderr
+
+
+def test_a_folder_that_changes_before_its_model_is_trained_is_prepared_anew(
+    home, prepared, photographs
+):
+    """Names and sizes stay."""
+    run = Run(home / "results" / "study")
+    written(home, prepared, m=FARE | {"images": "photos", "epochs": 1})
+    hashes = []
+    for seed in (0, 99):
+        Image.fromarray(np.full((40, 30, 3), seed, dtype=np.uint8)).save(photographs / "p.bmp")
+        assert train(home).returncode == 0
+        hashes.append(run.identities()["models/m"]["images_sha256"])
+        run.weights("m").unlink()
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda photos: None, ["is not a directory", "or write train or catalog"]),
+        (lambda photos: photos.mkdir(), ["holds no images", "name a folder of images"]),
+        (
+            lambda photos: (photos.mkdir(), (photos / "a.jpg").write_bytes(b"")),
+            ["holds no usable image (1 were set aside; a.jpg: is empty)"],
+        ),
+    ],
+    ids=["missing", "empty", "broken"],
+)
+def test_a_folder_that_nothing_can_be_trained_on_is_refused(home, prepared, make, said):
+    make(home / "photos")
+    written(home, prepared, m=FARE | {"images": "photos"})
+    refused = train(home)
+    assert refused.returncode == 2
+    for words in ["models.m.images", str(home / "photos"), *said]:
+        assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_all_splits_are_trained_on_where_the_entry_says_catalog(home, prepared, catalog):
+    path = written(home, prepared, m=FARE | {"images": "catalog", "epochs": 1}, n=FARE)
+    models, run = study_file.load(path).models, Run(home / "results" / "study")
+    assert data.source(run, models["m"], catalog).ids.tolist() == list(range(len(catalog)))
+    split = data.source(run, models["n"], catalog)
+    assert split.ids.tolist() == catalog.ids_of("train").tolist()
+    first = train(home, "--dry-run")
+    assert f"m: WARNING: {len(catalog)} images are few" in first.stdout
+    assert f"n: WARNING: {len(split.ids)} images are few" in first.stdout
+    done = train(home)
+    assert "train m: trains on all splits" in done.stdout
+    assert not np.array_equal(run.weights("m").read_bytes(), run.weights("n").read_bytes())
+
+
+def test_runs_that_know_no_images_go_on(home, prepared):
+    path = written(home, prepared, m=FARE | {"epochs": 1}, n=FARE | {"init": "m", "epochs": 1})
+    assert train(home).returncode == 0
+    file = home / "results" / "study" / "identities.json"
+    known = json.loads(file.read_text())
+    for model in ("m", "n"):
+        del known[f"models/{model}"]["images"]
+    parts = identity.identities(study_file.load(path)).models
+    hashed = study_file.canonical_hash(known["models/m"])
+    assert parts["n"]["init_sha256"] == known["models/n"]["init_sha256"] == hashed
+    file.write_text(json.dumps(known))
+    again = train(home)
+    assert again.returncode == 0, again.stderr
+    assert "train n: done before" in again.stdout
+
+
+def test_a_folder_is_listed_however_deep_and_what_is_no_image_is_told(photographs):
+    (photographs / "__MACOSX").mkdir()
+    (photographs / "elsewhere").symlink_to(photographs / "a")
+    listing = folder.below(str(photographs))
+    every = sorted(
+        path.relative_to(photographs).as_posix()
+        for path in photographs.rglob("*")
+        if path.suffix in (".png", ".jpg") and not path.name.startswith(".")
+    )
+    assert sorted(article.name for article in listing.articles) == every
+    assert {article.split for article in listing.articles} == {"train"}
+    assert listing.links == 1
+    assert listing.ignored == (
+        "__MACOSX (made by an operating system)",
+        "elsewhere (a link)",
+        "notes.txt (no image by its name)",
+    )
