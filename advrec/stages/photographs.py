@@ -91,10 +91,9 @@ def remarks(run: Run, study: Study, model: str) -> list[str]:
         lines.append("trains on all splits: what is measured is of images that it saw")
     if count is not None and count < FEW:
         smaller = "a smaller rho" if "rho" in type(spec).model_fields else "lore with a small rho"
-        more = "" if spec.images == EVERY else "more images by the key images, "
         lines.append(
-            f"WARNING: {count:,} images are few (fewer than {FEW:,}), and lists change more than "
-            f"they must; {more}or {smaller} keeps more of them"
+            f"WARNING: {count:,} images are few (fewer than {FEW:,}): fewer lists are kept than "
+            f"with many; more images (images: catalog, or a folder) or {smaller} keep more"
         )
     return [f"{model}: {line}" for line in lines]
 

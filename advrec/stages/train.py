@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError
@@ -15,6 +16,9 @@ from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyTraining, JoinedModel, OwnModel
 from advrec.spec.study import Study
 from advrec.stages import photographs
+
+EXCEEDED = 0.05
+"""Share of test images above rho from which on it is said that the constraint does not hold."""
 
 
 def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], bool]) -> None:
@@ -121,6 +125,8 @@ def _say_measured(run: Run, model: str) -> None:
             f"{100 * metrics['drift_median']:.1f} % of their length, under its own attack by "
             f"{100 * metrics['attacked_drift_median']:.1f} % (medians, n = {metrics['n']})"
         )
+        if metrics.get("above_rho", 0.0) > EXCEEDED:
+            say(f"train {model}: WARNING: {_exceeded(metrics)}")
         return
     selected = ""
     if metrics["selected_on"] == "test":
@@ -130,6 +136,16 @@ def _say_measured(run: Run, model: str) -> None:
         f"{100 * metrics['adversarial_accuracy']:.1f} % under "
         f"{accuracy.PUBLISHED} at {accuracy.EPSILON:g} "
         f"(n = {metrics['n']}{selected})"
+    )
+
+
+def _exceeded(metrics: Mapping[str, Any]) -> str:
+    """Say that the constraint of lore does not hold."""
+    return (
+        f"rho is {metrics['rho']:g}, and {100 * metrics['above_rho']:.0f} % of {metrics['n']} test "
+        f"images moved by more (median {metrics['drift_median']:.3g}, 95 % "
+        f"{metrics['drift_95']:.3g}): the constraint does not hold; more images (the key images) "
+        "or more epochs bring it nearer"
     )
 
 

@@ -114,13 +114,21 @@ class Drifts:
 
     The last epoch is the best: the learning rate has fallen to nothing there, and without labels
     nothing says which trade-off of an earlier one is wanted.
+
+    Args:
+        rho: most that a clean embedding was to drift; None: as much as it may.
     """
 
     def __init__(
-        self, catalog: Catalog, workers: Workers, original: Network, attacked: Attacked
+        self,
+        catalog: Catalog,
+        workers: Workers,
+        original: Network,
+        attacked: Attacked,
+        rho: float | None = None,
     ) -> None:
         self._catalog, self._workers, self._original = catalog, workers, original
-        self._attacked = attacked
+        self._attacked, self._rho = attacked, rho
 
     def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
         """Measure the median drifts on images of the validation split."""
@@ -133,7 +141,9 @@ class Drifts:
         return Validated(float(epoch), measured)
 
     def metrics(self, network: Network, stage: Stage) -> dict[str, Any]:
-        """Return median and 95th percentile of the drifts."""
+        """Return median and 95th percentile of the drifts, and the share, 0..1, of clean ones
+        above rho.
+        """
         ids = self._catalog.ids_of("test")[:MEASURED_IMAGES]
         clean, attacked = self._drifts(network, ids, stage)
         return {
@@ -144,7 +154,12 @@ class Drifts:
             "attacked_drift_95": float(np.quantile(attacked, 0.95)),
             "attack_steps": stage.steps,
             "attack_epsilon": stage.epsilon,
-        }
+        } | self._constraint(clean)
+
+    def _constraint(self, clean: np.ndarray[Any, Any]) -> dict[str, float]:
+        if self._rho is None:
+            return {}
+        return {"rho": self._rho, "above_rho": float(np.mean(clean > self._rho))}
 
     def _drifts(
         self, network: Network, ids: data.Ids, stage: Stage

@@ -197,6 +197,22 @@ def test_all_splits_are_trained_on_where_the_entry_says_catalog(home, prepared, 
     assert not np.array_equal(run.weights("m").read_bytes(), run.weights("n").read_bytes())
 
 
+def test_lore_says_where_its_constraint_does_not_hold(home, prepared):
+    lore = FARE | {"defense": "lore", "epochs": 1, "learning_rate": 0.01}
+    written(home, prepared, tight=lore | {"rho": 0.0001}, wide=lore | {"rho": 3.0})
+    done = train(home)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "the constraint does not hold" in line]
+    assert len(said) == 1
+    run = Run(home / "results" / "study")
+    metrics = json.loads((run.model("tight") / "metrics.json").read_text())
+    assert metrics["above_rho"] == 1.0
+    shown = f"median {metrics['drift_median']:.3g}"
+    for words in ("train tight: WARNING: rho is 0.0001, and 100 % of 20 test images", shown):
+        assert words in said[0]
+    assert json.loads((run.model("wide") / "metrics.json").read_text())["above_rho"] == 0.0
+
+
 def test_runs_that_know_no_images_go_on(home, prepared):
     path = written(home, prepared, m=FARE | {"epochs": 1}, n=FARE | {"init": "m", "epochs": 1})
     assert train(home).returncode == 0

@@ -215,6 +215,23 @@ def test_batch_norm_updates_its_statistics_if_it_is_to(catalog):
     assert not torch.equal(before, network.module[1].running_mean)
 
 
+def test_lore_counts_the_test_images_that_moved_by_more_than_rho(catalog):
+    network, original = encoder(), encoder()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+        images = data.load(catalog, catalog.ids_of("test"), torch.device("cpu")).images
+        found = [(original.embed(i[None]), network.embed(i[None])) for i in images]
+    drifts = [float((new - old).norm() / old.norm()) for old, new in found]
+    rho = float(np.quantile(drifts, 0.7))
+    alone = Workers.of(torch.device("cpu"))
+    defense = build(entry(defense="lore", rho=rho), recipe.FINE_TUNING)
+    metrics = defense.judge(catalog, alone, original).metrics(network, Stage(1, EPSILON))
+    assert metrics["rho"] == rho
+    assert metrics["above_rho"] == pytest.approx(np.mean([each > rho for each in drifts]))
+    assert 0.2 < metrics["above_rho"] < 0.4
+
+
 def test_lore_keeps_clean_images_within_rho_where_fare_does_not(catalog):
     images = data.load(catalog, catalog.ids_of("train"), torch.device("cpu")).images
     far = {}

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from advrec.catalog.dataset import Catalog
+from advrec.model.checkpoint import Network
 from advrec.training.data import Batch
 from advrec.training.defenses import fare
 from advrec.training.defenses.base import Forward
 from advrec.training.drift import squared_drift
+from advrec.training.judges import Drifts
+from advrec.training.workers import Workers
 
 FIRST = 0.3
 """The multiplier of every image before the first step."""
@@ -46,6 +50,11 @@ class LagrangianFineTuning(fare.FineTuning):
 
     rho: float
     rate_beside: ClassVar[float] = 0.05
+
+    def judge(self, catalog: Catalog, workers: Workers, original: Network | None) -> Drifts:
+        """Return the judge of drifts, which says how many images exceed rho."""
+        assert original is not None
+        return Drifts(catalog, workers, original, self.attacked, self.rho)
 
     def beside(self, dimension: int) -> nn.Module:
         """Return the multipliers."""
