@@ -27,13 +27,13 @@ class Hybrid(Entry):
     """Name of the model of the study above it whose embeddings it uses."""
     factors: Annotated[int, Field(ge=1, le=4096)] = 32
     """Length k of the vectors of users and articles."""
-    epochs: Annotated[int, Field(ge=1)] = 40
+    epochs: Annotated[int, Field(ge=1)] = 30
     """Epochs; in each every purchase of training is met once, with one other article."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 0.003
     """Learning rate of Adam."""
     batch: Annotated[int, Field(ge=1)] = 256
     """Purchases a training step."""
-    decay: Decay = 0.01
+    decay: Decay = 0.05
     """Weight of the squared lengths of the vectors of a purchase's user and articles."""
 
     @classmethod
@@ -56,7 +56,7 @@ class Bpr(Hybrid):
     """Matrix factorisation, which sees no image (Rendle et al. 2009): the control of the others."""
 
     recommender: Literal["bpr"]
-    bias_decay: Decay = 0.01
+    bias_decay: Decay = 0.05
     """Weight of the squared biases of a purchase's articles."""
 
 
@@ -64,11 +64,11 @@ class Vbpr(Hybrid):
     """Visual Bayesian personalised ranking (He & McAuley 2016)."""
 
     recommender: Literal["vbpr"]
-    bias_decay: Decay = 0.01
+    bias_decay: Decay = 0.05
     """Weight of the squared biases of a purchase's articles."""
     visual_factors: Annotated[int, Field(ge=1, le=4096)] = 32
     """Length m of what embeddings are projected to, and of the users' vectors for that."""
-    visual_decay: Decay = 0.0
+    visual_decay: Decay = 0.0003
     """Weight of the squared values of the projection and of the visual bias."""
 
 
@@ -78,7 +78,7 @@ class Amr(Hybrid):
     """
 
     recommender: Literal["amr"]
-    visual_decay: Decay = 0.0
+    visual_decay: Decay = 0.0003
     """Weight of the squared values of the projection."""
     epsilon: Annotated[float, Field(ge=0.0)] = 0.1
     """Length of the perturbation of an embedding; the embeddings' own root mean square distance
@@ -86,7 +86,7 @@ class Amr(Hybrid):
     """
     weight: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of the loss of perturbed embeddings."""
-    clean_epochs: Annotated[int, Field(ge=0)] = 40
+    clean_epochs: Annotated[int, Field(ge=0)] = 30
     """Epochs without that loss before the others: the published training starts from a trained
     model of its own form.
     """

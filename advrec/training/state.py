@@ -95,7 +95,7 @@ def load(path: Path) -> State:
         return State(
             network=parts["network"],
             average=parts.get("average", {}),
-            best=parts["best"],
+            best=parts.get("best", {}),
             optimizer=optimizer,
             schedule=header["schedule"],
             history=[Epoch(**epoch) for epoch in header["history"]],
