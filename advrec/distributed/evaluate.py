@@ -97,7 +97,7 @@ def embed(run: Run, study: Study, catalog: Catalog, model: str, *, grows: bool) 
         try:
             Models(run, study, catalog, pool, device, _store(study)).reference(model)
         except UnusableModelError as error:
-            raise AdvrecError(f"no tuples can be drawn: {error}") from None
+            raise AdvrecError(str(error)) from None
 
 
 def _placement(run: Run, study: Study, models: Collection[str], *, grows: bool) -> Placement:

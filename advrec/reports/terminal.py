@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, equal, minimal, quantities
+from advrec.reports.tables import checks, equal, minimal, quantities, utility
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
 from advrec.spec import accuracy
@@ -48,6 +48,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
     notes = (
         [f"{name}: {origin}" for name, origin in origins.items() if origin],
         minimal.text(results),
+        utility.text(results),
         checks.text(results),
         [line] if (line := equal.sentence(results)) else [],
         _differences(results, compared) if compared else [],

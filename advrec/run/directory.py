@@ -88,6 +88,10 @@ class Run:
         """Table of the purchases that a hybrid was trained on."""
         return self.model(model) / "seen.parquet"
 
+    def users_of(self, model: str) -> Path:
+        """Table of the users of a hybrid: a copy of the run's."""
+        return self.model(model) / "users.parquet"
+
     def is_trained(self, model: str) -> bool:
         """Say whether a model is there: its weights, or its factors."""
         return self.weights(model).exists() or self.bank(model).exists()

@@ -91,11 +91,15 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
 
 
 def beneath(run: Run, spec: AnyModel) -> Identity:
-    """Determine, beside `Identities.models`, a joined model or a hybrid: the weights of the models
-    that it is made of, of those that are there. Nothing for another model.
+    """Determine, beside `Identities.models`, a joined model or a hybrid by what the run holds: the
+    weights of the models that it is made of, of those that are there, and the interactions that a
+    hybrid learns from. Nothing for another model.
     """
     there = [part for part in chains.beneath(spec) if run.weights(part).exists()]
-    return {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
+    weights = {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
+    if not isinstance(spec, AnyHybrid):
+        return weights
+    return weights | {"interactions": canonical_hash(run.identities().get("interactions"))}
 
 
 def weights_hash(identity: Identity) -> str:

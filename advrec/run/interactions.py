@@ -22,6 +22,9 @@ INTERACTIONS = pa.schema(
 )
 
 
+SEEN = pa.schema([_QUERY, column("article_id", pa.int32(), "Article that the user has bought.")])
+
+
 def users(kind: pa.DataType, *, drawn: bool) -> pa.Schema:
     """Schema of users.parquet; `kind` is that of the users' own IDs, int64 or string."""
     columns = [

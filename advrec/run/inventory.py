@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from advrec.run import schema
 from advrec.run.changes import CHANGES
-from advrec.run.interactions import INTERACTIONS, users
+from advrec.run.interactions import INTERACTIONS, SEEN, users
 
 BLOCKS = "model=<model>/attack=<attack>/block-<number>.parquet"
 TABLES: Mapping[str, tuple[str, pa.Schema]] = {
@@ -21,6 +21,8 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "models/<model>/history.parquet": ("an epoch of its training", schema.HISTORY),
     "models/<model>/lists.parquet": ("an article whose list is compared", schema.LISTS),
     "models/<model>/changes.parquet": ("such an article, of a defense without labels", CHANGES),
+    "models/<model>/seen.parquet": ("a purchase that a hybrid was trained on", SEEN),
+    "models/<model>/users.parquet": ("a user of a hybrid", users(pa.string(), drawn=True)),
     "embeddings/model=<model>/part-<number>.parquet": ("an article", schema.embeddings(1280)),
     f"attacks/{BLOCKS}": ("a tuple at an epsilon", schema.OUTCOMES),
     f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", schema.OUTCOMES),

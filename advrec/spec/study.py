@@ -74,6 +74,12 @@ class Study(Strict):
     @model_validator(mode="after")
     def _init_chains(self) -> "Study":
         chains.check(self.models)
+        for name, spec in self.hybrids.items():
+            if self.interactions is None:
+                raise ValueError(
+                    f"models.{name}: {spec.recommender} recommends by what users have bought; "
+                    "add the section interactions"
+                )
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,11 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         _train(run, study, {model: parts.models[model] for model in trained}, connect)
     for model, spec in joined.items():
         join(run, model, spec, parts.models[model])
+    if hybrids := [model for model in study.hybrids if not run.is_trained(model)]:
+        from advrec.stages.hybrids import train
+
+        for model in hybrids:
+            train(run, study, model, parts.models[model], connect)
 
 
 def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity) -> None:

@@ -136,8 +136,9 @@ def perturbed(preferences: Preferences, triple: Triple, features: Pair, epsilon:
     loss rises fastest (Tang et al. 2019, equation 7). No gradient flows through the direction.
     """
     first, second = (each.detach().requires_grad_() for each in features)
-    # The loss rises as the margin falls, whose slope does not vanish where the loss is small.
-    fall = -margins(preferences, triple, (first, second)).sum()
+    with torch.enable_grad():
+        # The loss rises as the margin falls, whose slope does not vanish where the loss is small.
+        fall = -margins(preferences, triple, (first, second)).sum()
     slopes = torch.autograd.grad(fall, (first, second))
     moves = [epsilon * functional.normalize(slope, dim=1) for slope in slopes]
     return features[0] + moves[0], features[1] + moves[1]

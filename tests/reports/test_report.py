@@ -20,7 +20,7 @@ from PIL import Image
 from advrec.errors import ConfigError
 from advrec.reports import results, terminal
 from advrec.reports.report import write_report
-from advrec.reports.tables import cost, gates, joined, quantities, success
+from advrec.reports.tables import cost, gates, joined, quantities, success, utility
 from advrec.reports.tables.against import against
 from advrec.reports.tables.every import all_tables
 from advrec.reports.tables.rows import DASH
@@ -507,6 +507,8 @@ def test_every_column_is_explained_where_its_table_is(finished):
     read = results.read(finished)
     tables = all_tables(read) | {"against": against(read, read), "gates": gates.gates(read)}
     tables["joined"] = joined.joined(read)
+    # there only with hybrids
+    tables |= {"utility": utility.utility(read), "feature_attacks": utility.feature_attacks(read)}
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
     for name, table in tables.items():

@@ -4,9 +4,17 @@ import pytest
 
 from advrec.errors import ConfigError
 from advrec.spec.hybrids import Amr, Vbpr
-from tests.conftest import STUDY, study
+from tests import conftest
+from tests.conftest import STUDY
 
 ENCODER = {"defense": "none", "epochs": 1}
+
+
+BOUGHT = {"interactions": {"source": "synthetic"}}
+
+
+def study(**changes):
+    return conftest.study(**(BOUGHT | changes))
 
 
 def hybrid(**keys):
@@ -64,3 +72,10 @@ def test_no_attack_is_made_on_a_hybrid_s_images():
     attacks = [{"name": "moved", "attack": "pgd-2", "from": "vbpr"}]
     with pytest.raises(ConfigError, match="from is vbpr, which is not a model of the study"):
         study(models=models, evaluation=STUDY["evaluation"] | {"attacks": attacks})
+
+
+def test_a_hybrid_needs_interactions():
+    with pytest.raises(
+        ConfigError, match=r"models.vbpr: vbpr recommends by .*section interactions"
+    ):
+        conftest.study(models={"unsecured": ENCODER, "vbpr": hybrid()})

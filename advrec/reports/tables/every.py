@@ -17,6 +17,7 @@ from advrec.reports.tables import (
     preparation,
     quantities,
     success,
+    utility,
 )
 
 
@@ -50,5 +51,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "splits": preparation.splits(results),
         **({} if changed.empty else {"changes": changed}),
         **({} if against_parts.empty else {"joined": against_parts}),
+        **utility.tables(results),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }
