@@ -21,8 +21,8 @@ AT_ONCE = 2**14  # purchases
 
 
 def directions(factors: Factors, embeddings: Floats, purchases: Purchases, *, seed: int) -> Doubles:
-    """Directions (N, D), of unit length or 0, in which the embedding (N, D) of each article raises
-    the ranking loss of all purchases, each beside one article that its user has not bought.
+    """Directions (N, D), of unit length or 0, in which embeddings (N, D) raise the ranking loss of
+    all purchases. Each stands beside one article that its user has not bought.
     """
     items = factors.candidates(embeddings, np.arange(len(embeddings), dtype=np.int32))
     queries = factors.queries()
@@ -45,8 +45,8 @@ def directions(factors: Factors, embeddings: Floats, purchases: Purchases, *, se
 def relative_changes(
     factors: Factors, embeddings: Floats, interactions: Interactions, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.json: NDCG@10 of held-out purchases, 0..1, before and after every embedding
-    was moved by epsilon, and the relative change in percent with a bootstrap interval over users.
+    """Rows of metrics.json: NDCG@10 of held-out purchases, 0..1, before and after all embeddings
+    (N, D) were moved by epsilon. The relative change, in percent, has a bootstrap interval.
     """
     users, articles = interactions.training()
     sizes = {"num_users": interactions.num_users, "num_articles": interactions.num_articles}

@@ -27,7 +27,7 @@ Scores = Callable[[Ids], Doubles]
 
 
 class Standings(NamedTuple):
-    """Where held-out purchases (H,) stand among the articles that their users have not seen."""
+    """Places of held-out purchases (H,) among the articles that their users have not seen."""
 
     better: npt.NDArray[np.int64]
     """(H,), articles with a higher score."""
@@ -62,7 +62,7 @@ def measured(interactions: Interactions) -> tuple[Ids, Ids]:
 
 
 def standings(scores: Scores, interactions: Interactions) -> Standings:
-    """Where the measured held-out purchases stand by some scores."""
+    """Count the rivals of the measured held-out purchases by some scores."""
     users, articles = measured(interactions)
     starts, bought = interactions.seen()
     counts = np.empty((3, len(users)), dtype=np.int64)

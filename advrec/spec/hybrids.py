@@ -56,7 +56,7 @@ class Bpr(Hybrid):
     """Matrix factorisation, which sees no image (Rendle et al. 2009): the control of the others."""
 
     recommender: Literal["bpr"]
-    bias_decay: Decay = 0.05
+    bias_decay: Decay = 0.5
     """Weight of the squared biases of a purchase's articles."""
 
 
@@ -64,7 +64,7 @@ class Vbpr(Hybrid):
     """Visual Bayesian personalised ranking (He & McAuley 2016)."""
 
     recommender: Literal["vbpr"]
-    bias_decay: Decay = 0.05
+    bias_decay: Decay = 0.5
     """Weight of the squared biases of a purchase's articles."""
     visual_factors: Annotated[int, Field(ge=1, le=4096)] = 32
     """Length m of what embeddings are projected to, and of the users' vectors for that."""

@@ -103,7 +103,7 @@ class Preferences(nn.Module):
         return penalty
 
     def factors(self, spread: float) -> Factors:
-        """What is trained, for raw embeddings: these divided by `spread` are the features."""
+        """Factors for raw embeddings; the features are these divided by `spread`."""
         num_users, dimension = len(self.user_factors), self.dimension
         visual = self.user_factors if isinstance(self.spec, Amr) else self.user_visual
         projection, bias = self.projection, self.visual_bias
@@ -120,7 +120,7 @@ class Preferences(nn.Module):
 
 
 def margins(preferences: Preferences, triple: Triple, features: Pair) -> Tensor:
-    """How far (B,) the score of each bought article lies above the other's."""
+    """Margins (B,) of the scores of bought articles over the others'."""
     bought: Tensor = preferences(triple.users, triple.bought, features[0])
     others: Tensor = preferences(triple.users, triple.others, features[1])
     return bought - others
@@ -131,17 +131,23 @@ def ranking_losses(preferences: Preferences, triple: Triple, features: Pair) -> 
     return softplus(-margins(preferences, triple, features))
 
 
-def perturbed(preferences: Preferences, triple: Triple, features: Pair, epsilon: float) -> Pair:
-    """The features (B, D) of both articles, each moved by `epsilon` in the direction in which its
-    loss rises fastest (Tang et al. 2019, equation 7). No gradient flows through the direction.
+def perturbed(preferences: Preferences, triple: Triple, features: Tensor, epsilon: float) -> Pair:
+    """The features of both articles, of those of all (N, D): each article is moved by `epsilon` in
+    the direction in which the loss of the whole batch rises fastest (Tang et al. 2019, equation 7).
+    No gradient flows through the direction.
     """
-    first, second = (each.detach().requires_grad_() for each in features)
+    distinct, places = torch.unique(torch.cat([triple.bought, triple.others]), return_inverse=True)
+    clean = features[distinct].requires_grad_()
     with torch.enable_grad():
-        # The loss rises as the margin falls, whose slope does not vanish where the loss is small.
-        fall = -margins(preferences, triple, (first, second)).sum()
-    slopes = torch.autograd.grad(fall, (first, second))
-    moves = [epsilon * functional.normalize(slope, dim=1) for slope in slopes]
-    return features[0] + moves[0], features[1] + moves[1]
+        losses = ranking_losses(preferences, triple, _both(clean, places))
+        (slopes,) = torch.autograd.grad(losses.sum(), clean)
+    return _both(clean.detach() + epsilon * functional.normalize(slopes, dim=1), places)
+
+
+def _both(features: Tensor, places: Tensor) -> Pair:
+    """Features at places (2B,) as those of what was bought and of the others."""
+    bought, others = features[places].chunk(2)
+    return bought, others
 
 
 class Training:
@@ -196,16 +202,16 @@ class Training:
         return self.history[-1]
 
     def losses(self, triple: Triple) -> Tensor:
-        """What is made small: losses (B,) of a triple."""
+        """Losses (B,) of a triple, whose mean is made small."""
         features = self._features[triple.bought], self._features[triple.others]
         losses = ranking_losses(self.preferences, triple, features)
         if isinstance(self.spec, Amr) and self._is_attacked:
-            moved = perturbed(self.preferences, triple, features, self.spec.epsilon)
+            moved = perturbed(self.preferences, triple, self._features, self.spec.epsilon)
             losses = losses + self.spec.weight * ranking_losses(self.preferences, triple, moved)
         return losses + self.preferences.penalty(triple)
 
     def factors(self) -> Factors:
-        """What is trained so far, for raw embeddings."""
+        """Factors as they are after this epoch, for raw embeddings."""
         return self.preferences.factors(self._spread)
 
     def state(self) -> State:

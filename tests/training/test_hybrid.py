@@ -43,6 +43,8 @@ def training(kind, **keys):
     return made
 
 
+DISTINCT = Triple(*(torch.tensor(each) for each in ([0, 3, 3, 8], [1, 2, 5, 0], [7, 9, 13, 6])))
+"""Articles of one pair each: in a batch, AMR moves an article that two pairs share for both."""
 TRIPLE = Triple(*(torch.tensor(each) for each in ([0, 3, 3, 8], [1, 2, 5, 0], [7, 7, 13, 6])))
 
 
@@ -66,13 +68,13 @@ def test_05_losses_are_one_value_a_triple_and_those_of_the_formula(kind):
     keys |= {} if kind == "bpr" else {"visual_decay": 0.1}
     keys |= {"epsilon": 0.1, "weight": 0.7, "clean_epochs": 0} if kind == "amr" else {}
     made = training(kind, **keys)
-    together = made.losses(TRIPLE)
+    together = made.losses(DISTINCT)
     assert together.shape == (4,)
-    alone = [made.losses(Triple(*(each[[n]] for each in TRIPLE))) for n in range(4)]
+    alone = [made.losses(Triple(*(each[[n]] for each in DISTINCT))) for n in range(4)]
     assert torch.allclose(together, torch.cat(alone), rtol=1e-12)
     weights = {name: value.detach() for name, value in made.preferences.named_parameters()}
     for n, (user, first, second) in enumerate(
-        zip(*(each.tolist() for each in TRIPLE), strict=True)
+        zip(*(each.tolist() for each in DISTINCT), strict=True)
     ):
         features = made._features[first], made._features[second]
         pairs = [features]
@@ -106,7 +108,7 @@ def test_05_gradients_are_finite_differences(kind):
     made = training(kind)
     parameters = dict(made.preferences.named_parameters())
     made.preferences.zero_grad()
-    made.losses(TRIPLE).sum().backward()
+    made.losses(DISTINCT).sum().backward()
     random = np.random.default_rng(0)
     for name, parameter in parameters.items():
         place = tuple(random.integers(size) for size in parameter.shape)
@@ -115,7 +117,7 @@ def test_05_gradients_are_finite_differences(kind):
         for step in (1e-5, -1e-5):
             with torch.no_grad():
                 parameter[place] += step
-                ends.append(float(made.losses(TRIPLE).sum()))
+                ends.append(float(made.losses(DISTINCT).sum()))
                 parameter[place] -= step
         slope = float(parameter.grad[place])
         assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(slope, rel=1e-5, abs=1e-7), name
@@ -123,28 +125,36 @@ def test_05_gradients_are_finite_differences(kind):
 
 def test_06_amr_adds_what_raises_the_loss():
     made = training("amr", clean_epochs=0)
-    features = made._features[TRIPLE.bought], made._features[TRIPLE.others]
-    moved = hybrid.perturbed(made.preferences, TRIPLE, features, 0.1)
-    for before, after in zip(features, moved, strict=True):
+    features, weights = made._features, made.preferences
+    moved = hybrid.perturbed(weights, TRIPLE, features, 0.1)
+    clean = features[TRIPLE.bought], features[TRIPLE.others]
+    for before, after in zip(clean, moved, strict=True):
         assert (after - before).norm(dim=1) == pytest.approx(torch.full((4,), 0.1).double())
-    before = hybrid.ranking_losses(made.preferences, TRIPLE, features)
-    raised = hybrid.ranking_losses(made.preferences, TRIPLE, moved)
-    assert (raised > before).all()
-    for _ in range(50):  # and no other perturbation of that length raises it more
-        random = [torch.randn_like(each) for each in features]
-        other = [
-            each + 0.1 * noise / noise.norm(dim=1, keepdim=True)
-            for each, noise in zip(features, random, strict=True)
-        ]
-        assert (hybrid.ranking_losses(made.preferences, TRIPLE, tuple(other)) < raised).all()
+    raised = hybrid.ranking_losses(weights, TRIPLE, moved).sum()
+    assert raised > hybrid.ranking_losses(weights, TRIPLE, clean).sum()
+    assert (moved[1][0] == moved[1][1]).all()  # one article, one perturbation
+    for number in range(50):  # and no other perturbation of that length raises it more
+        noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(number))
+        other = features + 0.1 * noise.double() / noise.double().norm(dim=1, keepdim=True)
+        pair = other[TRIPLE.bought], other[TRIPLE.others]
+        assert hybrid.ranking_losses(weights, TRIPLE, pair).sum() < raised
 
 
-def test_06_no_gradient_flows_through_the_perturbation():
+def test_06_the_perturbation_is_that_of_finite_differences_and_no_gradient_flows_through_it():
     made = training("amr", clean_epochs=0)
-    features = made._features[TRIPLE.bought], made._features[TRIPLE.others]
-    assert not any(
-        each.requires_grad for each in hybrid.perturbed(made.preferences, TRIPLE, features, 0.1)
-    )
+    features, weights = made._features, made.preferences
+    moved = hybrid.perturbed(weights, TRIPLE, features, 0.1)
+    assert not any(each.requires_grad for each in moved)
+    slope = torch.zeros(6).double()
+    for value in range(6):
+        losses = []
+        for step in (1e-5, -1e-5):
+            changed = features.clone()
+            changed[7, value] += step
+            pair = changed[TRIPLE.bought], changed[TRIPLE.others]
+            losses.append(hybrid.ranking_losses(weights, TRIPLE, pair).sum().item())
+        slope[value] = (losses[0] - losses[1]) / 2e-5
+    assert torch.allclose(moved[1][0] - features[7], 0.1 * slope / slope.norm(), atol=1e-6)
 
 
 def test_amr_is_trained_on_clean_features_first():

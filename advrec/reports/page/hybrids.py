@@ -11,7 +11,7 @@ from advrec.reports.tables.rows import DASH, records
 
 
 def utility_table(results: Results) -> Table | None:
-    """Where held-out purchases stand; None where there is no hybrid."""
+    """Places of held-out purchases; None where there is no hybrid."""
     rows = [
         [TextCell(articles), TextCell(name), *(_value(rows[each]) for each in utility.SHOWN)]
         for name, articles, rows in utility.compared(results)
