@@ -18,6 +18,9 @@ from advrec.model.state_dict import Normaliser
 from advrec.run.compat import light_torchvision
 from advrec.spec.models import OwnModel
 
+ANSWER_S = 5.0
+"""Seconds within which a hub has to answer."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Named:
@@ -116,8 +119,25 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hub(spec: OwnModel, what: str = "pretrained weights") -> Iterator[None]:
-    """Whatever a library raises while it asks its hub becomes one sentence: raises AdvrecError."""
+def hub(
+    spec: OwnModel,
+    what: str = "pretrained weights",
+    instead: str = "name a file of them in checkpoint, write weights: random to try the study",
+) -> Iterator[None]:
+    """Whatever a library raises while it asks its hub becomes one sentence: raises AdvrecError.
+
+    Where huggingface_hub's cannot be reached, its cache alone is asked. Why: it would ask the hub
+    again and again, for 20 s and longer.
+
+    Args:
+        what: what is asked for.
+        instead: what a user can do without the hub.
+    """
+    assert spec.named is not None
+    constants = importlib.import_module("huggingface_hub").constants
+    before = constants.HF_HUB_OFFLINE
+    unreachable = "" if before or spec.named.is_folder else _unreachable()
+    constants.HF_HUB_OFFLINE = bool(before or unreachable)
     try:
         with quiet():
             yield
@@ -125,9 +145,22 @@ def hub(spec: OwnModel, what: str = "pretrained weights") -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # each library raises its own kinds
         raise AdvrecError(
-            f"the {what} of {spec.model} cannot be had ({first_line(error)}); name a file of them "
-            "in checkpoint, or run once where the hub can be reached"
+            f"the {what} of {spec.model} cannot be had ({unreachable or first_line(error)}); "
+            f"{instead}, or run once where the hub can be reached"
         ) from None
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _unreachable() -> str:
+    """Words that huggingface_hub's hub cannot be reached; nothing where it answers."""
+    package = importlib.import_module("huggingface_hub")
+    try:
+        with quiet():
+            package.get_session().head(package.constants.ENDPOINT, timeout=ANSWER_S)
+    except Exception:  # of the HTTP library that it is built on
+        return f"{package.constants.ENDPOINT} cannot be reached"
+    return ""
 
 
 @contextlib.contextmanager

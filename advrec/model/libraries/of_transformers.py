@@ -25,7 +25,11 @@ BESIDE = (
 )
 """Beginnings of names of weights that are no part of an image's embedding."""
 
-
+OFFLINE = (
+    "write hf/FOLDER, a folder that save_pretrained wrote, or try the study by hf/KIND, such as "
+    "hf/vit, with weights: random"
+)
+"""What a user can do without the hub."""
 Found = Callable[[], tuple[nn.Module, str]]
 
 
@@ -89,7 +93,7 @@ def take(spec: OwnModel) -> Taken:
         file = weight_files.read(Path(spec.checkpoint))
         model, taken, normaliser = _from_file(config, file)
     else:
-        with base.hub(spec):
+        with base.hub(spec, instead=OFFLINE):
             source = str(_folder(spec) or _name(spec))
             found = _from(config, source)
         (model, _), taken, normaliser = found(), "", None
@@ -163,8 +167,8 @@ def _config(spec: OwnModel) -> Any:
                 f"{folder / CONFIG} is no configuration that transformers knows "
                 f"({first_line(error)}); write it by save_pretrained"
             ) from None
-    what = "configuration" if spec.checkpoint is None else f"configuration ({CONFIG} beside it)"
-    with base.hub(spec, what):
+    instead = OFFLINE if spec.checkpoint is None else f"lay its {CONFIG} beside the checkpoint"
+    with base.hub(spec, "configuration", instead):
         return transformers.AutoConfig.from_pretrained(name)
 
 
@@ -206,7 +210,7 @@ def _named(spec: OwnModel, config: Any) -> Named:
     elif folder is not None or name in _kinds() or spec.checkpoint is not None:
         said = _default_processor(config.model_type) | {"native": native}
     else:
-        with base.hub(spec, "image processor"):
+        with base.hub(spec, "image processor", OFFLINE):
             said = transformers.AutoImageProcessor.from_pretrained(name).to_dict()
     return Named(
         library="hf",

@@ -89,7 +89,10 @@ def test_weights_of_a_tag_that_cannot_be_had_are_said_in_one_sentence(monkeypatc
     def fails(*_, **__):
         raise RuntimeError("Failed to download\nmore")
 
+    import huggingface_hub
+
     monkeypatch.setattr(open_clip, "create_model", fails)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     spec = OwnModel(model="open_clip/RN50-quickgelu/openai", weights="pretrained")
     with pytest.raises(AdvrecError, match=r"cannot be had .*in checkpoint") as said:
         adoption.adopt(spec, 64)

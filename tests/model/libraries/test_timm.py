@@ -1,5 +1,7 @@
 """Encoders of timm against timm itself."""
 
+import time
+
 import pytest
 import safetensors.torch
 import torch
@@ -7,6 +9,7 @@ import torch
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import adoption, checkpoint, own
 from advrec.model.encoder import frozen
+from advrec.model.libraries import base, registry
 from advrec.spec.models import OwnModel
 from tests.model.libraries.images import is_as_the_librarys, pictures, taken
 
@@ -100,6 +103,35 @@ def test_weights_of_the_hub_that_cannot_be_had_are_said_in_one_sentence(offline)
         adopt(64, model="timm/test_resnet.r160_in1k", weights="pretrained")
     assert not isinstance(said.value, ConfigError)
     assert "\n" not in str(said.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it is asked again"))
+    spec = OwnModel(model="timm/test_resnet.r160_in1k", weights="pretrained")
+    words = r"\(http://127.0.0.1:9 cannot be reached\); name a file .* write weights: random"
+    with pytest.raises(AdvrecError, match=words):
+        registry.take(spec)
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_a_hub_that_answers_is_asked_for_weights(monkeypatch):
+    import huggingface_hub
+
+    class Session:
+        def head(self, url, timeout):
+            assert timeout <= 10
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    spec = OwnModel(model="timm/test_resnet.r160_in1k", weights="pretrained")
+    with base.hub(spec):
+        assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
 def test_names_that_timm_does_not_know_are_refused():

@@ -159,6 +159,8 @@ def test_what_transformers_cannot_give_is_said_in_one_sentence(tmp_path, monkeyp
     with pytest.raises(AdvrecError, match="configuration of hf/google/vit-base cannot be had") as e:
         adoption.adopt(OwnModel(model="hf/google/vit-base", weights="pretrained"), 32)
     assert "\n" not in str(e.value)
+    assert "write hf/FOLDER" in str(e.value)
+    assert "hf/vit, with weights: random" in str(e.value)
     with pytest.raises(ConfigError, match="holds no config"):
         own.check(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"))
     with pytest.raises(ConfigError, match="prepares images with do_flip_channel_order"):
