@@ -12,7 +12,7 @@ from advrec.model import backbones
 from advrec.model.checkpoint import Network
 from advrec.model.fashionnet import FashionNet
 from advrec.model.libraries import registry
-from advrec.model.libraries.base import Plain
+from advrec.model.libraries.base import Named, Plain
 from advrec.model.own import Normalised
 from advrec.model.preprocessing import Preprocessed
 from advrec.run.files import write_atomically, write_text
@@ -25,38 +25,42 @@ class Exported(NamedTuple):
 
     state: dict[str, Tensor]
     plain: Plain
-    prepared: str
+    reads: str
     """Words about the images that it reads."""
+    preparation: str = ""
+    """Python that defines `prepared`: what the network reads, of images; nothing: all of them."""
 
     def program(self, path: Path) -> str:
-        """Python that reads a file of the state dict, and defines `embed`, of prepared images."""
+        """Python that reads a file of the state dict, and defines `embed`, of images in [0, 1]."""
         plain = self.plain
         state = "state"
         if plain.prefix:
             state = f'{{name.removeprefix("{plain.prefix}"): state[name] for name in state}}'
+        torch_first = "" if plain.loader.startswith("import torch\n") else "import torch\n"
+        prepared = "    images = prepared(images)\n" if self.preparation else ""
         return (
-            f"{plain.loader}\n\n{_reader(path)}network.load_state_dict({state})\n"
-            f"network.eval()\n\n\ndef embed(images):\n    return {plain.embedding}"
+            f"{torch_first}{plain.loader}\n\n{_reader(path)}network.load_state_dict({state})\n"
+            f"network.eval()\n\n\n{self.preparation}def embed(images):\n"
+            f'    """Embeddings (N, D) of images (N, 3, H, W), RGB in [0, 1]."""\n'
+            f"{prepared}    return {plain.embedding}"
         )
 
 
 def exported(network: Network) -> Exported:
     """The encoder's weights, without what advrec puts around them."""
     if isinstance(network, FashionNet):
-        return _exported(_of_backbone(network), _normalised(network.mean, network.std))
+        return _exported(_of_backbone(network), *_normalising(network.mean, network.std))
     module, architecture = network.module, network.architecture
     if isinstance(module, Preprocessed):
         named = architecture.named
         assert named is not None
-        images = _normalised(module.mean, module.std)
-        size = f"{named.preprocessing.size} pixels a side"
-        return _exported(registry.plain(named, module.network), f"{images}, {size}")
+        return _exported(registry.plain(named, module.network), *_preparing(module, named))
     if isinstance(module, Normalised):
         loader = backbones.loader(architecture.model, with_weights=architecture.with_weights)
-        return _exported(Plain(module.network, loader), _normalised(module.mean, module.std))
+        return _exported(Plain(module.network, loader), *_normalising(module.mean, module.std))
     package, _, function = architecture.model.partition(":")
     loader = f"from {package} import {function}\n\nnetwork = {function}()"
-    return _exported(Plain(module, loader), "RGB in [0, 1], as in the study")
+    return _exported(Plain(module, loader), "images of the catalog as they are")
 
 
 def save(path: Path, made: Exported) -> None:
@@ -92,16 +96,16 @@ def _reader(path: Path) -> str:
     """Python that reads such a file."""
     if path.suffix == ".safetensors":
         return f'from safetensors.torch import load_file\n\nstate = load_file("{path.name}")\n'
-    return f'import torch\n\nstate = torch.load("{path.name}", weights_only=True)\n'
+    return f'state = torch.load("{path.name}", weights_only=True)\n'
 
 
-def _exported(plain: Plain, prepared: str) -> Exported:
+def _exported(plain: Plain, reads: str, preparation: str = "") -> Exported:
     # Cloned, for two names may share one tensor, which a file cannot.
     state = {
         plain.prefix + name: value.detach().cpu().contiguous().clone()
         for name, value in plain.module.state_dict().items()
     }
-    return Exported(state, plain, prepared)
+    return Exported(state, plain, reads, preparation)
 
 
 def _of_backbone(network: FashionNet) -> Plain:
@@ -118,6 +122,49 @@ def _of_backbone(network: FashionNet) -> Plain:
     )
 
 
-def _normalised(mean: Tensor, std: Tensor) -> str:
-    shown = [", ".join(f"{value:.6g}" for value in each.flatten().tolist()) for each in (mean, std)]
-    return f"RGB in [0, 1], minus ({shown[0]}), divided by ({shown[1]})"
+def _normalising(mean: Tensor, std: Tensor, before: str = "") -> tuple[str, str]:
+    """Words and Python about images, minus a mean, divided by a standard deviation; `before` is the
+    Python that comes before.
+    """
+    numbers = [", ".join(str(value) for value in each.flatten().numpy()) for each in (mean, std)]
+    lines = (
+        f"MEAN = torch.tensor([{numbers[0]}]).view(3, 1, 1)",
+        f"STD = torch.tensor([{numbers[1]}]).view(3, 1, 1)",
+        "\n\ndef prepared(images):",
+        '    """Images as the network reads them."""',
+        f"{before}    return (images - MEAN) / STD\n\n\n",
+    )
+    words = f"images of the catalog, minus ({numbers[0]}), divided by ({numbers[1]})"
+    return words, "\n".join(lines)
+
+
+def _preparing(module: Preprocessed, named: Named) -> tuple[str, str]:
+    """Words and Python about the preparation of an encoder of a library, as `Preprocessed` is."""
+    size, resize = named.preprocessing.size, named.preprocessing.resize
+    keys, clamp, lines_first = f'mode="{module.mode}"', "", ""
+    if module.mode != "nearest-exact":
+        keys += ", antialias=True"
+        lines_first = ", antialiased, lines first, then columns"
+    if module.mode == "bicubic":
+        clamp, lines_first = ".clamp(0.0, 1.0)", f"{lines_first}, clamped after either"
+    cuts = resize != size
+    other = f"not in ({size}, {resize})" if cuts else f"!= {size}"
+    before = (
+        f"    if images.shape[-1] {other}:  # square images of another size\n"
+        f"        for shape in ((images.shape[-2], {resize}), ({resize}, {resize})):\n"
+        "            images = torch.nn.functional.interpolate(\n"
+        f"                images, size=shape, {keys}\n"
+        f"            ){clamp}\n"
+    )
+    if cuts:
+        before += (
+            f"    first = round((images.shape[-1] - {size}) / 2)\n"
+            f"    images = images[:, :, first : first + {size}, first : first + {size}]\n"
+        )
+    words, preparation = _normalising(module.mean, module.std, before)
+    scaled = (
+        f"{words}. First, images of another size than {size} pixels a side are scaled to {resize} "
+        f"({named.preprocessing.interpolation}{lines_first})"
+    )
+    cut = f", and the {size} in the middle are cut out" if cuts else ""
+    return scaled + cut, preparation

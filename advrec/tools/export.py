@@ -5,6 +5,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from advrec.errors import ConfigError
@@ -65,7 +66,9 @@ def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Ite
     yield "## How to load it\n"
     yield "The names are those of its library's own module, and it is loaded strictly:\n"
     yield f"```python\n{made.program(path)}\n```\n"
-    yield f"It reads {made.prepared}.\n"
+    size = study.catalog.image_size
+    yield f"The catalog of the study holds square images of {size} pixels a side. "
+    yield f"The network reads {made.reads}. Another preparation moves its embeddings.\n"
     yield "## What was measured\n"
     yield from _measured(run, model)
 
@@ -74,7 +77,7 @@ def _measured(run: Run, model: str) -> Iterator[str]:
     metrics = read_json(run.model(model) / "metrics.json", default={})
     if metrics:
         yield "On the test split, after training (metrics.json):\n"
-        yield from _table([{"measure": key, "value": _short(metrics[key])} for key in metrics])
+        yield from _known(metrics)
     if not run.tuples.exists():
         yield "The study has attacked no model yet.\n"
         return
@@ -88,9 +91,7 @@ def _measured(run: Run, model: str) -> Iterator[str]:
     for row in records(changes.changes(read)):
         if row["model"] == model:
             yield f"Against the original, {row['original']}:\n"
-            yield from _table(
-                [{"measure": key, "value": _short(row[key])} for key in list(row)[2:]]
-            )
+            yield from _known({key: row[key] for key in list(row)[2:]})
     failed = [
         check.name for name, check in read.checks if name == model and check.verdict == "failed"
     ]
@@ -106,6 +107,16 @@ def _success(read: Results, row: Mapping[str, Any]) -> dict[str, str]:
         "interval": f"{row['low_percent']:.1f} to {row['high_percent']:.1f}",
         "n": f"{row['n']:,}",
     }
+
+
+def _known(measures: Mapping[str, Any]) -> Iterator[str]:
+    """A table of measures, without those that are not known."""
+    rows = [
+        {"measure": key, "value": _short(value)}
+        for key, value in measures.items()
+        if pd.notna(value)
+    ]
+    yield from _table(rows) if rows else ()
 
 
 def _table(rows: list[dict[str, str]]) -> Iterator[str]:

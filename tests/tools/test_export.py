@@ -58,13 +58,14 @@ def test_an_encoder_is_taken_strictly_by_the_function_that_made_it(run, tmp_path
         assert words in card
 
 
-def is_embedded(network, folder, images, expected):
-    """Assert that a card's program, alone in a folder, embeds prepared images as expected."""
+def is_embedded(network, folder, images, expected, within=1e-5):
+    """Assert that a card's program, alone in a folder, embeds a catalog's images as expected."""
     made = export.exported(network)
     export.save(folder / "m.safetensors", made)
     with contextlib.chdir(folder), torch.no_grad():
         exec(made.program(folder / "m.safetensors"), scope := {})
-        torch.testing.assert_close(scope["embed"](images), expected, rtol=1e-4, atol=1e-4)
+        moved = (scope["embed"](images) - expected).norm(dim=1) / expected.norm(dim=1)
+    assert moved.max() <= within
     return made
 
 
@@ -73,15 +74,14 @@ def test_a_network_of_torchvision_is_taken_as_its_card_says(tmp_path, name):
     architecture = OwnArchitecture(model=name, image_size=64, dimension=512, with_weights=True)
     network = own.build(architecture).eval()
     images = torch.rand(2, 3, 64, 64)
-    normalised = (images - network.module.mean) / network.module.std
-    is_embedded(network, tmp_path, normalised, network.embed(images).detach())
+    is_embedded(network, tmp_path, images, network.embed(images).detach())
 
 
 def test_a_trained_backbone_is_taken_as_its_card_says(run, tmp_path):
     trained = checkpoint.load(run.weights("unsecured"))
     images = torch.rand(2, 3, 32, 32)
-    normalised = (images - trained.mean) / trained.std
-    is_embedded(trained, tmp_path, normalised, frozen(trained).plain(images))
+    # Its BatchNorm is folded where it is attacked.
+    is_embedded(trained, tmp_path, images, frozen(trained).plain(images), within=1e-4)
 
 
 def named(size, **keys):
@@ -139,8 +139,9 @@ def test_an_encoder_of_a_library_is_taken_by_it_as_its_card_says(tmp_path, libra
         described = {"embed_dim": 24, "vision_cfg": tower, "text_cfg": texts}
         (tmp_path / "tiny-export.json").write_text(json.dumps(described))
         package.add_model_config(tmp_path / "tiny-export.json")
-    network = named(72, weights="random", **keys)
-    assert first in is_taken(network, tmp_path).state
+    for size in (72, 100, keys.get("input_size", 160)):
+        network = named(size, weights="random", **keys)
+        assert first in is_taken(network, tmp_path).state
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_an_encoder_of_a_library_is_taken_by_it_as_its_card_says(tmp_path, libra
 )
 def test_an_encoder_of_transformers_is_exported_with_its_configuration(tmp_path, kind, first):
     theirs = saved(tmp_path / "from", kind)
-    network = named(40, model=f"hf/{tmp_path / 'from'}", weights="pretrained", input_size=40)
+    network = named(96, model=f"hf/{tmp_path / 'from'}", weights="pretrained", input_size=40)
     (tmp_path / "to").mkdir()
     made = is_taken(network, tmp_path / "to")
     assert made.state.keys() == theirs.state_dict().keys()
@@ -168,11 +169,12 @@ def test_an_encoder_of_transformers_is_exported_with_its_configuration(tmp_path,
 
 def is_taken(network, folder):
     """Assert that a card's program embeds as a run's network of a library does."""
-    images = torch.rand(2, 3, network.architecture.image_size, network.architecture.image_size)
-    module = network.module
+    size = network.architecture.image_size
+    # Of blocks, black and white: what a filter overshoots, or does not see, tells.
+    images = torch.rand(2, 3, size // 4, size // 4).round().repeat_interleave(4, 2)
+    images = images.repeat_interleave(4, 3)
     with torch.no_grad():
-        prepared = (module.prepared(images) - module.mean) / module.std
-        return is_embedded(network, folder, prepared, network.embed(images))
+        return is_embedded(network, folder, images, network.embed(images))
 
 
 def test_what_cannot_be_exported_is_refused(run, tmp_path):
