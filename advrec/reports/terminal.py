@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, equal, minimal, quantities, utility
+from advrec.reports.tables import changes, checks, equal, minimal, quantities, utility
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
 from advrec.spec import accuracy
@@ -25,6 +25,13 @@ LABELS = {
     "unattacked": "success without attack",
 }
 """Names of the quantities of `defense_comparison`; every other quantity is an attack's name."""
+CHANGES = {
+    "lists of ten kept": "{overlap_percent:.1f} ({low_percent:.1f} to {high_percent:.1f})",
+    "drift, median": "{drift_median:.2f} (95 %: up to {drift_95:.2f})",
+    "old index, new queries": "{new_query_found_percent:.0f} (rank {new_query_rank_median:g})",
+    "new index, old queries": "{old_query_found_percent:.0f} (rank {old_query_rank_median:g})",
+}
+"""Lines on what a defense without labels changes: their texts, of rows of `changes`."""
 DIFFERENCES = 10
 """Differences of two runs that are told at most."""
 
@@ -103,12 +110,24 @@ def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, s
         count = span([row["n"] for row in own if row])
         texts = [DASH if row is None else _text_cell(row) for row in own]
         lines.append([label(quantity), count, *texts])
+    lines += _changed(results, models)
     seconds = [results.training_seconds.get(model) for model in models]
     texts = [DASH if value is None else f"{value:,.0f}" for value in seconds]
     lines.append(["seconds of training", "", *texts])
     if is_lone(results):
         lines = [line for line in lines if line[-1] != DASH]
     return "\n".join(_aligned(lines))
+
+
+def _changed(results: Results, models: Sequence[str]) -> list[list[str]]:
+    """Lines on what defenses without labels change; none where none of the models has one."""
+    table = {row["model"]: row for row in records(changes.changes(results))}
+    known = [table[model] for model in models if model in table]
+    lines = []
+    for name, text in CHANGES.items():
+        cells = [text.format(**table[model]) if model in table else DASH for model in models]
+        lines.append([name, span([row["n"] for row in known]), *cells])
+    return lines if known else []
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

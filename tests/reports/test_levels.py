@@ -8,6 +8,7 @@ import pytest
 
 from advrec.reports import results, terminal
 from advrec.reports.pictures import charts
+from advrec.reports.pictures.canvas import level_ticks
 from advrec.reports.report import write_report
 from advrec.reports.tables import every
 
@@ -21,6 +22,19 @@ def run(make_run):
     assert f"[{TWO}, {FOUR}]" in text
     made.study.write_text(text.replace(f"[{TWO}, {FOUR}]", "[2/255, 4/255]"))
     return made
+
+
+@pytest.mark.parametrize("largest", [0.5, 1, 2, 3.5, 4, 8, 16, 255])
+def test_ticks_are_round_numbers_of_levels(largest):
+    ticks = level_ticks(largest / 255)
+    levels = [255 * tick for tick in ticks]
+    assert 3 <= len(ticks) <= 7
+    assert levels[0] == 0.0
+    assert 0.75 * largest <= levels[-1] <= largest + 1e-6
+    assert len(set(np.round(np.diff(levels), 9))) == 1
+    for level in levels:
+        assert level == pytest.approx(round(level, 1)), "one digit says it all"
+        assert largest < 2.0 or level == pytest.approx(round(2 * level) / 2)
 
 
 def test_page_terminal_and_latex_show_levels_and_csv_keeps_the_float(run, quick):

@@ -10,7 +10,7 @@ from advrec.reports import results, terminal
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.lone import known_part
 from advrec.reports.tables.rows import DASH
-from advrec.run.files import write_text
+from advrec.run.files import read_json, write_json, write_text
 from advrec.spec import study as study_file
 from tests.reports.test_report import Page, page_of
 
@@ -60,6 +60,18 @@ def test_the_entry_that_defends_it_can_be_pasted(lone):
     changed(lone, models={"unsecured": OWN} | pasted)
     study = study_file.read(lone.study)
     assert study.models["unsecured-fare"].init == "unsecured"
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_few_images_cost_is_said_with_an_entry_that_keeps_more(lone):
+    preparation = read_json(lone.preparation)
+    write_json(lone.preparation, preparation | {"splits": {"train": 1234, "test": 20}})
+    text = page_of(lone)
+    assert "It trains on the 1,234 training images" in text
+    assert "of its lists of ten" in text
+    (entry,) = re.findall(r"<code>(unsecured-lore: .*?)</code>", text)
+    changed(lone, models={"unsecured": OWN} | yaml.safe_load(entry))
+    assert study_file.read(lone.study).models["unsecured-lore"].rho == 0.2
 
 
 @pytest.mark.usefixtures("quick")

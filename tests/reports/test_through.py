@@ -39,6 +39,16 @@ def run(make_run):
     return made
 
 
+def test_notes_speak_of_the_deliveries_that_there_are(make_run):
+    notes = {
+        codec: " ".join(page.delivered_notes(results.read(make_run(codec, delivery=(codec,)))))
+        for codec in ("png", "webp-90", "jpeg-90")
+    }
+    assert ["JPEG" in note for note in notes.values()] == [False, False, True]
+    assert ["codec" in note for note in notes.values()] == [False, True, True]
+    assert all("the model's size" in note for note in notes.values())
+
+
 def test_success_says_who_saw_the_delivery(run):
     made = success.delivered(results.read(run))
     seen = {key: bool(rows.all()) for key, rows in made.groupby(["attack", "delivery"])["seen"]}

@@ -55,7 +55,7 @@ def set_ranks(run, model, attack, reached):
 )
 def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base, of_own, words):
     base, own = ([each < count for each in range(20)] for count in (of_base, of_own))
-    run = make_run(attacks=["pgd-8"])
+    run = make_run(attacks=["pgd-8"], epsilons=(0.05,))
     set_ranks(run, "unsecured", "pgd-8", base)
     set_ranks(run, "cat", "pgd-8", own)
     targets = read_table(run.tuples, schema.TUPLES)["target_id"].to_pylist()
@@ -69,6 +69,36 @@ def test_a_saving_is_told_by_the_tuples_that_both_models_have(make_run, of_base,
     assert sentence.startswith("<b>cat</b>: the strongest attack on it, <b>pgd-8</b>, succeeds in")
     assert f"<strong>{100 * np.mean(own):.1f} %</strong>" in sentence
     assert sentence.endswith(f"on <b>unsecured</b>: {words.format(*shown)}")
+
+
+SMALL, LARGE = 0.01, 0.05
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "words"),
+    [
+        (2, 20, "By budget, it saves 0.01 (80.0 points); no more than may be chance at 0.05."),
+        (2, 4, "By budget, it saves 0.01 (80.0 points), 0.05 (80.0 points)."),
+        (18, 20, "At none of the study's budgets (0.01, 0.05) does it save more than may be"),
+    ],
+)
+def test_a_saving_is_told_at_each_budget_of_the_study(make_run, small, large, words):
+    """18 of 20 fall without a defense at the small budget, all at the large one."""
+    run = make_run(attacks=["pgd-8"], epsilons=(SMALL, LARGE))
+    for model, counts in (("unsecured", (18, 20)), ("cat", (small, large))):
+        for block in range(3):
+            path = run.block(model, "pgd-8", block)
+            rows = read_table(path, schema.OUTCOMES).to_pydict()
+            most = dict(zip((SMALL, LARGE), counts, strict=True))
+            cells = zip(rows["tuple_id"], rows["epsilon"], strict=True)
+            rows["adversarial_rank"] = [1 if each < most[budget] else 20 for each, budget in cells]
+            write_table(path, schema.table(schema.OUTCOMES, rows))
+    assert words in said(run, "What each defense saves")[1]
+
+
+def test_one_budget_is_not_told_twice(make_run):
+    run = make_run(attacks=["pgd-8"], epsilons=(LARGE,))
+    assert "budgets" not in " ".join(said(run, "What each defense saves"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A shop's own encoder is defended without labels, evaluated and reported, as a user does it."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from advrec.distributed import train
 from advrec.model import checkpoint
 from advrec.model.own import OwnNetwork
+from advrec.reports.tables.rows import DASH
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
 from tests.commands import advrec
@@ -116,7 +118,20 @@ def test_what_is_done_is_left_alone_and_reported_without_the_shops_module(defend
     assert changed.loc["held", "drift_median"] == pytest.approx(np.median(drifts), rel=1e-4)
     page = (run.report / "index.html").read_text()
     assert "of the lists of ten are those of <b>shop</b>" in page
-    assert "Does the old index serve?" in page
+    held = changed.loc["held"]
+    (table,) = re.findall(r'<div id="changed">(.*?)</div>', page, re.DOTALL)
+    (row,) = [each for each in table.split("<tr>") if "held" in each]
+    shown = [
+        *(f"{held['overlap_percent']:.1f}", f"{held['same_category_percent']:.1f}"),
+        *(f"{held[f'drift_{what}']:.2f}" for what in ("median", "95")),
+        *(f"median rank {held[f'{which}_query_rank_median']:g}" for which in ("new", "old")),
+    ]
+    assert [text for text in shown if text not in row] == []
+    (drift,) = [line for line in reported.stdout.splitlines() if line.startswith("drift, median")]
+    assert f"{held['drift_median']:.2f} (95 %: up to {held['drift_95']:.2f})" in drift
+    (old,) = [line for line in reported.stdout.splitlines() if line.startswith("old index")]
+    assert f"{held['new_query_found_percent']:.0f} (rank " in old
+    assert DASH in old  # of the original
     assert "Which models to choose from" in page
     assert pd.read_csv(run.report / "figures" / "comparison.csv")["lists_kept_percent"].all()
 

@@ -124,28 +124,16 @@ def changed(results: Results, model: str) -> Markup | None:
         return None
     row = found[0]
     n = int(row["n"])
-    sentence = Markup(
+    return Markup(
         "{}: <strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, n\u00a0=\u00a0{} articles) "
-        "of the lists of ten are those of {}{}. Clean embeddings moved by {:.2f} of their length "
-        "(median; 95\u00a0% of them by {:.2f} at most). "
+        "of the lists of ten are those of {}{}. "
+        'Drift, and whether the old index serves: see <a href="#changed">the table</a>.'
     ).format(
         _name(model),
         *(number(row[key], n) for key in ("overlap_percent", "low_percent", "high_percent")),
         f"{n:,}",
         _name(row["original"]),
         _categories(row),
-        row["drift_median"],
-        row["drift_95"],
-    )
-    return sentence + Markup(
-        "Does the old index serve? A query of this model finds {:.0f}\u00a0% of the old lists' "
-        "articles among the first ten of the original's catalog (median rank {:g}); "
-        "the original's query finds {:.0f}\u00a0% in this model's catalog (median rank {:g})."
-    ).format(
-        row["new_query_found_percent"],
-        row["new_query_rank_median"],
-        row["old_query_found_percent"],
-        row["old_query_rank_median"],
     )
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 from markupsafe import Markup
 
-from advrec.reports.page.cells import Table, TextCell, measured
+from advrec.reports.page.cells import Table, TextCell, measured, number
 from advrec.reports.results import Results
-from advrec.reports.tables import quantities
+from advrec.reports.tables import changes, quantities
 from advrec.reports.tables.rows import DASH, made_on, records
 from advrec.run.progress import duration
 from advrec.spec import accuracy
@@ -76,6 +77,42 @@ def recommendations_table(results: Results) -> Table:
         "articles",
     )
     return table._replace(source="recommendations")
+
+
+def changes_table(results: Results) -> Table | None:
+    """Costs of defenses without labels, a row a model; None where there is none."""
+    rows = records(changes.changes(results))
+    if not rows:
+        return None
+    shares = ("same_category_percent", "original_same_category_percent")
+    labelled = any(pd.notna(row[share]) for row in rows for share in shares)
+    body = []
+    for row in rows:
+        n = int(row["n"])
+        low, high = number(row["low_percent"], n), number(row["high_percent"], n)
+        cells = [
+            TextCell(row["model"], f"against {row['original']}"),
+            TextCell(
+                f"{number(row['overlap_percent'], n)} %", f"{low} to {high}; n = {n:,} articles"
+            ),
+        ]
+        if labelled:
+            own, first = (DASH if pd.isna(row[each]) else f"{row[each]:.1f} %" for each in shares)
+            cells.append(TextCell(own, f"original: {first}"))
+        cells.append(TextCell(f"{row['drift_median']:.2f}", f"95 %: up to {row['drift_95']:.2f}"))
+        for query in ("new_query", "old_query"):
+            rank = f"median rank {row[f'{query}_rank_median']:g}"
+            cells.append(TextCell(f"{row[f'{query}_found_percent']:.0f} %", rank))
+        body.append(cells)
+    columns = ["Model", "Lists of ten kept", *["Same category"] * labelled, "Drift, median"]
+    return Table(
+        "What each defense without labels changes. Drift: the way of clean embeddings, as a share "
+        "of their length. Last columns: of the original's lists, the share that ranks among the "
+        "first ten",
+        [*columns, "Old index, new queries", "New index, old queries"],
+        body,
+        source="changes",
+    )
 
 
 def _is_known(results: Results, quantity: str) -> bool:

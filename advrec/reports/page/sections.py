@@ -43,6 +43,7 @@ class Defenses:
     chance: tuple[float, float] | None
     recommendations: Table | None
     joined: Table | None
+    changes: Table | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +162,7 @@ def defenses(results: Results) -> Defenses:
         chance=None if imported else quantities.chance(results),
         recommendations=lists,
         joined=joined.joined_table(results),
+        changes=comparison.changes_table(results),
     )
 
 

@@ -90,13 +90,15 @@ def delivered_notes(results: Results) -> list[str]:
         return []
     evaluation = results.study.evaluation
     attacks = evaluation.attacks
+    is_lossy = any(delivery != "png" for delivery in results.deliveries)
     notes = [
         "float is the image as it was computed, as in verdict and checks. Every other column is "
         "after the round trip through what a shop stores. Budgets hold before it: "
         + (
-            "rounding to 8 bits moves a value by up to 1/510, a codec by more."
+            f"rounding to 8 bits moves a value by up to 1/510{', a codec by more' * is_lossy}."
             if _rounds_beyond(results)
-            else "the upload has 8 bits, rounded within the budget. A codec moves values further."
+            else "the upload has 8 bits, rounded within the budget."
+            + (" A codec moves values further." if is_lossy else "")
         )
     ]
     small = [results.shown(each) for each in budgets.below_one_level(evaluation.epsilons)]
@@ -118,10 +120,14 @@ def delivered_notes(results: Results) -> list[str]:
     size = results.study.catalog.image_size
     notes.append(
         f"The upload is taken to have the model's size, {size} x {size} pixels. A shop stores what "
-        "is uploaded and scales it afterwards; a larger upload is worse. On photographs, with a "
-        "blind attack at ε = 0.03, JPEG 75 left 0.0\u00a0% at rank 3 or better at 64 pixels, and "
-        "70\u00a0% where each pixel was repeated 8 x 8 before it and averaged after it (n = 64)."
+        "is uploaded and scales it afterwards."
     )
+    if any(delivery.startswith("jpeg") for delivery in results.deliveries):
+        notes.append(
+            "A larger upload is worse. On photographs, with a blind attack at ε = 0.03, JPEG 75 "
+            "left 0.0\u00a0% at rank 3 or better at 64 pixels, and 70\u00a0% where each pixel was "
+            "repeated 8 x 8 before it and averaged after it (n = 64)."
+        )
     return notes
 
 

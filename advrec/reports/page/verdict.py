@@ -159,20 +159,62 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     against = Markup("{}, against {} on {}").format(
         sentence, measured(base), _name(results.baseline)
     )
-    return against + _on_the_same_tuples(results, own, base)
+    change = _on_the_same_tuples(results, own, base)
+    return against + change + _budgets_of_savings(results, model)
+
+
+def _budgets_of_savings(results: Results, model: str) -> Markup:
+    """The study's budgets at which a defense saves more than what may be chance; nothing where
+    there is one budget alone.
+    """
+    saved: list[str] = []
+    vain: list[str] = []
+    for epsilon in filter(None, results.study.evaluation.epsilons):
+        best = strongest(results, epsilon)
+        if model not in best or results.baseline not in best:
+            continue
+        found = _difference(results, best[model], best[results.baseline])
+        if found is not None:
+            shown = results.shown(epsilon)
+            less = f"{shown} ({-found.points:.1f} points)"
+            (saved if found.high < 0 else vain).append(less if found.high < 0 else shown)
+    if len(saved) + len(vain) < 2:
+        return Markup("")
+    if not saved:
+        sentence = " At none of the study's budgets ({}) does it save more than may be chance."
+        return Markup(sentence).format(", ".join(vain))
+    besides = f"; no more than may be chance at {', '.join(vain)}" if vain else ""
+    return Markup(" By budget, it saves {}{}.").format(", ".join(saved), besides)
+
+
+class _Difference(NamedTuple):
+    """A difference in success, in points, with its interval, on n tuples."""
+
+    points: float
+    low: float
+    high: float
+    n: int
 
 
 def _on_the_same_tuples(results: Results, own: Row, base: Row) -> Markup:
     """The difference of two rows of `success`, by the tuples that both have."""
+    found = _difference(results, own, base)
+    if found is None:
+        return Markup(", on other tuples.")
+    where = "" if found.n == own["n"] == base["n"] else f" on the {found.n:,} tuples of both"
+    return _change(found.points, found.low, found.high, where)
+
+
+def _difference(results: Results, own: Row, base: Row) -> _Difference | None:
+    """The same as numbers; None: they have no tuple in common."""
     both = _cell(results, own).merge(_cell(results, base), on="tuple_id", suffixes=("", "_base"))
     if both.empty:
-        return Markup(", on other tuples.")
+        return None
     differences = (both["adversarial_rank"] <= results.rank).astype(int) - (
         both["adversarial_rank_base"] <= results.rank
     ).astype(int)
     low, high = (100.0 * bound for bound in paired_difference(differences, both["target_id"]))
-    where = "" if len(both) == own["n"] == base["n"] else f" on the {len(both):,} tuples of both"
-    return _change(100.0 * float(differences.mean()), low, high, where)
+    return _Difference(100.0 * float(differences.mean()), low, high, len(both))
 
 
 def _quality(results: Results, model: str) -> Markup:

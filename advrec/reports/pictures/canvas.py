@@ -14,6 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 Shape = Literal["wide", "narrow"]
 """wide: panels side by side; narrow: one below the other, for a phone."""
@@ -118,3 +119,9 @@ def styled() -> Iterator[None]:
     context = sns.plotting_context("paper", font_scale=1.05)
     with context, sns.axes_style("whitegrid"), mpl.rc_context(colours):
         yield
+
+
+def level_ticks(largest: float) -> list[float]:
+    """Budgets from 0 to the largest, at round numbers of levels: 0, 1/255, 2/255, ..."""
+    levels = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(0.0, 255 * largest)
+    return [level / 255 for level in levels if 0.0 <= level <= 255 * largest + 1e-6]

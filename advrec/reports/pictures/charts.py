@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advrec.reports.pictures import figures
-from advrec.reports.pictures.canvas import Shape
+from advrec.reports.pictures.canvas import Shape, level_ticks
 from advrec.reports.pictures.figures import Tradeoff
 from advrec.reports.results import Results
 from advrec.reports.tables import distances, quantities
@@ -110,13 +110,14 @@ def convergence(results: Results, tables: Tables) -> Chart:
 def minimal(results: Results, tables: Tables) -> Chart:
     """The share of tuples that fall, against the budget."""
     rows, models = tables["minimal_curve"], list(results.study.models)
+    ticks = level_ticks(rows["epsilon"].max()) if results.in_levels and len(rows) else None
     return Chart(
         rows,
         "Share of tuples whose smallest budget is epsilon or less, one panel a model and one "
         "colour an attack.",
         "Tuples that fall within a budget, in percent, with 95\u00a0% intervals: success at the "
         "rank that the attack aims at, at every budget. A stronger attack can only raise it.",
-        lambda shape: figures.minimal(rows, models, results.attacks, shape, results.shown),
+        lambda shape: figures.minimal(rows, models, results.attacks, shape, results.shown, ticks),
     )
 
 

@@ -154,18 +154,22 @@ def minimal(
     attacks: Sequence[str],
     shape: Shape,
     written: Callable[[float], str],
+    ticks: Sequence[float] | None = None,
 ) -> Figure:
     """Tuples that fall (%) against the budget, one panel a model, one colour an attack.
 
     Args:
         rows: minimal.curve.
         written: a budget as the study wrote it.
+        ticks: budgets that the axis names.
     """
 
     def draw(axes: Axes, model: str) -> None:
         for attack in attacks:
             curve = rows[(rows["model"] == model) & (rows["attack"] == attack)]
             _steps(axes, curve, "epsilon", attack, palette(attacks)[attack])
+        if ticks is not None:
+            axes.set_xticks(ticks)
         axes.xaxis.set_major_formatter(lambda value, _: written(value))
         axes.set(title=model, ylim=(-4, 104), xlim=(0, None), xlabel="budget ε (pixels in [0, 1])")
 
@@ -190,9 +194,8 @@ def distances(
         pairs: distances.pairs.
         lines: distances.quantile_lines.
     """
-    limit = (
-        float(max(pairs["clean_distance"].max(), pairs["adversarial_distance"].max(), 0.1)) * 1.05
-    )
+    farthest = max(pairs["clean_distance"].max(), pairs["adversarial_distance"].max(), 0.1)
+    limit = 1.05 * float(farthest)
 
     def draw(axes: Axes, model: str) -> None:
         ink = mpl.rcParams["text.color"]
@@ -258,9 +261,8 @@ def training(epochs: pd.DataFrame, models: Sequence[str], shape: Shape) -> Figur
                 label="under the training's own attack",
             )
         changes = rows[rows["attack_steps"].ne(rows["attack_steps"].shift())]
-        for epoch, k in (
-            zip(changes["epoch"], changes["attack_steps"], strict=True) if len(changes) > 1 else ()
-        ):
+        steps = zip(changes["epoch"], changes["attack_steps"], strict=True)
+        for epoch, k in steps if len(changes) > 1 else ():
             axes.axvline(epoch, color=GRID, lw=1)
             axes.text(epoch, 101, f"k={k}", fontsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

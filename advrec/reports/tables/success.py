@@ -19,21 +19,23 @@ DEFECT_COLUMNS = [
 ]
 
 
-def headline(results: Results) -> pd.DataFrame:
-    """Rows of `results.success` at the headline's rank and budget: one a (model, attack)."""
-    rows = results.success
-    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == results.epsilon)
+def headline(results: Results, epsilon: float | None = None) -> pd.DataFrame:
+    """Rows of `results.success` at the headline's rank and budget, or at another budget: one a
+    (model, attack).
+    """
+    rows, budget = results.success, results.epsilon if epsilon is None else epsilon
+    chosen = (rows["rank"] == results.rank) & (rows["epsilon"] == budget)
     return rows[chosen].reset_index(drop=True)
 
 
-def strongest(results: Results) -> dict[str, dict[str, Any]]:
-    """The row of `headline` with the highest success, by model.
+def strongest(results: Results, epsilon: float | None = None) -> dict[str, dict[str, Any]]:
+    """The row of `headline` with the highest success, by model; or that at another budget.
 
     Of equal ones it is the last that the study lists. A model without outcomes is absent. Attacks
     that aim at another rank than the headline's count only where there is no other.
     """
     best: dict[str, dict[str, Any]] = {}
-    rows = records(headline(results))
+    rows = records(headline(results, epsilon))
     aimed = [row for row in rows if results.attack(row["attack"]).aims_at(results.rank)]
     models = {row["model"] for row in aimed}
     for row in [*aimed, *(row for row in rows if row["model"] not in models)]:
