@@ -58,8 +58,8 @@ def next_steps(results: Results) -> list[Point]:
     train = results.preparation.get("splits", {}).get("train")
     count = "images of the training split" if train is None else f"{train:,} training images"
     cost = Markup(
-        "It trains on the {}, or on those of any folder (<code>images</code>). Where they are few, "
-        "the lists change much: {}. More images help; <code>{}</code> keeps more of the lists and "
-        "saves less, the more so the smaller <code>rho</code> is."
+        "It trains on the {}, or on those of a folder (<code>images</code>). A short training on "
+        "few images changes the lists much: {}. <code>{}</code> keeps more of the lists and saves "
+        "less, the more so the smaller <code>rho</code> is."
     ).format(count, MEASURED, held)
     return [Point("What to do next", [sentence, cost])]
