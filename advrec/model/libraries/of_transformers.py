@@ -29,7 +29,7 @@ OFFLINE = (
     "write hf/FOLDER, a folder that save_pretrained wrote, or try the study by hf/KIND, such as "
     "hf/vit, with weights: random"
 )
-"""What a user can do without the hub."""
+"""Words on what a user can do without the hub."""
 Found = Callable[[], tuple[nn.Module, str]]
 
 
