@@ -161,8 +161,8 @@ def _say(decision: Decision, place: str, model: str) -> None:
             f"{first[0]})"
         )
     say(
-        f"train {model}: {used:,} images of {place} ({listed:,} listed; "
-        f"as duplicates go {listed - used - len(aside):,}, set aside are {len(aside):,})"
+        f"train {model}: {used:,} images of {place} ({listed:,} listed; left out: "
+        f"{listed - used - len(aside):,} as duplicates, {len(aside):,} that cannot be read)"
     )
     for line in first[: prepare.SHOWN]:
         say(f"train {model}: set aside {line}")

@@ -109,7 +109,7 @@ def test_images_of_a_folder_are_prepared_as_the_catalogs_and_what_is_left_out_is
     done = train(home)
     assert done.returncode == 0, done.stderr
     assert (
-        f"12 images of {photographs} (15 listed; as duplicates go 1, set aside are 2)"
+        f"12 images of {photographs} (15 listed; left out: 1 as duplicates, 2 that cannot be read)"
         in done.stdout
     )
     assert "train m: set aside a/broken.jpg: is not an image of a known format" in done.stdout
