@@ -77,8 +77,8 @@ SMALL, LARGE = 0.01, 0.05
 @pytest.mark.parametrize(
     ("small", "large", "words"),
     [
-        (2, 20, "By budget, it saves 0.01 (80.0 points); no more than may be chance at 0.05."),
-        (2, 4, "By budget, it saves 0.01 (80.0 points), 0.05 (80.0 points)."),
+        (2, 20, "It saves 80.0 points at 0.01; no more than may be chance at 0.05."),
+        (2, 4, "It saves 80.0 points at 0.01, 80.0 points at 0.05."),
         (18, 20, "At none of the study's budgets (0.01, 0.05) does it save more than may be"),
     ],
 )

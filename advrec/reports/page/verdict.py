@@ -176,7 +176,7 @@ def _budgets_of_savings(results: Results, model: str) -> Markup:
         found = _difference(results, best[model], best[results.baseline])
         if found is not None:
             shown = results.shown(epsilon)
-            less = f"{shown} ({-found.points:.1f} points)"
+            less = f"{-found.points:.1f} points at {shown}"
             (saved if found.high < 0 else vain).append(less if found.high < 0 else shown)
     if len(saved) + len(vain) < 2:
         return Markup("")
@@ -184,7 +184,7 @@ def _budgets_of_savings(results: Results, model: str) -> Markup:
         sentence = " At none of the study's budgets ({}) does it save more than may be chance."
         return Markup(sentence).format(", ".join(vain))
     besides = f"; no more than may be chance at {', '.join(vain)}" if vain else ""
-    return Markup(" By budget, it saves {}{}.").format(", ".join(saved), besides)
+    return Markup(" It saves {}{}.").format(", ".join(saved), besides)
 
 
 class _Difference(NamedTuple):
