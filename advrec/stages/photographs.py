@@ -92,8 +92,9 @@ def remarks(run: Run, study: Study, model: str) -> list[str]:
     if count is not None and count < FEW:
         smaller = "a smaller rho" if "rho" in type(spec).model_fields else "lore with a small rho"
         lines.append(
-            f"WARNING: {count:,} images are few (fewer than {FEW:,}): fewer lists are kept than "
-            f"with many; more images (images: catalog, or a folder) or {smaller} keep more"
+            f"WARNING: {count:,} images are few (fewer than {FEW:,}), and a short training changes "
+            "lists much: more epochs, more images (images: catalog, or a folder) or "
+            f"{smaller} keep more of them"
         )
     return [f"{model}: {line}" for line in lines]
 
