@@ -8,7 +8,7 @@ import numpy as np
 import scipy.special
 
 from advrec.catalog.interactions import Interactions
-from advrec.evaluation.utility import scores_of, standings
+from advrec.evaluation.utility import measured, scores_of, standings
 from advrec.recommenders.bank import Doubles, Floats, Seen
 from advrec.recommenders.hybrid import Factors, spread
 from advrec.recommenders.purchases import Purchases
@@ -17,26 +17,31 @@ EPSILONS = (0.05, 0.1, 0.2)
 """The published budgets, in units of the embeddings' spread."""
 K = 10
 RESAMPLES = 1000
-AT_ONCE = 2**14  # purchases
+DRAWS = 10
 
 
-def directions(factors: Factors, embeddings: Floats, purchases: Purchases, *, seed: int) -> Doubles:
+def directions(factors: Factors, embeddings: Floats, known: Interactions, *, seed: int) -> Doubles:
     """Directions (N, D), of unit length or 0, in which embeddings (N, D) raise the ranking loss of
-    all purchases. Each stands beside one article that its user has not bought.
+    the measured held-out purchases. Each stands beside DRAWS articles that its user has not bought.
     """
+    sizes = {"num_users": known.num_users, "num_articles": known.num_articles}
+    bought = Purchases(known.query_ids, known.article_ids, **sizes)
+    users, held = measured(known)
+    some = known.sizes[users] < known.num_articles  # not those who have bought everything
+    users, held = users[some], held[some]
     items = factors.candidates(embeddings, np.arange(len(embeddings), dtype=np.int32))
-    queries = factors.queries()
-    visual = np.hstack([np.ones((factors.num_users, 1)), factors.user_visual.astype(np.float64)])
+    queries = factors.queries()[users]
+    visual = np.hstack([np.ones((len(users), 1)), factors.user_visual[users].astype(np.float64)])
     sums = np.zeros((len(embeddings), visual.shape[1]))
-    for users, bought, others in purchases.epoch(np.random.default_rng(seed), AT_ONCE):
-        margins = np.einsum(
-            "pd,pd->p", queries[users], items[bought] - items[others], dtype=np.float64
-        )
+    random = np.random.default_rng(seed)
+    for _ in range(DRAWS):
+        others = bought.others(users, random)
+        margins = np.einsum("hd,hd->h", queries, items[held] - items[others], dtype=np.float64)
         # The loss -log sigmoid(margin) falls with the embedding of what was bought, by so much of
         # the user's vector.
         weights = scipy.special.expit(-margins)[:, None]
-        np.add.at(sums, bought, -weights * visual[users])
-        np.add.at(sums, others, weights * visual[users])
+        np.add.at(sums, held, -weights * visual)
+        np.add.at(sums, others, weights * visual)
     slopes = sums @ np.vstack([factors.visual_bias, factors.projection]).astype(np.float64)
     lengths = np.linalg.norm(slopes, axis=1, keepdims=True)
     return np.asarray(np.divide(slopes, np.where(lengths > 0.0, lengths, 1.0)))
@@ -48,9 +53,7 @@ def relative_changes(
     """Rows of metrics.json: NDCG@10 of held-out purchases, 0..1, before and after all embeddings
     (N, D) were moved by epsilon. The relative change, in percent, has a bootstrap interval.
     """
-    users, articles = interactions.training()
-    sizes = {"num_users": interactions.num_users, "num_articles": interactions.num_articles}
-    moves = directions(factors, embeddings, Purchases(users, articles, **sizes), seed=seed)
+    moves = directions(factors, embeddings, interactions, seed=seed)
     unit, seen = spread(embeddings), Seen(*interactions.seen())
     before = _gains(factors, embeddings, interactions, seen)
     if not before.any():  # then there is nothing to lose
