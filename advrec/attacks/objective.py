@@ -106,7 +106,7 @@ class Delivered(Objective):
 
 
 def classification_loss(
-    category_logits: Tensor,
+    category_logits: Tensor | None,
     texture_logits: Tensor | None,
     categories: Tensor,
     textures: Tensor | None,
@@ -119,16 +119,18 @@ def classification_loss(
     texture labels (a row of zeros) has no texture loss.
 
     Args:
-        category_logits: (N, K).
+        category_logits: (N, K), or None without a category head.
         texture_logits: (N, M), or None without a texture head.
         categories: (N,) int64.
         textures: (N, M) float, 0 or 1.
         texture_weight: 1 in the study, where textures were about 3 % of the loss.
         label_smoothing: of the categories, 0..1.
     """
-    loss = functional.cross_entropy(
-        category_logits, categories, reduction="none", label_smoothing=label_smoothing
-    )
+    loss = torch.zeros(len(categories), device=categories.device)
+    if category_logits is not None:
+        loss = functional.cross_entropy(
+            category_logits, categories, reduction="none", label_smoothing=label_smoothing
+        )
     if texture_logits is not None and textures is not None:
         binary = functional.binary_cross_entropy_with_logits(
             texture_logits, textures, reduction="none"
@@ -143,19 +145,20 @@ class Misclassification(Objective):
     (Madry et al. 2018).
 
     Args:
-        classify: images (N, C, H, W) to (category logits, texture logits or None).
+        classify: images (N, C, H, W) to (category logits, texture logits), each None without such
+            a head.
         categories: correct categories (N,).
         textures: correct textures (N, M), or None.
     """
 
-    classify: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    classify: Callable[[Tensor], tuple[Tensor | None, Tensor | None]]
     categories: Tensor
     textures: Tensor | None
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.of(self.classify(images))
 
-    def of(self, logits: tuple[Tensor, Tensor | None]) -> Tensor:
+    def of(self, logits: tuple[Tensor | None, Tensor | None]) -> Tensor:
         """Scores (N,) of images whose logits are known."""
         return -classification_loss(*logits, self.categories, self.textures)
 

@@ -334,8 +334,12 @@ def _validated(epoch: Epoch) -> str:
     """The result of a validation, in words."""
     under = f"under PGD-{epoch.attack_steps}"
     clean, attacked = epoch.validation_clean_accuracy, epoch.validation_adversarial_accuracy
+    kind = "accuracy"
+    if epoch.validation_texture_precision is not None:
+        kind, clean = "texture precision", epoch.validation_texture_precision
+        attacked = epoch.validation_adversarial_texture_precision
     if clean is None or attacked is None:
         moved = [epoch.validation_drift or 0.0, epoch.validation_attacked_drift or 0.0]
         return f"drift {100 * moved[0]:.1f} % clean, {100 * moved[1]:.1f} % {under}"
     withstood = f", {100 * attacked:.1f} % {under}" if epoch.attack_steps else ""
-    return f"accuracy {100 * clean:.1f} % clean{withstood}"
+    return f"{kind} {100 * clean:.1f} % clean{withstood}"

@@ -1,5 +1,5 @@
 """The classifier of the study: a backbone with two heads, categories and textures, over one
-embedding.
+embedding; or with one of them.
 """
 
 import dataclasses
@@ -22,13 +22,14 @@ class Architecture:
     backbone: str
     width: float
     categories: tuple[str, ...]
+    """Empty: no category head."""
     textures: tuple[str, ...]
     """Empty: no texture head."""
 
 
 class Logits(NamedTuple):
-    category: Tensor
-    """(N, categories)"""
+    category: Tensor | None
+    """(N, categories); None without a category head."""
     texture: Tensor | None
     """(N, textures), multi-label; None without a texture head."""
 
@@ -51,7 +52,11 @@ class FashionNet(nn.Module):
             architecture.backbone, width=architecture.width, imagenet=imagenet
         )
         self.dropout = nn.Dropout(0.2)
-        self.category_head = nn.Linear(self.dimension, len(architecture.categories))
+        self.category_head = (
+            nn.Linear(self.dimension, len(architecture.categories))
+            if architecture.categories
+            else None
+        )
         self.texture_head = (
             nn.Linear(self.dimension, len(architecture.textures)) if architecture.textures else None
         )
@@ -76,5 +81,6 @@ class FashionNet(nn.Module):
     def classify(self, embeddings: Tensor) -> Logits:
         """Logits of embeddings (N, dimension)."""
         embeddings = self.dropout(embeddings)
+        category = None if self.category_head is None else self.category_head(embeddings)
         texture = None if self.texture_head is None else self.texture_head(embeddings)
-        return Logits(self.category_head(embeddings), texture)
+        return Logits(category, texture)

@@ -28,6 +28,9 @@ PROTOCOL = FUSED  # raised whenever the same inputs give other rows
 NOT_WEIGHTS = frozenset({"compared"})
 """Keys of a model's entry that determine no weights."""
 
+LATER = ("heads",)
+"""Keys of a model's entry that earlier versions had not, recorded only where they say something."""
+
 Identity = dict[str, Any]
 
 
@@ -118,7 +121,8 @@ def _code(attack: AttackSpec) -> Identity:
 
 def _entry(study: Study, model: str) -> Identity:
     """Keys of a model's entry that determine its weights."""
-    return study.models[model].model_dump(mode="json", exclude=set(NOT_WEIGHTS))
+    entry = study.models[model].model_dump(mode="json", exclude=set(NOT_WEIGHTS))
+    return {key: value for key, value in entry.items() if key not in LATER or value is not None}
 
 
 def catalog(study: Study) -> Identity:

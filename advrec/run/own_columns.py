@@ -1,11 +1,12 @@
 """Columns that some have of their own: of attacks/ beside schema.OUTCOMES minimal-K and auto, of a
-history defenses without labels.
+history defenses without labels, and networks of textures alone.
 """
 
 import pyarrow as pa
 
 from advrec.run import schema
 from advrec.run.columns import column
+from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
 from advrec.spec.models import AnyModel
 
@@ -58,6 +59,30 @@ DRIFT_HISTORY = pa.schema(
 )
 
 
+TEXTURE_HISTORY = pa.schema(
+    [
+        *(field for field in schema.HISTORY if not field.name.startswith("validation")),
+        column(
+            "validation_texture_precision",
+            pa.float64(),
+            "Share of validation images whose first texture is one of theirs.",
+            unit="fraction, 0 to 1",
+        ),
+        column(
+            "validation_adversarial_texture_precision",
+            pa.float64(),
+            "The same under the defense's own attack.",
+            unit="fraction, 0 to 1",
+        ),
+    ]
+)
+
+
 def history(spec: AnyModel) -> pa.Schema:
-    """Columns of a model's history.parquet: schema.HISTORY, or without labels DRIFT_HISTORY."""
-    return DRIFT_HISTORY if isinstance(spec, LabelFree) else schema.HISTORY
+    """Columns of a model's history.parquet: schema.HISTORY, without labels DRIFT_HISTORY, without a
+    category head TEXTURE_HISTORY.
+    """
+    if isinstance(spec, LabelFree):
+        return DRIFT_HISTORY
+    is_of_textures = isinstance(spec, TrainedModel) and not spec.on_categories
+    return TEXTURE_HISTORY if is_of_textures else schema.HISTORY

@@ -5,10 +5,11 @@ trains so; unions, allowed words, messages and the report's names follow from `D
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from advrec.spec.base import refuse_repeats
 from advrec.spec.budgets import Epsilon
 from advrec.spec.label_free import LABEL_FREE
 from advrec.spec.training import Margin, Steps, Training
@@ -17,6 +18,8 @@ Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"
 ]
 RecipeName = Literal["advrec", "published"]
+Head = Literal["category", "texture"]
+HEADS: tuple[Head, ...] = get_args(Head)
 UNLIMITED = 1000
 """Epochs at one k: more than a patience of ten ever uses."""
 
@@ -37,6 +40,10 @@ class TrainedModel(Training):
     """Start of the backbone: none (random), imagenet (torchvision's), or a file (safetensors, or a
     state dict saved by torch).
     """
+    heads: Annotated[tuple[Head, ...], Field(min_length=1)] | None = None
+    """Labels that the network is trained on, each by a head of its own: category, texture, or both,
+    the default. The study of 2018 has a network of each; `join` puts them side by side.
+    """
     recipe: RecipeName = "advrec"
     """Augmentation, loss, optimizer, schedule and how attacks are made while training: advrec, or
     as the thesis did.
@@ -55,6 +62,22 @@ class TrainedModel(Training):
                 "learning_rate": self.learning_rate or learning_rate,
             }
         )
+
+    @property
+    def on_categories(self) -> bool:
+        """Say whether the network has a head of categories."""
+        return self.heads != ("texture",)
+
+    @property
+    def on_textures(self) -> bool:
+        """Say whether the network has a head of textures, where the catalog has any."""
+        return self.heads != ("category",)
+
+    @field_validator("heads", mode="after")
+    @classmethod
+    def _both_are_the_default(cls, heads: tuple[Head, ...] | None) -> tuple[Head, ...] | None:
+        refuse_repeats("heads", heads or ())
+        return heads if heads is not None and len(heads) < len(HEADS) else None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -220,6 +243,15 @@ class FriendlyTraining(SteppedModel):
     defense: Literal["fat"]
     tau: Annotated[int, Field(ge=0)] = 1
     """Steps that an image still takes after it is misclassified."""
+
+    @model_validator(mode="after")
+    def _misclassifies(self) -> Self:
+        if not self.on_categories:
+            raise ValueError(
+                "heads is [texture], and fat goes on until the category is wrong; "
+                "leave heads out, or take at"
+            )
+        return self
 
 
 class AntiCollapse(SteppedModel):

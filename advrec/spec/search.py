@@ -16,9 +16,10 @@ from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.base import Name, Strict
 from advrec.spec.budgets import Epsilon, plain
+from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
 from advrec.spec.messages import sentence
-from advrec.spec.models import JoinedModel, OwnModel
+from advrec.spec.models import AnyModel, JoinedModel, OwnModel
 from advrec.spec.study import Study
 
 Objective = Literal["clean_accuracy", "adversarial_accuracy", "success_rate", "overlap"]
@@ -198,7 +199,7 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
         raise ConfigError(
             f"{path}: model is {spec.model}, a {kind}; name one that the study trains"
         )
-    _check_objectives(spec, path, label_free=isinstance(whole.models[spec.model], LabelFree))
+    _check_objectives(spec, path, whole.models[spec.model])
     if whole.catalog.published_split:
         raise ConfigError(
             f"{path}: {file} has no validation split, and a search never looks at the test split; "
@@ -211,13 +212,19 @@ def load(path: Path) -> tuple[TuneSpec, dict[str, Any], Path]:
     return spec, content, file.parent
 
 
-def _check_objectives(spec: TuneSpec, path: Path, *, label_free: bool) -> None:
+def _check_objectives(spec: TuneSpec, path: Path, model: AnyModel) -> None:
     """Refuse what the searched model does not have: raises ConfigError."""
+    label_free = isinstance(model, LabelFree)
     accuracies = [each for each in spec.objectives if each.endswith("accuracy")]
     if label_free and accuracies:
         raise ConfigError(
             f"{path}: objectives has {accuracies[0]}, and {spec.model} is defended without labels; "
             "write objectives: [overlap, success_rate]"
+        )
+    if isinstance(model, TrainedModel) and not model.on_categories and accuracies:
+        raise ConfigError(
+            f"{path}: objectives has {accuracies[0]}, and {spec.model} has no category head; "
+            "write objectives: [success_rate]"
         )
     if not label_free and "overlap" in spec.objectives:
         raise ConfigError(

@@ -135,14 +135,20 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
     strangers.refuse(run)
     if run.catalog.exists():
         # an imported run has no preparation
-        known = read_json(run.preparation, default={}).get("categories", True)
-        check_labels(study, labelled=bool(known))
+        known = read_json(run.preparation, default={})
+        check_labels(
+            study,
+            labelled=bool(known.get("categories", True)),
+            textured=bool(known.get("textures", True)),
+        )
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
     for model, spec in study.models.items():
         if run.is_trained(model):
-            wanted[f"models/{model}"] = parts.models[model] | identity.beneath(run, spec)
+            later = dict.fromkeys(identity.LATER)  # where one is not said, none was recorded
+            said = later | parts.models[model]
+            wanted[f"models/{model}"] = said | identity.beneath(run, spec)
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
         if "lists_of" in run.identities().get("tuples", {}):
@@ -195,12 +201,20 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
     return parts
 
 
-def check_labels(study: Study, *, labelled: bool) -> None:
-    """Refuse a training that needs classes on a catalog that has none: raises StudyError."""
-    if labelled:
-        return
+def check_labels(study: Study, *, labelled: bool, textured: bool) -> None:
+    """Refuse a training that needs labels on a catalog that has none: raises StudyError.
+
+    Args:
+        labelled: the catalog has categories.
+        textured: it has textures.
+    """
     for name, spec in study.models.items():
-        if isinstance(spec, TrainedModel):
+        if isinstance(spec, TrainedModel) and not spec.on_categories and not textured:
+            raise StudyError(
+                f"models.{name}: heads is [texture], and the catalog has no textures; leave heads "
+                "out, or give the images textures"
+            )
+        if isinstance(spec, TrainedModel) and not labelled and spec.on_categories:
             raise StudyError(
                 f"models.{name}: defense {spec.defense} trains on categories, and the catalog has "
                 "none; take a model that was trained elsewhere, or give the images categories"

@@ -70,7 +70,7 @@ def _catalog(
         if spec.drawn:
             _draw(run, study, pool)
         listing = registry.read(spec, study.seed)
-        plan.check_labels(study, labelled=listing.labelled)
+        plan.check_labels(study, labelled=listing.labelled, textured=listing.has_textures)
         for line in listing.summary():
             say(f"prepare: {line}")
         # Shards of a preparation that was stopped are used if the same images would be prepared in
@@ -119,7 +119,7 @@ def _preview(run: Run, study: Study) -> list[str]:
         drawings = len(synthetic.plan(spec.articles or 0, study.seed).entries)
         return [f"prepare   to do: {drawings:,} images would be drawn and prepared"]
     listing = registry.read(spec, study.seed)
-    plan.check_labels(study, labelled=listing.labelled)
+    plan.check_labels(study, labelled=listing.labelled, textured=listing.has_textures)
     lines = [
         f"prepare   to do: {line}" if not place else f"          {line}"
         for place, line in enumerate(listing.summary())

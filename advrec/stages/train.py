@@ -133,6 +133,14 @@ def _say_measured(run: Run, model: str) -> None:
         if metrics.get("above_rho", 0.0) > EXCEEDED:
             say(f"train {model}: WARNING: {_exceeded(metrics)}")
         return
+    if metrics["clean_accuracy"] is None:
+        say(
+            f"train {model}: test precision of the first texture "
+            f"{100 * metrics['texture_top1_precision']:.1f} % clean, "
+            f"{100 * metrics['adversarial_texture_top1_precision']:.1f} % under "
+            f"{accuracy.PUBLISHED} at {accuracy.EPSILON:g} (n = {metrics['n_textures']})"
+        )
+        return
     selected = ""
     if metrics["selected_on"] == "test":
         selected = "; its best epoch was chosen on the test split too"
@@ -167,7 +175,8 @@ def _check_start(run: Run, study: Study, model: str, spec: AnyTraining) -> None:
             if isinstance(spec, LabelFree):
                 return
             assert isinstance(first, TrainedModel), "a study starts from no other"
-            if (first.backbone, first.width) != (spec.backbone, spec.width):
+            both = [(each.backbone, each.width, each.heads) for each in (first, spec)]
+            if both[0] != both[1]:
                 raise start.other_architecture(spec)
         elif spec.init != "none" or spec.weights != "none":
             start.initial_network(run, spec, Catalog(run), study.seed, on_taken)

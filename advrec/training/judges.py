@@ -33,6 +33,11 @@ Attacked = Callable[[Embed, Tensor, Tensor, Stage, Tensor], Tensor]
 """The attack of a training without labels, see `FineTuning.attacked`."""
 
 
+ACCURACIES = ("validation_clean_accuracy", "validation_adversarial_accuracy")
+PRECISIONS = ("validation_texture_precision", "validation_adversarial_texture_precision")
+"""Fields of `Epoch`, clean and attacked, of a classifier with a category head, and without."""
+
+
 class Validated(NamedTuple):
     """The judgement of an epoch."""
 
@@ -61,7 +66,8 @@ def selection(catalog: Catalog) -> Split:
 
 
 class Accuracies:
-    """Accuracy of a classifier, under the study's PGD of as many steps as the defense's.
+    """Accuracy of a classifier, under the study's PGD of as many steps as the defense's. Without a
+    category head it is the precision of the first texture.
 
     Where validation was merged into training (published_split) the study selected on the test
     split, and so does this; the metrics say so.
@@ -73,16 +79,13 @@ class Accuracies:
     def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
         """Judge by accuracy under attack, or by clean accuracy without one."""
         ids = self._catalog.ids_of(selection(self._catalog))
-        counts = self._count(network, ids)
-        clean = float(counts[1] / counts[0])
+        clean = self._right(network, self._count(network, ids))
         adversarial = clean
         if stage.steps:
             counts = self._count(network, ids, (PGD(steps=stage.steps),), stage.epsilon)
-            adversarial = float(counts[1] / counts[0])
-        measured = {
-            "validation_clean_accuracy": clean,
-            "validation_adversarial_accuracy": adversarial,
-        }
+            adversarial = self._right(network, counts)
+        names = ACCURACIES if _on_categories(network) else PRECISIONS
+        measured = dict(zip(names, (clean, adversarial), strict=True))
         return Validated(adversarial + TIE * clean if stage.steps else clean, measured)
 
     def metrics(self, network: Network, stage: Stage) -> dict[str, Any]:
@@ -93,7 +96,13 @@ class Accuracies:
         attacked = self._count(network, every, (quality.PUBLISHED,), accuracy.EPSILON)
         robust = self._count(network, first, quality.CONVERGED, accuracy.EPSILON)
         selected = {"selected_on": selection(self._catalog)}
-        return quality.metrics(clean, attacked, robust) | selected
+        on_categories = _on_categories(network)
+        return quality.metrics(clean, attacked, robust, on_categories=on_categories) | selected
+
+    def _right(self, network: Network, counts: Tensor) -> float:
+        """The share of counts (5,) that an epoch is judged by."""
+        hits, n = (1, 0) if _on_categories(network) else (4, 3)
+        return float(counts[hits] / counts[n])
 
     def _count(
         self,
@@ -107,6 +116,10 @@ class Accuracies:
         own = quality.shard(ids, self._workers.rank, self._workers.world)
         counts = quality.count(network, self._catalog, own, attacks=attacks, epsilon=epsilon)
         return self._workers.total(counts)
+
+
+def _on_categories(network: Network) -> bool:
+    return not isinstance(network, FashionNet) or bool(network.architecture.categories)
 
 
 class Drifts:

@@ -47,8 +47,8 @@ def initial_network(
     architecture = Architecture(
         backbone=spec.backbone,
         width=spec.width,
-        categories=catalog.categories,
-        textures=catalog.textures,
+        categories=catalog.categories if spec.on_categories else (),
+        textures=catalog.textures if spec.on_textures else (),
     )
     torch.manual_seed(seed)
     network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
@@ -85,5 +85,5 @@ def _encoder(path: Path, spec: LabelFree, catalog: Catalog) -> Network:
 def other_architecture(spec: TrainedModel) -> ConfigError:
     """Say that a model cannot start from the one that it names."""
     return ConfigError(
-        f"init: {spec.init} has another backbone or width; give both models the same"
+        f"init: {spec.init} has another backbone, width or heads; give both models the same"
     )

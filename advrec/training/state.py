@@ -30,6 +30,8 @@ class Epoch(NamedTuple):
     validation_adversarial_accuracy: float | None = None
     validation_drift: float | None = None
     validation_attacked_drift: float | None = None
+    validation_texture_precision: float | None = None
+    validation_adversarial_texture_precision: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

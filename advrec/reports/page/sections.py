@@ -152,7 +152,8 @@ def defenses(results: Results) -> Defenses:
     origins = {name: made_on(results, name) for name in results.attacks}
     lists = comparison.recommendations_table(results) if len(results.recommendations) else None
     quality = comparison.quality_table(results)
-    is_judged = any("clean_accuracy" in metrics for metrics in results.metrics.values())
+    known = [metrics.get("clean_accuracy") for metrics in results.metrics.values()]
+    is_judged = any(accuracy is not None for accuracy in known)
     return Defenses(
         imported=imported,
         transfers=[f"{name} is {origin}" for name, origin in origins.items() if origin],

@@ -112,14 +112,16 @@ def defense_comparison(results: Results) -> pd.DataFrame:
 
 def training(results: Results) -> pd.DataFrame:
     """One row an epoch of a model that was trained here: columns of schema.HISTORY, and those of
-    own_columns.DRIFT_HISTORY where a model has them.
+    own_columns where a model has them.
     """
     parts = [epochs.assign(model=model) for model, epochs in results.history.items()]
     table = (
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=schema.HISTORY.names)
     )
-    drifts = [name for name in table if name in own_columns.DRIFT_HISTORY.names]
-    columns = dict.fromkeys(["model", *schema.HISTORY.names, *drifts])
+    own = {*own_columns.DRIFT_HISTORY.names, *own_columns.TEXTURE_HISTORY.names}
+    columns = dict.fromkeys(
+        ["model", *schema.HISTORY.names, *(name for name in table if name in own)]
+    )
     return table.reindex(columns=list(columns))
 
 

@@ -162,6 +162,6 @@ def uniform_noise(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def halves(logits: Logits) -> tuple[Logits, Logits]:
     """Split the logits (2 N, C) of N clean images and of the same, attacked, into two of (N, C)."""
-    categories = logits.category.chunk(2)
-    textures = (None, None) if logits.texture is None else logits.texture.chunk(2)
-    return Logits(categories[0], textures[0]), Logits(categories[1], textures[1])
+    both = [(None, None) if each is None else each.chunk(2) for each in logits]
+    (category, other_category), (texture, other_texture) = both
+    return Logits(category, texture), Logits(other_category, other_texture)

@@ -36,6 +36,7 @@ class Friendly(Defense):
             images = current[rows].requires_grad_(True)
             logits = network(images)
             (gradient,) = torch.autograd.grad(objective.select(rows).of(logits).sum(), images)
+            assert logits.category is not None, "the study wants a category head of it"
             wrong = logits.category.argmax(1) != batch.categories[rows]
             going = ~wrong | (left[rows] > 0)
             left[rows[wrong]] -= 1

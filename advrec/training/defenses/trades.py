@@ -36,8 +36,8 @@ class TradeOff(Defense):
         normal = torch.randn(batch.images.shape, generator=generator).to(batch.images)
         attack = PGD(steps=stage.steps, step_scale=self.recipe.step_scale)
         # Cloned, for no gradient passes what was made in inference mode.
-        texture = None if clean.texture is None else clean.texture.clone()
-        objective = Divergence(classify=network, clean=Logits(clean.category.clone(), texture))
+        cloned = Logits(*(None if each is None else each.clone() for each in clean))
+        objective = Divergence(classify=network, clean=cloned)
         start = batch.images + 0.001 * normal
         yield attack(problem_of(objective, batch, stage.epsilon, start)).images
 
@@ -66,21 +66,25 @@ class Divergence(Objective):
 
     def select(self, rows: Tensor) -> Self:
         """Narrow the objective to the images of `rows` (n,)."""
-        texture = None if self.clean.texture is None else self.clean.texture[rows]
-        return dataclasses.replace(self, clean=Logits(self.clean.category[rows], texture))
+        clean = Logits(*(None if each is None else each[rows] for each in self.clean))
+        return dataclasses.replace(self, clean=clean)
 
 
 def divergence(clean: Logits, attacked: Logits, texture_weight: float = 1.0) -> Tensor:
     """Return the Kullback-Leibler divergence (N,) of attacked from clean predictions: of the
-    category, and `texture_weight` times the mean over textures.
+    category, and `texture_weight` times the mean over textures, of the heads that there are.
     """
-    clean_log, attacked_log = clean.category.log_softmax(1), attacked.category.log_softmax(1)
-    each = functional.kl_div(attacked_log, clean_log, reduction="none", log_target=True)
-    total = each.sum(1)
+    total: Tensor | None = None
+    if clean.category is not None and attacked.category is not None:
+        clean_log, attacked_log = clean.category.log_softmax(1), attacked.category.log_softmax(1)
+        each = functional.kl_div(attacked_log, clean_log, reduction="none", log_target=True)
+        total = each.sum(1)
     if clean.texture is None or attacked.texture is None:
+        assert total is not None, "a network has a head"
         return total
     entropy = functional.binary_cross_entropy_with_logits
     probabilities = clean.texture.sigmoid()
     cross = entropy(attacked.texture, probabilities, reduction="none")
     own = entropy(clean.texture, probabilities, reduction="none")
-    return total + texture_weight * (cross - own).mean(1)
+    textures = texture_weight * (cross - own).mean(1)
+    return textures if total is None else total + textures
