@@ -160,15 +160,20 @@ class ExactIndex:
         """Cost (R,) of the `rank`-th best article for each query (R,) other than the attacked one
         (R,): what that rank must fall below; infinite where fewer articles compete.
         """
-        nearest = np.full((len(query_ids), rank), np.inf, dtype=np.float32)
+        return self.lowest(query_ids, rank, article_ids)[:, -1]
+
+    def lowest(self, query_ids: Ids, k: int, article_ids: Ids | None = None) -> Floats:
+        """Costs (R, k) of the k best articles for each query (R,), the k-th last; without the
+        attacked article (R,), if that is given. Infinite where fewer articles compete.
+        """
+        lowest = np.full((len(query_ids), k), np.inf, dtype=np.float32)
         for rows, _, costs in self._tiles(query_ids, article_ids):
-            if rank > 1:
-                costs = np.partition(np.hstack([nearest[rows], costs]), rank - 1, axis=1)
-                nearest[rows] = costs[:, :rank]
+            if k > 1:
+                costs = np.partition(np.hstack([lowest[rows], costs]), (k - 2, k - 1), axis=1)
+                lowest[rows] = costs[:, :k]
             else:
-                nearest[rows] = np.minimum(nearest[rows], costs.min(axis=1, keepdims=True))
-        furthest: Floats = nearest.max(axis=1)
-        return furthest
+                lowest[rows] = np.minimum(lowest[rows], costs.min(axis=1, keepdims=True))
+        return lowest
 
     def top_k(self, query_ids: Ids, k: int) -> TopK:
         """The k best articles of queries (Q,): ids (Q, k) and costs (Q, k), best first, equal ones

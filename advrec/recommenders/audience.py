@@ -1,0 +1,188 @@
+"""Audiences: many queries that one article is ranked for, and what its ranks are worth to it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from advrec.recommenders.bank import Bank, Doubles, Floats, Ids
+from advrec.recommenders.ranks import ExactIndex
+
+BYTES = 2**26
+"""Of the costs of all articles for the queries that are ranked at once."""
+TILE = 4096  # articles at once in float64
+TIES_WITHIN = 1e-12
+"""Relative to the largest cost: matrix products in float64 err by less, and what is nearer is
+compared pair by pair, so that equal embeddings stay ties.
+"""
+
+
+class Audience(NamedTuple):
+    """Queries of a bank, and how much each counts."""
+
+    name: str
+    """users or targets."""
+    query_ids: Ids
+    """(Q,), rising."""
+    weights: Doubles
+    """(Q,), above 0."""
+
+    def members(self, bank: Bank, article_ids: Ids) -> Doubles:
+        """Weights (n, Q), 0 of a query that is itself the article (n,), or has seen it: it is not
+        of that article's audience.
+        """
+        weights = np.repeat(self.weights[None], len(article_ids), axis=0)
+        queries, articles = bank.excluded(self.query_ids)
+        for row, article in enumerate(article_ids):
+            weights[row, queries[articles == article]] = 0.0
+        return weights
+
+
+class Thresholds(NamedTuple):
+    """What an article's cost must fall below to stand among the K best of each query, (Q,) each;
+    infinite where fewer compete.
+    """
+
+    best: Floats
+    """Cost of the K-th best article."""
+    next_best: Floats
+    """That of the one behind it, which counts where the attacked article is among the K best."""
+
+    def against(self, costs: Doubles) -> Floats:
+        """Thresholds (n, Q) of articles that cost (n, Q) while they are unchanged."""
+        # the bounds are of float32: the K-th best article itself may lie a rounding above its own
+        rounding = 1e-6 * np.maximum(np.abs(self.best), 1.0)
+        return np.where(costs <= self.best + rounding, self.next_best, self.best)
+
+
+def thresholds(index: ExactIndex, query_ids: Ids, rank: int) -> Thresholds:
+    """The thresholds of queries (Q,) at a rank K: one pass over the articles."""
+    lowest = index.lowest(query_ids, rank + 1)
+    return Thresholds(lowest[:, -2], lowest[:, -1])
+
+
+def costs_of(bank: Bank, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Doubles:
+    """Costs (n, C, Q), in float64, of candidates (n, C, D) in the place of articles (n,)."""
+    n, each, dimension = candidates.shape
+    products = _scaled(bank, candidates.reshape(-1, dimension)) @ _scaled(
+        bank, bank.vectors(query_ids)
+    ).T
+    costs = (1.0 - products if bank.unit else -products).reshape(n, each, len(query_ids))
+    if bank.offsets is not None:
+        for row, article in enumerate(article_ids):
+            there = np.full(len(query_ids), article, dtype=np.int32)
+            offsets = bank.offsets_of(query_ids, there)
+            assert offsets is not None
+            costs[row] -= offsets
+    return costs
+
+
+def ranks_for_all(
+    index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats
+) -> Ids:
+    """Rank (n, C, Q) of each candidate (n, C, D) of an article (n,) in the list of each query (Q,).
+
+    As `ExactIndex.ranks`, for many queries: every query's costs are computed and sorted once, in
+    float64, for all candidates. A query that has seen the article ranks it all the same.
+
+    Raises:
+        ValueError: a candidate is not finite, or zero where vectors count at unit length.
+    """
+    if not np.isfinite(candidates).all():
+        raise ValueError("a candidate's embedding is not finite: it has no distance")
+    if index.bank.unit and not candidates.any(axis=2).all():
+        raise ValueError("a candidate's embedding is zero: it has no distance")
+    n, each = candidates.shape[:2]
+    ranks = np.empty((n, each, len(query_ids)), dtype=np.int32)
+    at_once = max(1, BYTES // (8 * len(index)))
+    for first in range(0, len(query_ids), at_once):
+        some = query_ids[first : first + at_once]
+        ranks[..., first : first + at_once] = _ranks(index, some, article_ids, candidates)
+    return ranks
+
+
+def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
+    bank, (n, each) = index.bank, candidates.shape[:2]
+    costs = _all_costs(bank, query_ids)
+    own = costs_of(bank, query_ids, article_ids, candidates)
+    unchanged = costs[:, article_ids].T[:, None]
+    within = TIES_WITHIN * np.maximum(np.abs(own).max(initial=0.0), 1.0)
+    low, high = own - within, own + within
+    ordered = np.sort(costs, axis=1)
+    better, near = np.empty_like(own, dtype=np.int64), np.empty_like(own, dtype=np.int64)
+    for query, row in enumerate(ordered):
+        better[..., query] = row.searchsorted(low[..., query], "left")
+        near[..., query] = row.searchsorted(high[..., query], "right")
+    near -= better
+    # the article that the candidate replaces does not compete
+    better -= unchanged < low
+    near -= (unchanged >= low) & (unchanged <= high)
+    for article, candidate, query in zip(*np.nonzero(near), strict=True):
+        tied = np.abs(costs[query] - own[article, candidate, query]) <= within
+        tied[article_ids[article]] = False
+        rivals = np.flatnonzero(tied).astype(np.int32)
+        queries = np.full(len(rivals), query_ids[query], dtype=np.int32)
+        theirs = index.pair_costs(queries, rivals, bank.items[rivals])
+        mine = index.pair_costs(
+            query_ids[query : query + 1],
+            article_ids[article : article + 1],
+            candidates[article, candidate][None],
+        )
+        better[article, candidate, query] += np.count_nonzero(theirs < mine)
+    return (1 + better).astype(np.int32)
+
+
+def _all_costs(bank: Bank, query_ids: Ids) -> Doubles:
+    """Costs (Q, N) in float64 of all articles; infinite where one does not compete."""
+    costs = np.empty((len(query_ids), len(bank)))
+    queries = _scaled(bank, bank.vectors(query_ids))
+    for first in range(0, len(bank), TILE):
+        items = _scaled(bank, bank.items[first : first + TILE])
+        np.matmul(queries, items.T, out=costs[:, first : first + TILE])
+    np.subtract(1.0 if bank.unit else 0.0, costs, out=costs)
+    offsets = bank.offsets_of(query_ids, slice(0, len(bank)))
+    if offsets is not None:
+        costs -= offsets
+    places, articles = bank.excluded(query_ids)
+    costs[places, articles] = np.inf
+    return costs
+
+
+def _scaled(bank: Bank, vectors: Floats) -> Doubles:
+    """Vectors (n, D) as they count, in float64."""
+    doubles: Doubles = vectors.astype(np.float64)
+    return doubles / np.linalg.norm(doubles, axis=1, keepdims=True) if bank.unit else doubles
+
+
+# What ranks are worth, by weight (recommenders.md; Jarvelin and Kekalainen 2002 for the gain).
+
+
+def hit_rate(ranks: Ids, weights: Doubles, rank: int) -> Doubles:
+    """HR@K (n,): share of the weights (n, Q) whose rank (n, Q) is K or better, 0..1."""
+    return _mean(ranks <= rank, weights)
+
+
+def gain(ranks: Ids, weights: Doubles, rank: int) -> Doubles:
+    """NDCG@K (n,) of one relevant article: mean of 1 / log2(rank + 1) where the rank (n, Q) is K or
+    better, by weights (n, Q), 0..1.
+    """
+    return _mean(np.where(ranks <= rank, 1.0 / np.log2(ranks + 1.0), 0.0), weights)
+
+
+def median_rank(ranks: Ids, weights: Doubles) -> Doubles:
+    """Median (n,) of ranks (n, Q) by weights (n, Q): the middle of the two ranks where exactly half
+    the weight lies on each side.
+    """
+    order = np.argsort(ranks, axis=1, kind="stable")
+    rows = np.arange(len(ranks))
+    shares = np.cumsum(np.take_along_axis(weights, order, 1), axis=1)
+    shares /= shares[:, -1:]
+    in_order = np.take_along_axis(ranks, order, 1).astype(np.float64)
+    # sums of equal weights reach one half but for rounding
+    lower = in_order[rows, (shares >= 0.5 - 1e-9).argmax(axis=1)]
+    upper = in_order[rows, (shares > 0.5 + 1e-9).argmax(axis=1)]
+    return np.asarray((lower + upper) / 2.0)
+
+
+def _mean(values: npt.NDArray[np.generic], weights: Doubles) -> Doubles:
+    return np.asarray((values * weights).sum(axis=1) / weights.sum(axis=1))
