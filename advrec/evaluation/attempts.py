@@ -1,8 +1,8 @@
-"""Attacks on the tuples of a block: problems, and what attacks claim to have made of them."""
+"""Attacks on the images of a block: problems, and what attacks claim to have made of them."""
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from advrec.attacks.objective import Delivered, Objective
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked, Reached
-from advrec.evaluation.block import Block
+from advrec.evaluation.block import AnyBlock, Block
 from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.rows import Places
 from advrec.model.encoder import to_images
@@ -35,16 +35,33 @@ class Attempt(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Distances to the targets of N tuples, (N,) each."""
+    """Scores of N images, (N,) each."""
 
     below: Tensor
-    """A tuple is solved below this one."""
+    """An image is solved below this one."""
     hopeless: Tensor
     """Beyond this one it is not attacked at smaller budgets."""
 
-    @classmethod
-    def of(cls, source: Recommender, block: Block, *, hopeless: bool) -> Self:
-        """The bounds of a block; without `hopeless` no tuple is."""
+
+class Aim(Protocol):
+    """What the adversary wants of the images of a block, by the recommender that is attacked."""
+
+    device: str
+    bounds: Bounds
+
+    def objective(self, places: Places) -> Objective:
+        """The loss of the images at `places` (n,) of the block."""
+
+
+class Lists(Aim):
+    """Each image is to enter the list of its target article.
+
+    Args:
+        hopeless: whether a tuple beyond rank HOPELESS is given up at smaller budgets.
+    """
+
+    def __init__(self, source: Recommender, block: Block, *, hopeless: bool) -> None:
+        self.device, self._source, self._block = source.device, source, block
 
         def nearest(rank: int) -> Tensor:
             """Distances (N,) below which a tuple is within a rank."""
@@ -52,22 +69,23 @@ class Bounds(NamedTuple):
             return torch.from_numpy(source.index.nearest_distances(*ids, rank) - MARGIN)
 
         below = nearest(block.minimal_rank or 1)
-        return cls(below, nearest(HOPELESS) if hopeless else torch.full_like(below, torch.inf))
+        none = torch.full_like(below, torch.inf)
+        self.bounds = Bounds(below, nearest(HOPELESS) if hopeless else none)
+
+    def objective(self, places: Places) -> Objective:
+        """The distances to the targets of tuples at `places` (n,)."""
+        return self._source.objective(self._block.target_ids[places])
 
 
 class Attempts:
-    """Problems of a block's tuples, and attacks on them.
+    """Problems of a block's images, and attacks on them.
 
     Args:
-        bounds: of the block's N tuples.
         delivery: what the images are made for, FLOAT or one that the attack goes through.
     """
 
-    def __init__(
-        self, attack: Attack, block: Block, source: Recommender, bounds: Bounds, delivery: str
-    ) -> None:
-        self.attack, self.block, self._source, self.delivery = attack, block, source, delivery
-        self._bounds = bounds
+    def __init__(self, attack: Attack, block: AnyBlock, aim: Aim, delivery: str) -> None:
+        self.attack, self.block, self._aim, self.delivery = attack, block, aim, delivery
         # An image made for float is delivered where no other is made for that.
         unseen = [each for each in block.deliveries if each not in block.through]
         tested = unseen if delivery == FLOAT else [delivery]
@@ -76,12 +94,12 @@ class Attempts:
         """The image is made for 8 bits: its budget is whole levels."""
 
     def problem(self, places: Places, epsilons: Doubles, start: Tensor | None = None) -> Problem:
-        """The problem of tuples at `places` (n,) of the block, each at its budget (n,), from images
+        """The problem of images at `places` (n,) of the block, each at its budget (n,), from images
         (n, C, H, W).
         """
-        block, device = self.block, self._source.device
-        below, hopeless = (bound[places].to(device) for bound in self._bounds)
-        objective: Objective = self._source.objective(block.target_ids[places])
+        block, device = self.block, self._aim.device
+        below, hopeless = (bound[places].to(device) for bound in self._aim.bounds)
+        objective = self._aim.objective(places)
         tests = tuple(self.round_trips.values())
         if self.delivery != FLOAT:
             # Its scores are those of what arrives, so that there is nothing else to test.
@@ -91,7 +109,7 @@ class Attempts:
             images=to_images(block.pixels[places], device),
             epsilon=self._allowed(epsilons).to(device),
             start=start,
-            seeds=torch.from_numpy(block.seed * 2**31 + block.tuple_ids[places].astype(np.int64)),
+            seeds=torch.from_numpy(block.seed * 2**31 + block.streams[places].astype(np.int64)),
             goal=Goal(
                 below=below,
                 stop=block.stop,
@@ -122,7 +140,7 @@ class Attempts:
         return Attempt(attacked._replace(images=self._checked(attacked.images, problem)), seconds)
 
     def reach(self, attack: AllBudgets, places: Places, budgets: Doubles) -> tuple[Reached, float]:
-        """An attack on tuples at `places` (n,) at all budgets (E, n) at once, and its seconds.
+        """An attack on images at `places` (n,) at all budgets (E, n) at once, and its seconds.
 
         Raises:
             ValueError: as `run`.

@@ -1,14 +1,17 @@
-"""One block of tuples: the work of one result file, and its result."""
+"""One block, of tuples or of promoted articles: the work of one result file, and its result."""
 
 import dataclasses
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from advrec.attacks import registry
 from advrec.attacks.registry import Attack
 from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import Images
+from advrec.recommenders.audience import Audience
 from advrec.recommenders.bank import Ids
 from advrec.run.cells import Cell
 from advrec.spec.attacks import AttackSpec, Stop
@@ -16,13 +19,9 @@ from advrec.spec.study import Study
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Block:
-    """The work of one result file: n tuples, each at every epsilon."""
+class AnyBlock:
+    """Images that are attacked, each at every epsilon."""
 
-    tuple_ids: Ids
-    """(n,)"""
-    target_ids: Ids
-    """(n,)"""
     attack_ids: Ids
     """(n,), articles whose images are attacked."""
     pixels: Images
@@ -41,10 +40,6 @@ class Block:
     """Go from budget to budget, each from the result of the one before."""
     deliveries: tuple[str, ...] = ()
     """Deliveries other than float."""
-    groups: Ids | None = None
-    """(N,), articles that show one image, see `Catalog.groups`; None: ranks among distinct images
-    are not asked for.
-    """
     through: tuple[str, ...] = ()
     """Those of them that an attack of its own is made for."""
     fused: bool = True
@@ -53,15 +48,67 @@ class Block:
     """The image made for a delivery has 8 bits within the budget; False: rounded as before 0.3.0,
     whose block goes on.
     """
+
+    @property
+    def streams(self) -> Ids:
+        """Numbers (n,) of the images' random streams."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block(AnyBlock):
+    """The work of one result file: n tuples, each at every epsilon."""
+
+    tuple_ids: Ids
+    """(n,)"""
+    target_ids: Ids
+    """(n,)"""
+    groups: Ids | None = None
+    """(N,), articles that show one image, see `Catalog.groups`; None: ranks among distinct images
+    are not asked for.
+    """
     minimal_rank: int | None = None
     """Rank at which minimal-K searches the smallest budget; None: another attack."""
+
+    @property
+    def streams(self) -> Ids:
+        """Those of the tuples."""
+        return self.tuple_ids
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromotionBlock(AnyBlock):
+    """The work of one result file: n articles, each before one audience at every epsilon. `stop`
+    never stops where no share is asked for.
+    """
+
+    audience: Audience
+    ranks: tuple[int, ...]
+    """Ranks K that are measured, rising."""
+    aim: int
+    """The K that the loss hit aims at."""
+    loss: str
+    """hit, score or embedding."""
+    share: float | None = None
+    """Share of the audience that solves an image; None: nothing does."""
+    keeps_ranks: npt.NDArray[np.bool_]
+    """(n,): articles whose ranks by query are kept."""
+
+    @property
+    def streams(self) -> Ids:
+        """Those of the articles."""
+        return self.attack_ids
 
 
 class Outcomes(NamedTuple):
     rows: pa.Table
-    """schema.outcomes, ordered by tuple, then epsilon"""
+    """schema.outcomes, ordered by tuple, then epsilon; of promotions promotions.promotions"""
     examples: pa.Table
-    """schema.examples, in the same order, of each row first the image made for float"""
+    """schema.examples, in the same order, of each row first the image made for float; promotions
+    keep none
+    """
+    ranks: pa.Table | None = None
+    """promotions.RANKS, where ranks by query are asked for"""
 
 
 def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Block:

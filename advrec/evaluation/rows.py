@@ -8,36 +8,39 @@ import numpy.typing as npt
 import pyarrow as pa
 from torch import Tensor
 
-from advrec.evaluation.block import Block, Outcomes
+from advrec.evaluation.block import AnyBlock
 from advrec.run import schema
-from advrec.run.distinct import DISTINCT
 from advrec.spec.base import FLOAT
 
 Places = npt.NDArray[np.int64]
 
 
 class Rows:
-    """The rows of a block: row r is tuple r // E at epsilon r % E.
+    """The rows of a block: row r is image r // E at epsilon r % E.
 
     The columns are made before the work. Small results that stay, allocated between large
     activations that go, would leave the heap in pieces.
 
     Args:
-        own: columns of the attack's own.
+        columns: of the rows.
     """
 
-    def __init__(self, block: Block, own: pa.Schema) -> None:
+    def __init__(self, block: AnyBlock, columns: pa.Schema) -> None:
         self._shape = block.pixels.shape[1:3]
-        distinct = () if block.groups is None else DISTINCT
-        columns = (*schema.outcomes(block.deliveries, block.through), *distinct, *own)
-        self._schema = pa.schema(columns)
+        self._schema = columns
         self._made_for = (FLOAT, *block.through)
-        size = len(block.tuple_ids) * len(block.epsilons)
+        size = len(block.attack_ids) * len(block.epsilons)
         self._columns = {
-            field.name: np.zeros(size, dtype=field.type.to_pandas_dtype()) for field in self._schema
+            field.name: np.zeros(size, dtype=field.type.to_pandas_dtype()) for field in columns
         }
         self._examples: dict[tuple[int, int], bytes] = {}
         """Images by row, and place among `_made_for`."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        names: list[str] = self._schema.names
+        return names
 
     def note(self, rows: Places, columns: Mapping[str, Any], spent: Mapping[str, Any]) -> None:
         """Write values (n,) of columns into rows (n,), and add there what was spent, (n,) each."""
@@ -51,7 +54,12 @@ class Rows:
         pixels = image.permute(1, 2, 0).contiguous().cpu().numpy().astype("<f4")
         self._examples[row, self._made_for.index(delivery)] = pixels.tobytes()
 
-    def outcomes(self) -> Outcomes:
+    def whole(self) -> pa.Table:
+        """All rows."""
+        return schema.table(self._schema, self._columns)
+
+    def examples(self) -> pa.Table:
+        """The images that were kept, of tuples."""
         kept = sorted(self._examples)
         rows = [row for row, _ in kept]
         ids = ("tuple_id", "target_id", "attack_id", "epsilon")
@@ -64,7 +72,4 @@ class Rows:
         through = self._made_for[1:]
         if through:
             examples["delivery"] = [self._made_for[place] for _, place in kept]
-        return Outcomes(
-            schema.table(self._schema, self._columns),
-            schema.table(schema.examples(through), examples),
-        )
+        return schema.table(schema.examples(through), examples)

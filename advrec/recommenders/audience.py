@@ -1,6 +1,6 @@
 """Audiences: many queries that one article is ranked for, and what its ranks are worth to it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +64,9 @@ def thresholds(index: ExactIndex, query_ids: Ids, rank: int) -> Thresholds:
 def costs_of(bank: Bank, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Doubles:
     """Costs (n, C, Q), in float64, of candidates (n, C, D) in the place of articles (n,)."""
     n, each, dimension = candidates.shape
-    products = _scaled(bank, candidates.reshape(-1, dimension)) @ _scaled(
-        bank, bank.vectors(query_ids)
-    ).T
+    products = (
+        _scaled(bank, candidates.reshape(-1, dimension)) @ _scaled(bank, bank.vectors(query_ids)).T
+    )
     costs = (1.0 - products if bank.unit else -products).reshape(n, each, len(query_ids))
     if bank.offsets is not None:
         for row, article in enumerate(article_ids):
@@ -77,9 +77,7 @@ def costs_of(bank: Bank, query_ids: Ids, article_ids: Ids, candidates: Floats) -
     return costs
 
 
-def ranks_for_all(
-    index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats
-) -> Ids:
+def ranks_for_all(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
     """Rank (n, C, Q) of each candidate (n, C, D) of an article (n,) in the list of each query (Q,).
 
     As `ExactIndex.ranks`, for many queries: every query's costs are computed and sorted once, in
@@ -102,7 +100,7 @@ def ranks_for_all(
 
 
 def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
-    bank, (n, each) = index.bank, candidates.shape[:2]
+    bank = index.bank
     costs = _all_costs(bank, query_ids)
     own = costs_of(bank, query_ids, article_ids, candidates)
     unchanged = costs[:, article_ids].T[:, None]
@@ -184,5 +182,5 @@ def median_rank(ranks: Ids, weights: Doubles) -> Doubles:
     return np.asarray((lower + upper) / 2.0)
 
 
-def _mean(values: npt.NDArray[np.generic], weights: Doubles) -> Doubles:
+def _mean(values: npt.NDArray[Any], weights: Doubles) -> Doubles:
     return np.asarray((values * weights).sum(axis=1) / weights.sum(axis=1))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -57,3 +58,88 @@ class CosineDistance(Objective):
     def select(self, rows: Tensor) -> Self:
         """The loss of some of the images: those at `rows` (n,), int64."""
         return dataclasses.replace(self, targets=self.targets[rows])
+
+
+HIT, SCORE, EMBEDDING = "hit", "score", "embedding"
+LARGE = 1e6
+"""Cost that stands for an infinite one, where fewer articles compete than the rank asked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Promotion(Objective):
+    """An article before many queries at once: N images, S queries.
+
+    hit is minus the smoothed HR@K, the mean of sigmoid((tau_u - cost_u) / T); score is the mean
+    cost, one fixed direction; embedding is the squared distance to one embedding, for an adversary
+    who knows no query, as a share of that embedding's square length.
+
+    Args:
+        embed: images (N, C, H, W) to raw embeddings (N, D).
+        candidates: raw embeddings (N, D) and articles (N,), int64, to items (N, D') of a bank whose
+            cost is minus the product with a query; None: cosine distance.
+        queries: (S, D'); at unit length where `candidates` is None.
+        hook: raw embedding (D,) that the loss embedding goes to.
+        article_ids: (N,) int64.
+        thresholds: (N, S), costs below which an article is among the K best.
+        weights: (N, S), 0 of a query that is not of an image's audience; a row's sum is 1.
+        temperature: (N,), T.
+        judged: the loss that is the score, unless a share is asked for.
+        descended: the loss of which gradients are taken.
+        share: the score is minus the share of the audience that is hit; equal shares are told
+            apart by the smoothed one. None: nobody asks for a share.
+    """
+
+    embed: Callable[[Tensor], Tensor]
+    candidates: Callable[[Tensor, Tensor], Tensor] | None
+    queries: Tensor
+    hook: Tensor
+    article_ids: Tensor
+    thresholds: Tensor
+    weights: Tensor
+    temperature: Tensor
+    judged: str = HIT
+    descended: str = HIT
+    share: float | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Scores (N,) of images (N, C, H, W)."""
+        return self.losses(images).score
+
+    def losses(self, images: Tensor) -> Losses:
+        """Both losses (N,) of images (N, C, H, W)."""
+        embeddings = self.embed(images)
+        costs = self._costs(embeddings)
+        descended = self._loss(self.descended, embeddings, costs)
+        if self.share is not None:
+            hard = ((costs < self.thresholds) * self.weights).sum(1)
+            return Losses(descended, -hard + 1e-6 * self._loss(HIT, embeddings, costs))
+        same = self.judged == self.descended
+        return Losses(descended, descended if same else self._loss(self.judged, embeddings, costs))
+
+    def surrogate(self) -> Self:
+        """The same goal by gradients of the mean cost, and of hit where that is the goal."""
+        return dataclasses.replace(self, descended=HIT if self.judged == SCORE else SCORE)
+
+    def select(self, rows: Tensor) -> Self:
+        """The loss of some of the images: those at `rows` (n,), int64."""
+        return dataclasses.replace(
+            self,
+            article_ids=self.article_ids[rows],
+            thresholds=self.thresholds[rows],
+            weights=self.weights[rows],
+            temperature=self.temperature[rows],
+        )
+
+    def _costs(self, embeddings: Tensor) -> Tensor:
+        """Costs (N, S) of embeddings (N, D) for all queries."""
+        if self.candidates is None:
+            return 1.0 - functional.normalize(embeddings, dim=1) @ self.queries.T
+        return -(self.candidates(embeddings, self.article_ids) @ self.queries.T)
+
+    def _loss(self, loss: str, embeddings: Tensor, costs: Tensor) -> Tensor:
+        if loss == EMBEDDING:
+            return (embeddings - self.hook).square().sum(1) / self.hook.square().sum()
+        if loss == SCORE:
+            return (costs * self.weights).sum(1)
+        margins = (self.thresholds - costs) / self.temperature[:, None]
+        return -(torch.sigmoid(margins) * self.weights).sum(1)

@@ -18,7 +18,8 @@ from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import EMBED_BATCH, Images, embed_all, in_few_sizes
 from advrec.model.fused import Encoder
 from advrec.model.rehearsal import Played, UnfitError, Way
-from advrec.recommenders.bank import Bank, Floats, Ids
+from advrec.recommenders.bank import Bank, Floats, Ids, Seen
+from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.losses import CosineDistance
 from advrec.recommenders.ranks import ExactIndex, similar_articles
 
@@ -30,15 +31,20 @@ class Recommender:
     Args:
         embed: images (N, 3, H, W) in [0, 1] to raw embeddings (N, D), by a frozen network on
             `device`.
-        index: of a bank whose items are the clean embeddings by the same network.
+        index: of a bank whose items are the clean embeddings by the same network, or what
+            `factors` make of them.
         images: gives the images of articles (n,) as (n, H, W, 3); None where nobody asks for them.
         device: cpu or cuda.
+        factors: of a hybrid, whose queries are users; None: similar articles.
+        embedded: raw embeddings (N, D) of the catalog, of a hybrid.
     """
 
     embed: Encoder
     index: ExactIndex
     images: Callable[[Ids], Images] | None = None
     device: str = "cpu"
+    factors: Factors | None = None
+    embedded: Floats | None = None
 
     @classmethod
     def of(
@@ -106,6 +112,35 @@ class Recommender:
         index = similar_articles(embeddings)
         return cls(embed=in_few_sizes(encoder), index=index, images=images, device=device)
 
+    @classmethod
+    def hybrid(
+        cls,
+        encoder: Encoder,
+        embeddings: Floats,
+        factors: Factors,
+        seen: Seen,
+        *,
+        device: str = "cpu",
+    ) -> Self:
+        """The recommender of articles to users.
+
+        Args:
+            encoder: a frozen network on `device`.
+            embeddings: (N, D), raw, of the catalog's images by the same network.
+            seen: what each user has bought.
+
+        Raises:
+            ValueError: a value is not finite, or the shapes do not belong together.
+        """
+        index = ExactIndex(factors.bank(embeddings, seen))
+        return cls(
+            embed=in_few_sizes(encoder),
+            index=index,
+            device=device,
+            factors=factors,
+            embedded=embeddings,
+        )
+
     def __repr__(self) -> str:
         articles, values = self.bank.items.shape
         return f"Recommender({articles} articles, {values} values each, on {self.device})"
@@ -117,6 +152,11 @@ class Recommender:
     def bank(self) -> Bank:
         return self.index.bank
 
+    @property
+    def raw(self) -> Floats:
+        """Raw embeddings (N, D) of the catalog."""
+        return self.bank.items if self.embedded is None else self.embedded
+
     def objective(self, query_ids: Ids) -> CosineDistance:
         """The loss of images (n,) that are to enter the lists of queries (n,)."""
         vectors = torch.from_numpy(self.bank.vectors(query_ids)).to(self.device)
@@ -127,6 +167,15 @@ class Recommender:
         """Raw embeddings (n, D) of images (n, 3, H, W) in [0, 1]."""
         embeddings: Floats = self.embed(images).float().cpu().numpy()
         return embeddings
+
+    def items(self, images: Tensor, article_ids: Ids) -> Floats:
+        """Images (n, 3, H, W) in [0, 1] as items (n, D') of the bank, each in the place of an
+        article (n,).
+        """
+        embeddings = self.embeddings(images)
+        return (
+            embeddings if self.factors is None else self.factors.candidates(embeddings, article_ids)
+        )
 
 
 def _rehearsed(encoder: Encoder, height: int, width: int, device: str, batch: int) -> Encoder:

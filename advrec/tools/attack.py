@@ -143,7 +143,8 @@ def outcomes_of(
         if entry.source not in (None, model):
             source = open_model(run, study, str(entry.source), catalog)
         outcomes = evaluate_block(recommender, method, _with_examples(block), source)
-    return Outcomes(*(each.filter(pc.field("epsilon") == epsilon) for each in outcomes))
+    wanted = pc.field("epsilon") == epsilon
+    return Outcomes(outcomes.rows.filter(wanted), outcomes.examples.filter(wanted))
 
 
 def _entry(study: Study, name: str) -> AttackSpec:

@@ -28,9 +28,9 @@ def brute_rank(bank, query, article, candidate):
     index = ExactIndex(bank)
 
     def cost(j, vector):
-        return index.pair_costs(
-            np.array([query], np.int32), np.array([j], np.int32), vector[None]
-        )[0]
+        return index.pair_costs(np.array([query], np.int32), np.array([j], np.int32), vector[None])[
+            0
+        ]
 
     out = set(bank.excluded(np.array([query], np.int32)).articles.tolist()) | {int(article)}
     own = cost(article, candidate)
