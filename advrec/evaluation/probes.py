@@ -6,6 +6,7 @@ from statistics import median_low
 
 from advrec.run.cells import Cell
 from advrec.spec.attacks import AttackSpec, Stop
+from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.study import Study
 
 WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
@@ -25,6 +26,8 @@ def cells(study: Study) -> list[Cell]:
     all_budgets = tuple(epsilon for epsilon in study.evaluation.epsilons if epsilon > 0) or (
         middle,
     )
+    if not study.evaluation.measures(NEIGHBOURS):
+        return []
     probes_of_all: list[Cell] = []
     for model in study.compared.models:
         other = other_model(study, model)

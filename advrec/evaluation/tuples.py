@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from advrec.catalog import delimited
+from advrec.spec import delimited
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.evaluation.lists import NEIGHBOURS

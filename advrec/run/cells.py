@@ -9,14 +9,20 @@ from typing import NamedTuple
 from advrec.run import files
 from advrec.run.directory import Run
 from advrec.spec.attacks import AttackSpec
+from advrec.spec.audiences import NEIGHBOURS, TARGETS, USERS
 from advrec.spec.study import Study
+
+
+PROMOTIONS = "promotions"
 
 
 class Cell(NamedTuple):
     """One attack on one model: a directory of block files."""
 
     part: str
-    """attacks: what the study asks for; checks: what the evaluation measures about itself."""
+    """attacks: tuples; promotions: articles before audiences; checks: what the evaluation measures
+    about itself.
+    """
     model: str
     attack: AttackSpec
     epsilons: tuple[float, ...]
@@ -24,6 +30,10 @@ class Cell(NamedTuple):
     """Deliveries other than float."""
     first: int | None = None
     """Number of tuples that are attacked, the first ones; None: all."""
+    articles: int | None = None
+    """Number of promoted articles; None: tuples are attacked."""
+    audience: str = NEIGHBOURS
+    """Before whom: neighbours, targets or users."""
 
     @property
     def key(self) -> str:
@@ -31,7 +41,9 @@ class Cell(NamedTuple):
         return f"{self.part}/{self.model}/{self.attack.name}"
 
     def tuples(self, total: int) -> int:
-        """Number of tuples that are attacked, of a study's `total`."""
+        """Number of tuples that are attacked, of a study's `total`, or of promoted articles."""
+        if self.articles is not None:
+            return self.articles
         return total if self.first is None else min(self.first, total)
 
 
@@ -40,12 +52,46 @@ def cells(study: Study) -> list[Cell]:
 
     Why: model by model, so that an actor changes its model as seldom as possible.
     """
+    listed = []
+    for model in study.models:
+        if model in study.compared.models:
+            listed += _attacks(study, model) + _promotions(study, model, TARGETS)
+        elif model in study.hybrids and study.hybrids[model].compared:
+            listed += _promotions(study, model, USERS)
+    return listed
+
+
+def _attacks(study: Study, model: str) -> list[Cell]:
     evaluation = study.evaluation
     return [
         Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
-        for model in study.compared.models
         for attack in evaluation.attacks
+        if evaluation.measures(NEIGHBOURS) and _can_be_made(study, model, attack)
+        if not attack.for_audiences
     ]
+
+
+def _promotions(study: Study, model: str, audience: str) -> list[Cell]:
+    evaluation = study.evaluation
+    return [
+        Cell(
+            PROMOTIONS,
+            model,
+            attack,
+            evaluation.epsilons,
+            evaluation.round_trips,
+            articles=evaluation.num_promoted,
+            audience=audience,
+        )
+        for attack in evaluation.attacks
+        if evaluation.measures(audience) and _can_be_made(study, model, attack)
+    ]
+
+
+def _can_be_made(study: Study, model: str, attack: AttackSpec) -> bool:
+    """Say whether the model that an attack is made on has the audiences of the attacked one."""
+    source = attack.source
+    return source is None or (source in study.hybrids) == (model in study.hybrids)
 
 
 def num_blocks(study: Study, cell: Cell, tuples: int) -> int:

@@ -57,7 +57,10 @@ class Run:
         self.interactions = self.directory / "interactions.parquet"
         self.users = self.directory / "users.parquet"
         self.tuples = self.directory / "tuples.parquet"
+        self.promoted = self.directory / "promoted.parquet"
+        self.targets = self.directory / "targets.parquet"
         self.attacks = self.directory / "attacks"
+        self.promotions = self.directory / "promotions"
         self.checks = self.directory / "checks"
         self.examples = self.directory / "examples"
         self.report = self.directory / "report"
@@ -129,8 +132,8 @@ class Run:
         return self.embeddings(model) / f"part-{shard:06d}.parquet"
 
     def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
-        """A file of outcomes; `part` is attacks, or checks for what the evaluation measures about
-        itself.
+        """A file of outcomes; `part` is attacks, promotions, promotion_ranks, or checks for what
+        the evaluation measures about itself.
         """
         return (
             self.directory

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from advrec.run import schema
+from advrec.run import promotions, schema
 from advrec.run.changes import CHANGES
 from advrec.run.interactions import INTERACTIONS, SEEN, users
 
@@ -26,6 +26,11 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "embeddings/model=<model>/part-<number>.parquet": ("an article", schema.embeddings(1280)),
     f"attacks/{BLOCKS}": ("a tuple at an epsilon", schema.OUTCOMES),
     f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", schema.OUTCOMES),
+    "promoted.parquet": ("an article that is attacked before audiences", promotions.PROMOTED),
+    "targets.parquet": ("a target article", promotions.TARGETS),
+    "models/<model>/seen.parquet": ("a purchase that a hybrid was trained on", promotions.SEEN),
+    f"promotions/{BLOCKS}": ("a promoted article at an epsilon", promotions.promotions([10])),
+    f"promotion_ranks/{BLOCKS}": ("such a row and a query", promotions.RANKS),
     f"examples/{BLOCKS}": ("a kept image", schema.EXAMPLES),
 }
 """Path in a run directory -> what one row stands for, and the columns."""

@@ -21,6 +21,20 @@ RANKS = pa.schema(
     ]
 )
 
+PROMOTED = pa.schema(
+    [
+        _ARTICLE,
+        column("cold", pa.bool_(), "Whether no user has bought it, as far as training knows."),
+    ]
+)
+
+TARGETS = pa.schema(
+    [
+        column("target_id", pa.int32(), "Article whose list of neighbours is an audience's."),
+        column("weight", pa.float64(), "How much it counts, above 0."),
+    ]
+)
+
 SEEN = pa.schema([_QUERY, column("article_id", pa.int32(), "Article that the user has bought.")])
 
 

@@ -39,7 +39,14 @@ def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
 def attack_defaults(attack: str) -> dict[str, Any]:
     """Keys of an attack's entry where the study does not say them: `auto` stops and nests."""
     auto = attack in ENSEMBLES
-    return {"stop": "rank-1" if auto else "never", "nested": auto, "restarts": 0, "from": None}
+    return {
+        "stop": "rank-1" if auto else "never",
+        "nested": auto,
+        "restarts": 0,
+        "from": None,
+        "loss": "hit",
+        "share": None,
+    }
 
 
 def default_name(attack: str) -> str:
@@ -100,6 +107,16 @@ class AttackSpec(Strict):
     """
     rank: Annotated[int, Field(ge=1)] = 1
     """Rank that minimal-K aims at; no other attack has this key."""
+    loss: Literal["hit", "score", "embedding"] = "hit"
+    """What is made small where the audience is targets or users. hit: minus the smoothed share of
+    them before whom the article is among the first 10, or the rank nearest to that; score: minus
+    the mean score; embedding: the distance to the best-seller, without knowing any query. Another
+    than hit leaves neighbours out.
+    """
+    share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Share of targets or users that solves an attack on them: it stops there, and minimal-K looks
+    for the smallest budget that reaches it. It leaves neighbours out.
+    """
 
     @model_validator(mode="after")
     def _whole(self) -> "AttackSpec":
@@ -131,6 +148,11 @@ class AttackSpec(Strict):
     def minimal(self) -> bool:
         """True of an attack that searches the smallest budget of a tuple."""
         return self.attack.rpartition("-")[0] == MINIMAL
+
+    @property
+    def for_audiences(self) -> bool:
+        """True of an entry that is for targets and users alone."""
+        return self.loss != "hit" or self.share is not None
 
     @property
     def all_budgets(self) -> bool:

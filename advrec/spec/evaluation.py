@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from advrec.spec import audiences
 from advrec.spec.attacks import AttackSpec, attack_entry
+from advrec.spec.audiences import NEIGHBOURS, Audiences, Promoted, Targets
 from advrec.spec.base import Batch, Deliveries, Strict, refuse_repeats, round_trips
 from advrec.spec.budgets import Epsilon
 
@@ -41,6 +43,17 @@ class EvaluationSpec(Strict):
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples the evaluation examines itself; 0: not at all."""
+    audience: Annotated[Audiences, Field(min_length=1)] | None = None
+    """Before whom articles are to stand; one or several: neighbours (a tuple's target article),
+    {targets: best-sellers.csv} (all of a weighted list) and users (of hybrid recommenders). A model
+    is measured on those of its kind. By default neighbours, and users where there are hybrids.
+    """
+    promoted: Promoted = 32
+    """Articles that are attacked for targets and users: a number, cold ones first, or a CSV with a
+    column attack_name; relative to the study file.
+    """
+    ranks_of: Annotated[int, Field(ge=0)] = 0
+    """Number of promoted articles, the first ones, whose ranks by query are kept."""
 
     @property
     def at_once(self) -> int:
@@ -60,6 +73,29 @@ class EvaluationSpec(Strict):
         return section
 
     @property
+    def aim(self) -> int:
+        """The rank K that attacks on targets and users aim at: 10, or the nearest to it."""
+        return min(self.ranks, key=lambda rank: (abs(rank - 10), rank))
+
+    @property
+    def num_promoted(self) -> int:
+        """The number of promoted articles of a resolved study."""
+        return self.promoted if isinstance(self.promoted, int) else len(self.promoted)
+
+    @property
+    def targets(self) -> dict[str, float]:
+        """Weights of the target articles of a resolved study, by name; none without such a list."""
+        for each in self.audience or ():
+            if isinstance(each, Targets):
+                assert isinstance(each.targets, dict), "the study is resolved"
+                return each.targets
+        return {}
+
+    def measures(self, audience: str) -> bool:
+        """Say whether an audience of this name is among those of a resolved study."""
+        return audience in map(audiences.name, self.audience or (NEIGHBOURS,))
+
+    @property
     def round_trips(self) -> tuple[str, ...]:
         """The deliveries other than float, which is always there."""
         return round_trips(self.delivery)
@@ -77,6 +113,7 @@ class EvaluationSpec(Strict):
             ("ranks", self.ranks),
             ("delivery", self.delivery),
             ("attacks", [a.name for a in self.attacks]),
+            ("audience", [audiences.name(each) for each in self.audience or ()]),
         ):
             refuse_repeats(key, values)
         return self

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from advrec.errors import ConfigError
-from advrec.spec import chains
+from advrec.spec import audiences, chains
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AttackSpec, default_through
+from advrec.spec.audiences import NEIGHBOURS, USERS
 from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
@@ -101,11 +102,34 @@ class Study(Strict):
     @model_validator(mode="after")
     def _transfers(self) -> "Study":
         for place, attack in enumerate(self.evaluation.attacks):
-            if attack.source is not None and attack.source not in self.encoders:
+            if attack.source is not None and attack.source not in self.models:
                 raise ValueError(
                     f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of "
-                    f"the study; models: {', '.join(self.encoders)}"
-                    f"{suggest(attack.source, list(self.encoders))}"
+                    f"the study; models: {', '.join(self.models)}"
+                    f"{suggest(attack.source, list(self.models))}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _audiences(self) -> "Study":
+        evaluation = self.evaluation
+        before = [each for each in evaluation.audience or _usual(self) if each != NEIGHBOURS]
+        if USERS in before and not self.hybrids:
+            raise ValueError(
+                "evaluation.audience names users, and no model recommends to any; add one, as "
+                "{recommender: vbpr, encoder: MODEL}, or leave users out"
+            )
+        for place, attack in enumerate(evaluation.attacks):
+            key = f"evaluation.attacks.{place}"
+            if attack.for_audiences and not before:
+                raise ValueError(
+                    f"{key} has loss or share, which belong to the audiences targets and users; "
+                    "add one to evaluation.audience, or leave them out"
+                )
+            if before and attack.minimal and attack.share is None:
+                raise ValueError(
+                    f"{key}: {attack.attack} needs the share of {audiences.name(before[0])} that "
+                    "it looks for: add share: 0.5"
                 )
         return self
 
@@ -197,6 +221,8 @@ def _resolved(study: Study, directory: Path) -> Study:
         update={
             "attacks": tuple(attacks),
             "tuples": tuples if isinstance(tuples, int) else str(directory / tuples),
+            "audience": audiences.resolved(study.evaluation.audience or _usual(study), directory),
+            "promoted": audiences.names_of(study.evaluation.promoted, directory),
             "epsilons": tuple(sorted(study.evaluation.epsilons)),
             "ranks": tuple(sorted(study.evaluation.ranks)),
         }
@@ -209,6 +235,11 @@ def _resolved(study: Study, directory: Path) -> Study:
             "evaluation": evaluation,
         }
     )
+
+
+def _usual(study: Study) -> tuple[str, ...]:
+    """The audiences of a study that says none."""
+    return (NEIGHBOURS, USERS) if study.hybrids else (NEIGHBOURS,)
 
 
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
-from advrec.catalog import delimited
+from advrec.spec import delimited
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import codecs, probes

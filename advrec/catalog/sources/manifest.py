@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from advrec.catalog import delimited, files
-from advrec.catalog.delimited import Delimited
+from advrec.catalog import files
+from advrec.spec import delimited
+from advrec.spec.delimited import Delimited
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog.sources.splits import SPELLINGS, split
 from advrec.errors import ConfigError, first_line
