@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from advrec.catalog import delimited
 from advrec.errors import ConfigError, first_line
+from advrec.spec import delimited
 
 NEEDED, TIME = ("user", "article"), "time"
 KNOWN = (*NEEDED, TIME)

@@ -14,7 +14,7 @@ import torch
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.distributed.pool import Pool, Reference
 from advrec.evaluation import health
-from advrec.evaluation.block import Block, Outcomes, method_of
+from advrec.evaluation.block import AnyBlock, Outcomes, method_of
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
@@ -28,6 +28,8 @@ from advrec.model.encoder import (
     to_images,
 )
 from advrec.model.memory import give_back, keep_freed
+from advrec.recommenders.bank import Seen
+from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.recommender import Recommender
 from advrec.spec.attacks import AttackSpec
 
@@ -48,6 +50,10 @@ class ModelRef:
     """The state dict, by name."""
     embeddings: Reference | None = None
     """(N, D) float32, raw; None while the catalog is being embedded."""
+    network: str = ""
+    """SHA-256 of the network's weights, where `sha256` is of a hybrid's factors."""
+    factors: Reference | None = None
+    """Arrays of a hybrid's Factors, by name, and of what its users have seen: starts, articles."""
 
 
 def put(pool: Pool, sha256: str, network: AnyNetwork) -> ModelRef:
@@ -92,7 +98,7 @@ class Attacker:
             )
 
     def attack(
-        self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: Block
+        self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: AnyBlock
     ) -> Outcomes:
         """The rows of one block under an attack of the study.
 
@@ -128,10 +134,7 @@ class Attacker:
     def _recommender(self, model: ModelRef, *, fused: bool = True) -> Recommender:
         if model.sha256 not in self._recommenders:
             assert model.embeddings is not None, "the catalog is embedded first"
-            embeddings = model.embeddings()
-            recommender = Recommender.similar_articles(
-                self._network(model).embed, embeddings, device=self._device
-            )
+            recommender = self._made(model, model.embeddings())
             _keep_last(self._recommenders, model.sha256, recommender)
         recommender = self._recommenders[model.sha256]
         if fused:
@@ -139,13 +142,22 @@ class Attacker:
         plain = in_few_sizes(self._network(model).plain)
         return dataclasses.replace(recommender, embed=plain)
 
+    def _made(self, model: ModelRef, embeddings: npt.NDArray[np.float32]) -> Recommender:
+        embed = self._network(model).embed
+        if model.factors is None:
+            return Recommender.similar_articles(embed, embeddings, device=self._device)
+        arrays: dict[str, Any] = dict(model.factors())
+        seen = Seen(arrays.pop("starts"), arrays.pop("articles"))
+        return Recommender.hybrid(embed, embeddings, Factors(**arrays), seen, device=self._device)
+
     def _network(self, model: ModelRef) -> AnyNetwork:
-        if model.sha256 not in self._networks:
+        key = model.network or model.sha256
+        if key not in self._networks:
             network = checkpoint.build(model.architecture)
             state: dict[str, Any] = model.state()
             network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-            _keep_last(self._networks, model.sha256, frozen(network).to(self._device))
-        return self._networks[model.sha256]
+            _keep_last(self._networks, key, frozen(network).to(self._device))
+        return self._networks[key]
 
 
 def fitting(work: Callable[[int], T], batch: int) -> T:

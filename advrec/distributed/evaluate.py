@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,11 +29,12 @@ from advrec.distributed.placement import (
 from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work
 from advrec.errors import AdvrecError
-from advrec.evaluation.block import Outcomes, block_of
+from advrec.evaluation.block import AnyBlock, Outcomes, block_of, promotion_block_of
+from advrec.evaluation.promoted import Promoted
 from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
-from advrec.run.cells import Cell
+from advrec.run.cells import PROMOTIONS, Cell
 from advrec.run.directory import FUSED, LEVELS, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
@@ -49,6 +51,7 @@ def evaluate_models(
     study: Study,
     catalog: Catalog,
     tuples: pa.Table,
+    promoted: Promoted | None,
     missing: Mapping[Cell, Sequence[int]],
     unexamined: Collection[str],
     *,
@@ -58,6 +61,7 @@ def evaluate_models(
 
     Args:
         tuples: rows of schema.TUPLES.
+        promoted: articles and their audiences; None where no audience is measured.
         missing: the numbers of each cell's missing blocks.
         unexamined: models without the measurements that the checks need.
         grows: whether nodes may join the cluster later.
@@ -66,13 +70,18 @@ def evaluate_models(
         The reason of each block that was given up on, by key; the run's set_aside.json has it since
         then.
     """
-    models = {model for cell in missing for model in (cell.model, cell.attack.source) if model}
+    models = {
+        study.hybrids[model].encoder if model in study.hybrids else model
+        for cell in missing
+        for model in (cell.model, cell.attack.source)
+        if model
+    }
     placement = _placement(run, study, models, grows=grows)
     device = "cuda" if placement.gpus else "cpu"
     renew_s = math.inf if placement.gpus else attacker.RENEW_S
     with open_pool(Attacker, device, placement.cpus, placement=placement, renew_s=renew_s) as pool:
-        stage = _Stage(run, study, catalog, tuples, pool, device)
-        left = list(study.compared.models)
+        stage = _Stage(run, study, catalog, tuples, promoted, pool, device)
+        left = [name for name, spec in study.models.items() if spec.compared]
         while left:
             model = left.pop(0)
             stage.attack(
@@ -81,7 +90,8 @@ def evaluate_models(
             if model in unexamined:
                 stage.measure_health(model)
             sources = {cell.attack.source for cell in missing if cell.model in left}
-            stage.models.keep_only({*left, *sources})
+            encoders = {study.hybrids[model].encoder for model in left if model in study.hybrids}
+            stage.models.keep_only({*left, *sources, *encoders})
     return stage.set_aside
 
 
@@ -134,10 +144,18 @@ class _Stage:
     """The work of an evaluation on the workers of a pool."""
 
     def __init__(
-        self, run: Run, study: Study, catalog: Catalog, tuples: pa.Table, pool: Pool, device: str
+        self,
+        run: Run,
+        study: Study,
+        catalog: Catalog,
+        tuples: pa.Table,
+        promoted: Promoted | None,
+        pool: Pool,
+        device: str,
     ) -> None:
         self._run, self._study, self._catalog = run, study, catalog
         self._tuples, self._pool, self._device = tuples, pool, device
+        self._promoted = promoted
         self._tuples_hash = schema.content_hash(tuples)
         self.models = Models(run, study, catalog, pool, device, _store(study))
         self.set_aside: dict[str, str] = {}
@@ -210,7 +228,8 @@ class _Stage:
                 continue
             self._claim(cell)
             for block in blocks:
-                one = Work(cell, block, len(self._rows(cell, block)))
+                size = self._study.evaluation.block
+                one = Work(cell, block, min(size, cell.tuples(len(self._tuples)) - block * size))
                 work = first if block == blocks[0] else others
                 work[cells.block_key(cell, block)] = one
         return first | dict(reversed(others.items()))
@@ -221,7 +240,7 @@ class _Stage:
             cell,
             weights=self.models.sha256,
             catalog=self._catalog.sha256,
-            tuples=self._tuples_hash,
+            tuples=self._tuples_hash if cell.part != PROMOTIONS else self._promoted_hash(cell),
             device=self._device,
         )
         begun = cells.is_begun(self._run, cell)
@@ -232,6 +251,10 @@ class _Stage:
         self._protocols[cell] = determined_by["protocol"]
         if determined_by["protocol"] >= LEVELS and not self._told:
             self._tell_small_budgets()
+
+    def _promoted_hash(self, cell: Cell) -> str:
+        assert self._promoted is not None, "the stage has drawn them"
+        return self._promoted.hash_of(cell.audience)
 
     def _tell_small_budgets(self) -> None:
         """Say once which budgets change nothing in 8 bits."""
@@ -247,11 +270,21 @@ class _Stage:
 
     def _arguments(self, one: Work) -> tuple[Any, ...]:
         """Those of Attacker.attack."""
-        rows = self._rows(one.cell, one.block)
-        block = block_of(self._study, one.cell, rows, self._catalog)
+        block = self._block(one)
         protocol = self._protocols[one.cell]
         block = dataclasses.replace(block, fused=protocol >= FUSED, levels=protocol >= LEVELS)
         return *self.models.pair(one.cell), one.cell.attack, block
+
+    def _block(self, one: Work) -> AnyBlock:
+        if one.cell.part != PROMOTIONS:
+            rows = self._rows(one.cell, one.block)
+            return block_of(self._study, one.cell, rows, self._catalog)
+        assert self._promoted is not None, "the stage has drawn them"
+        size = self._study.evaluation.block
+        ids = self._promoted.article_ids[one.block * size :][:size]
+        places = one.block * size + np.arange(len(ids))
+        everyone = self._promoted.audiences[one.cell.audience]
+        return promotion_block_of(self._study, one.cell, ids, places, everyone, self._catalog)
 
     def _write(self, key: str, one: Work, outcomes: Outcomes) -> None:
         """Write a block; the file of its rows comes last and says that all is there."""
@@ -259,6 +292,9 @@ class _Stage:
         if len(outcomes.examples):
             path = self._run.example_block(cell.model, cell.attack.name, one.block)
             write_table(path, outcomes.examples)
+        if outcomes.ranks is not None:
+            path = self._run.block(cell.model, cell.attack.name, one.block, "promotion_ranks")
+            write_table(path, outcomes.ranks)
         write_table(
             self._run.block(cell.model, cell.attack.name, one.block, cell.part), outcomes.rows
         )

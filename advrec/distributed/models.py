@@ -58,8 +58,15 @@ class Models:
         self._references: dict[str, ModelRef | UnusableModelError] = {}
         self._bytes: dict[str, int] = {}
         """Bytes of each model's embeddings."""
-        self.sha256 = {model: provenance.file_hash(run.weights(model)) for model in study.encoders}
-        """The hash of each model's weights."""
+        self.sha256 = {
+            **{model: provenance.file_hash(run.weights(model)) for model in study.encoders},
+            **{
+                model: provenance.file_hash(run.bank(model))
+                for model in study.hybrids
+                if run.bank(model).exists()
+            },
+        }
+        """The hash of each model's weights, of a hybrid's factors."""
 
     def pair(self, cell: Cell) -> Pair:
         """The models of a cell; raises UnusableModelError."""
@@ -91,6 +98,8 @@ class Models:
         }
 
     def _load(self, model: str) -> ModelRef:
+        if model in self._study.hybrids:
+            return self._load_hybrid(model)
         network = checkpoint.load(self._run.weights(model))
         determined_by = identity.embeddings(
             self._study,
@@ -111,6 +120,17 @@ class Models:
         self._measure(model, embeddings)
         self._compare(model, embeddings)
         return dataclasses.replace(reference, embeddings=self._pool.put(embeddings))
+
+    def _load_hybrid(self, model: str) -> ModelRef:
+        encoder = self.reference(self._study.hybrids[model].encoder)
+        factors, seen = load.factors(self._run, model, len(self._catalog))
+        arrays = vars(factors) | seen._asdict()
+        return dataclasses.replace(
+            encoder,
+            sha256=self.sha256[model],
+            network=encoder.sha256,
+            factors=self._pool.put(arrays),
+        )
 
     def _check_room(self, model: str, dimension: int) -> None:
         """Say it before embeddings go to disk: those of this model and of others still needed."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
-from advrec.run.cells import Cell
+from advrec.run.cells import PROMOTIONS, Cell
 from advrec.run.directory import Run
 from advrec.run.pace import Pace, Piece
 from advrec.run.progress import Progress
@@ -33,9 +33,11 @@ class Work(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Successes at a cell's largest budget, of so many tuples."""
+    """Successes at a cell's largest budget, of so many tuples or promoted articles; of an article
+    the share of its audience.
+    """
 
-    hits: int
+    hits: float
     tuples: int
 
     @property
@@ -63,7 +65,7 @@ class Watch:
         meters: Meters | None,
     ) -> None:
         self._run, self._work, self._meters = run, work, meters
-        self._rank = headline_rank(study.evaluation.ranks)
+        self._rank, self._aim = headline_rank(study.evaluation.ranks), study.evaluation.aim
         # Work that was done before counts for the cells that are at work; of finished cells nothing
         # is said.
         total = sum(cell.tuples(tuples) for cell in {one.cell: None for one in work.values()})
@@ -91,11 +93,13 @@ class Watch:
             self._meters.done(
                 one.cell.model, attack, tuples=one.tuples, steps=steps, success=success
             )
-        name = attack if one.cell.part == "attacks" else f"check {attack}"
+        name = f"check {attack}" if one.cell.part == "checks" else attack
         rate = self._steps / self._progress.elapsed()
+        promotes = one.cell.part == PROMOTIONS
+        at = f"of {one.cell.audience} at rank <= {self._aim}" if promotes else ""
         note = (
             f"{rate:,.0f} image-steps/s, {name} so far {success:.1f} % "
-            f"at rank <= {self._rank}, epsilon {budgets.shown(one.cell.epsilons[-1])}"
+            f"{at or f'at rank <= {self._rank}'}, epsilon {budgets.shown(one.cell.epsilons[-1])}"
         )
         self._progress.advance(one.tuples, note)
 
@@ -106,6 +110,10 @@ class Watch:
         if self._meters:
             self._meters.set_aside(one.cell.model, one.cell.attack.name)
         self._progress.advance(one.tuples, f"{key} is set aside")
+
+    @property
+    def _hits(self) -> str:
+        return f"hr_after_{self._aim}"
 
     def __enter__(self) -> Watch:
         return self
@@ -124,11 +132,15 @@ class Watch:
         tally = Tally(0, 0)
         for block, path in cells.block_files(self._run, cell):
             if block not in now:
-                table = pq.read_table(path, columns=["epsilon", "adversarial_rank"])
+                column = self._hits if cell.part == PROMOTIONS else "adversarial_rank"
+                table = pq.read_table(path, columns=["epsilon", column])
                 tally = self._add(tally, cell, table)
         return tally
 
     def _add(self, tally: Tally, cell: Cell, rows: pa.Table) -> Tally:
         largest = rows.filter(pc.equal(rows["epsilon"], cell.epsilons[-1]))
-        hits = pc.sum(pc.less_equal(largest["adversarial_rank"], self._rank)).as_py() or 0
+        if cell.part == PROMOTIONS:
+            hits = pc.sum(largest[self._hits]).as_py() or 0.0
+        else:
+            hits = pc.sum(pc.less_equal(largest["adversarial_rank"], self._rank)).as_py() or 0
         return Tally(tally.hits + hits, tally.tuples + len(largest))

@@ -111,6 +111,38 @@ class Outcomes(NamedTuple):
     """promotions.RANKS, where ranks by query are asked for"""
 
 
+def promotion_block_of(
+    study: Study,
+    cell: Cell,
+    article_ids: Ids,
+    places: npt.NDArray[np.int64],
+    everyone: Audience,
+    catalog: Catalog,
+) -> PromotionBlock:
+    """The block of a cell for some promoted articles (n,), at `places` (n,) among all of them."""
+    evaluation, attack = study.evaluation, cell.attack
+    stops = attack.stop if attack.stop == "converged" else "rank-1"
+    return PromotionBlock(
+        attack_ids=article_ids,
+        pixels=catalog.pixels(article_ids),
+        epsilons=cell.epsilons,
+        batch=evaluation.at_once,
+        examples=0,
+        label=attack.attack,
+        seed=study.seed,
+        stop="never" if attack.share is None and attack.stop != "converged" else stops,
+        nested=attack.nested,
+        deliveries=cell.deliveries,
+        through=attack.through,
+        audience=everyone,
+        ranks=evaluation.ranks,
+        aim=evaluation.aim,
+        loss=attack.loss,
+        share=attack.share,
+        keeps_ranks=places < evaluation.ranks_of,
+    )
+
+
 def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Block:
     """The block of a cell for some rows of schema.TUPLES."""
     evaluation = study.evaluation

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from advrec.spec import delimited
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
 from advrec.evaluation.lists import NEIGHBOURS
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.ranks import ExactIndex
 from advrec.run import schema
+from advrec.spec import delimited
 from advrec.spec.base import Split
 
 COLUMNS = ("target_name", "attack_name")

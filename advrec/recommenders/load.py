@@ -7,10 +7,12 @@ from advrec.errors import AdvrecError
 from advrec.model import checkpoint
 from advrec.model.checkpoint import AnyNetwork
 from advrec.model.encoder import embed_all, frozen
-from advrec.recommenders.bank import NoDistanceError
+from advrec.recommenders.bank import NoDistanceError, Seen
+from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.recommender import Recommender
+from advrec.run import promotions
 from advrec.run.directory import Run
-from advrec.run.tables import embedding_shards, is_embedded, read_embeddings
+from advrec.run.tables import embedding_shards, is_embedded, read_embeddings, read_table
 
 
 def why_not(error: ValueError, catalog: Catalog) -> str:
@@ -21,6 +23,30 @@ def why_not(error: ValueError, catalog: Catalog) -> str:
         f"{error}; leave {catalog.names[error.row]} out of the catalog, "
         "or the model out of the study"
     )
+
+
+def factors(run: Run, model: str, articles: int) -> tuple[Factors, Seen]:
+    """What the training of a hybrid has left, and what its users had bought.
+
+    Args:
+        articles: of the catalog.
+
+    Raises:
+        AdvrecError: it is not trained yet, or of another catalog.
+    """
+    run.require_weights(model)
+    made = Factors.load(run.bank(model))
+    if made.num_articles != articles:
+        raise AdvrecError(
+            f"{run.bank(model)} ranks {made.num_articles:,} articles, the catalog has "
+            f"{articles:,}; delete it, and `advrec train` makes it again"
+        )
+    bought = read_table(run.seen(model), promotions.SEEN)
+    query_ids, article_ids = (bought[name].to_numpy() for name in ("query_id", "article_id"))
+    order = np.argsort(query_ids, kind="stable")
+    sizes = np.bincount(query_ids, minlength=made.num_users)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return made, Seen(starts, article_ids[order].astype(np.int32))
 
 
 def from_catalog(network: AnyNetwork, catalog: Catalog, device: str = "cpu") -> Recommender:

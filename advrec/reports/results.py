@@ -131,7 +131,7 @@ class Results:
                 min(size, self.tuples - block * size),
                 self._state(cell, block),
             )
-            for cell in cells.cells(self.study)
+            for cell in cells.attacks(self.study)
             for block in range(cells.num_blocks(self.study, cell, self.tuples))
         ]
         return pd.DataFrame(rows, columns=["model", "attack", "block", "tuples", "state"])

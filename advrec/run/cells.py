@@ -12,7 +12,6 @@ from advrec.spec.attacks import AttackSpec
 from advrec.spec.audiences import NEIGHBOURS, TARGETS, USERS
 from advrec.spec.study import Study
 
-
 PROMOTIONS = "promotions"
 
 
@@ -59,6 +58,11 @@ def cells(study: Study) -> list[Cell]:
         elif model in study.hybrids and study.hybrids[model].compared:
             listed += _promotions(study, model, USERS)
     return listed
+
+
+def attacks(study: Study) -> list[Cell]:
+    """List those of tuples."""
+    return [cell for cell in cells(study) if cell.part == "attacks"]
 
 
 def _attacks(study: Study, model: str) -> list[Cell]:

@@ -1,7 +1,7 @@
 """Audiences of a study: the queries before which promoted articles are to stand."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +25,9 @@ class Targets(Strict):
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str | dict) else value
+    if isinstance(value, str | dict):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
 
 
 Audiences = Annotated[
@@ -88,7 +90,7 @@ def _weights(path: Path, place: int) -> dict[str, float]:
     return weights
 
 
-def _rows(path: Path, key: str, column: str) -> list[tuple[int, Mapping[str, Any]]]:
+def _rows(path: Path, key: str, column: str) -> list[tuple[int, dict[Any, Any]]]:
     """Lines and values of a CSV that has a column, and at least one row."""
     if not path.is_file():
         raise ConfigError(f"{key}: {path} does not exist; name an existing file")

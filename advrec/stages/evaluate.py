@@ -57,11 +57,19 @@ def _evaluate(
             plan.check_own(model, spec)  # every process that attacks builds it anew
     grows = study.resources.actors != 0 and connect()
     from advrec.distributed.evaluate import evaluate_models
+    from advrec.evaluation import promoted
 
     tuples = read_table(run.tuples, schema.TUPLES)
     write_json(run.provenance, _provenance(run, study, catalog, len(tuples)))
     failed = evaluate_models(
-        run, study, catalog, tuples, todo.unfinished, todo.unexamined, grows=grows
+        run,
+        study,
+        catalog,
+        tuples,
+        promoted.draw(run, study, catalog),
+        todo.unfinished,
+        todo.unexamined,
+        grows=grows,
     )
     for key, reason in list(failed.items())[:SHOWN]:
         say(f"evaluate: set aside {key}: {reason}")

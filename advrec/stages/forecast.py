@@ -107,11 +107,12 @@ class Forecast(NamedTuple):
         )
         yield f"          {model}: {_memory(step, self.articles)}"
         for cell, blocks, seconds in forecast.cells:
-            if cell.part == "attacks":
+            if cell.part != "checks":
                 all_steps = cell.attack.stop == "never" and not cell.attack.nested
                 yield (
                     f"          {model} {cell.attack.name}: {blocks} blocks of "
-                    f"{self.study.evaluation.block} tuples at {len(cell.epsilons)} budgets, "
+                    f"{self.study.evaluation.block} {_images(cell)} at "
+                    f"{len(cell.epsilons)} budgets, "
                     f"{'' if all_steps else 'up to '}about {duration(seconds)} a block"
                     f"{_long(self.study, seconds)}"
                 )
@@ -141,12 +142,13 @@ def forecast(
         for name in sorted({cell.attack.attack for cell in plan.unfinished if cell.attack.own})
     }
     models = []
-    for model in study.encoders:
+    for model, spec in study.models.items():
         missing = {
             cell: len(blocks) for cell, blocks in plan.unfinished.items() if cell.model == model
         }
         if missing:
-            step = measure(_network(run, study, model), study, placement)
+            encoder = spec.encoder if isinstance(spec, AnyHybrid) else model
+            step = measure(_network(run, study, encoder), study, placement)
             forecasts = [
                 CellForecast(cell, blocks, block_seconds(study, cell, step, own))
                 for cell, blocks in missing.items()
@@ -256,6 +258,10 @@ def _memory(step: Step, articles: int | None) -> str:
 
 def _process(step: Step) -> float:
     return memory.PROCESS_BYTES + step.weights + step.activations
+
+
+def _images(cell: Cell) -> str:
+    return "tuples" if cell.articles is None else f"articles before {cell.audience}"
 
 
 def _long(study: Study, seconds: float) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
-from advrec.spec import delimited
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import codecs, probes
@@ -23,6 +22,7 @@ from advrec.run.directory import PROTOCOLS, Run
 from advrec.run.files import numbered, read_json
 from advrec.run.identity import Identities
 from advrec.run.machine import cores
+from advrec.spec import delimited
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import EVERY, TRAIN, LabelFree
 from advrec.spec.models import OwnModel

@@ -20,7 +20,8 @@ def is_stale(run: Run) -> bool:
     page = run.report / "index.html"
     if not page.exists():
         return False
-    tables = (table for part in (run.attacks, run.checks) for table in part.rglob("*.parquet"))
+    parts = (run.attacks, run.checks, run.promotions)
+    tables = (table for part in parts for table in part.rglob("*.parquet"))
     return any(table.stat().st_mtime > page.stat().st_mtime for table in tables)
 
 
@@ -81,7 +82,8 @@ def _evaluated(study: Study, plan: Plan) -> Iterator[str]:
         if plan.tuples is not None:
             total = cells.num_blocks(study, cell, plan.tuples)
             state = f"{total - len(plan.blocks[cell])} of {total} blocks done"
-        yield f"evaluate  {cell.model} {cell.attack.name}: {state}"
+        before = "" if cell.part == "attacks" else f" before {cell.audience}"
+        yield f"evaluate  {cell.model} {cell.attack.name}{before}: {state}"
     if plan.tuples is not None and study.evaluation.checks:
         left = sum(len(blocks) for cell, blocks in plan.blocks.items() if cell.part == "checks")
         yield f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}"

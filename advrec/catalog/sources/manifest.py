@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advrec.catalog import files
-from advrec.spec import delimited
-from advrec.spec.delimited import Delimited
 from advrec.catalog.listing import Listed, Listing
 from advrec.catalog.sources.splits import SPELLINGS, split
 from advrec.errors import ConfigError, first_line
+from advrec.spec import delimited
+from advrec.spec.delimited import Delimited
 
 COLUMNS = ("path", "category", "textures", "split")
 SEPARATOR = "|"  # between textures in a CSV

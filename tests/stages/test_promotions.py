@@ -1,0 +1,165 @@
+"""A study with audiences: what an evaluation writes, goes on with, and refuses."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from advrec.catalog.dataset import Catalog
+from advrec.run.directory import Run
+from advrec.run.tables import read_embeddings
+from tests.commands import advrec
+from tests.runs import write_study
+
+ATTACKS = [
+    {"name": "hit", "attack": "apgd-4"},
+    {"name": "score", "attack": "apgd-4", "loss": "score"},
+]
+
+
+def best_sellers(ready, directory, *, weights=True):
+    """A CSV of three targets."""
+    catalog = Catalog(ready)
+    ids = catalog.ids_of("test")[:3]
+    head, *lines = (
+        "target_name,weight" if weights else "target_name",
+        *(
+            f"{catalog.names[each]},{place + 1}" if weights else catalog.names[each]
+            for place, each in enumerate(ids)
+        ),
+    )
+    (directory / "best.csv").write_text("\n".join([head, *lines]) + "\n")
+    return ids
+
+
+def study(ready, directory, **evaluation):
+    usual = {
+        "audience": {"targets": "best.csv"},
+        "promoted": 5,
+        "block": 2,
+        "attacks": ATTACKS,
+        "epsilons": [0.0, 0.02],
+        "ranks": [1, 3, 10],
+        "ranks_of": 3,
+    }
+    return write_study(directory / "best.yaml", ready, evaluation=usual | evaluation)
+
+
+def rows(run, part="promotions"):
+    table = ds.dataset(run / part, partitioning="hive").to_table().to_pandas()
+    keys = ["model", "attack", "article_id", "epsilon"]
+    keys += ["query_id"] * (part == "promotion_ranks")
+    return table.drop(columns="seconds", errors="ignore").sort_values(keys, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def done(ready, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("promotions")
+    targets = best_sellers(ready, directory)
+    shutil.copytree(ready.directory, directory / "run")
+    study(ready, directory)
+    ended = advrec("evaluate", "best.yaml", "--out", "run", cwd=directory)
+    assert ended.returncode == 0, ended.stderr
+    return directory, targets
+
+
+def test_rows_are_what_numpy_alone_recomputes(done):
+    directory, targets = done
+    run = Run(directory / "run")
+    promoted = pq.read_table(run.promoted)["article_id"].to_numpy()
+    assert len(promoted) == 5
+    assert not set(promoted) & set(targets)
+    found, ranks = rows(run.directory), rows(run.directory, "promotion_ranks")
+    assert len(found) == 2 * 5 * 2
+    assert set(ranks.article_id) == set(promoted[:3])
+    vectors = read_embeddings(run, "unsecured", 1280).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = vectors @ vectors.T
+    for row in ranks.itertuples():
+        others = np.delete(similarity[row.query_id], [row.query_id, row.article_id])
+        own = similarity[row.query_id, row.article_id]
+        assert row.rank_before == 1 + (others > own + 1e-12).sum()
+    weights = dict(zip(targets, (1.0, 2.0, 3.0), strict=True))
+    for (attack, article, epsilon), some in ranks.groupby(["attack", "article_id", "epsilon"]):
+        mask = (found.attack == attack) & (found.article_id == article)
+        row = found[mask & (found.epsilon == epsilon)].iloc[0]
+        share = sum(
+            weights[q] for q, r in zip(some.query_id, some.rank_after, strict=True) if r <= 10
+        )
+        assert row.hr_after_10 == pytest.approx(share / 6.0)
+    assert (found[found.epsilon == 0].hr_after_10 == found[found.epsilon == 0].hr_before_10).all()
+    assert (found.audience == "targets").all()
+    assert not (run.directory / "attacks").exists()
+
+
+def test_a_missing_block_is_made_again_and_equal(done):
+    directory, _ = done
+    before = rows(directory / "run")
+    copy = shutil.copytree(directory / "run", directory / "again")
+    run = Run(copy)
+    run.block("unsecured", "hit", 1, "promotions").unlink()
+    run.block("unsecured", "hit", 1, "promotion_ranks").unlink()
+    status = advrec("status", copy, cwd=directory).stdout
+    assert "unsecured hit before targets: 2 of 3 blocks done" in status
+    assert advrec("evaluate", "best.yaml", "--out", copy, cwd=directory).returncode == 0
+    pd.testing.assert_frame_equal(rows(copy), before)
+    assert "before targets: 3 of 3 blocks done" in advrec("status", copy, cwd=directory).stdout
+
+
+def test_the_resolved_study_needs_no_csv_any_more(done, tmp_path):
+    directory, targets = done
+    resolved = yaml.safe_load((directory / "run" / "study.yaml").read_text())
+    (audience,) = resolved["evaluation"]["audience"]
+    assert list(audience["targets"].values()) == [1.0, 2.0, 3.0]
+    names = Catalog(Run(directory / "run")).names
+    assert list(audience["targets"]) == [names[each] for each in targets]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"promoted": 4}, "promoted"),
+        ({"ranks": [1, 10]}, "ranks"),
+        ({"audience": {"targets": "other.csv"}}, "targets"),
+    ],
+)
+def test_what_would_make_other_rows_is_refused(ready, done, changes, said):
+    directory, _ = done
+    best = (directory / "best.csv").read_text().splitlines()
+    (directory / "other.csv").write_text("\n".join(best[:-1]))
+    study(ready, directory, **changes).rename(directory / "changed.yaml")
+    ended = advrec("evaluate", "changed.yaml", "--out", "run", cwd=directory)
+    study(ready, directory)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "csv", "said"),
+    [
+        ({"promoted": 100}, None, "evaluation.promoted is 100, but the split test has"),
+        ({}, "target_name\nnot/there.png\n", "not/there.png is no article of the catalog"),
+        ({}, "name\na\n", "has no column target_name"),
+        ({}, "target_name,weight\na,-1\n", "line 2: weight is -1"),
+        ({}, "target_name\na\na\n", "a stands there twice"),
+        ({}, "target_name\n", "names no article"),
+        ({"audience": {"targets": "gone.csv"}}, None, "gone.csv does not exist"),
+        ({"audience": "users"}, None, "no model recommends to any"),
+        ({"audience": "neighbours"}, None, "belong to the audiences targets and users"),
+        ({"attacks": ["minimal-10"]}, None, "needs the share of targets"),
+    ],
+)
+def test_a_wrong_audience_gets_one_sentence(ready, tmp_path, evaluation, csv, said):
+    best_sellers(ready, tmp_path, weights=False)
+    if csv is not None:
+        (tmp_path / "best.csv").write_text(csv)
+    shutil.copytree(ready.directory, tmp_path / "run")
+    study(ready, tmp_path, **evaluation)
+    ended = advrec("evaluate", "best.yaml", "--out", "run", cwd=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
