@@ -3,6 +3,7 @@
 import pytest
 
 from advrec.errors import ConfigError
+from advrec.run import cells
 from advrec.spec.hybrids import Amr, Vbpr
 from tests import conftest
 from tests.conftest import STUDY
@@ -67,15 +68,23 @@ def test_nothing_stands_on_a_hybrid(section, said):
         study(**section)
 
 
-def test_no_attack_is_made_on_a_hybrid_s_images():
-    models = {"unsecured": ENCODER, "vbpr": hybrid()}
-    attacks = [{"name": "moved", "attack": "pgd-2", "from": "vbpr"}]
-    with pytest.raises(ConfigError, match="from is vbpr, which is not a model of the study"):
-        study(models=models, evaluation=STUDY["evaluation"] | {"attacks": attacks})
-
-
 def test_a_hybrid_needs_interactions():
     with pytest.raises(
         ConfigError, match=r"models.vbpr: vbpr recommends by .*section interactions"
     ):
         conftest.study(models={"unsecured": ENCODER, "vbpr": hybrid()})
+
+
+def test_an_attack_is_made_on_a_model_that_has_the_same_audience():
+    models = {"unsecured": ENCODER, "vbpr": hybrid(), "bpr": {"recommender": "bpr"} | hybrid()}
+    attacks = [
+        {"name": "users", "attack": "pgd-2", "from": "vbpr"},
+        {"name": "lists", "attack": "pgd-2", "from": "unsecured"},
+    ]
+    found = study(models=models, evaluation=STUDY["evaluation"] | {"attacks": attacks})
+    made = [(cell.part, cell.model, cell.attack.name) for cell in cells.cells(found)]
+    assert made == [
+        ("attacks", "unsecured", "lists"),
+        ("promotions", "vbpr", "users"),
+        ("promotions", "bpr", "users"),
+    ]
