@@ -89,6 +89,8 @@ class PromotionBlock(AnyBlock):
     """The K that the loss hit aims at."""
     loss: str
     """hit, score or embedding."""
+    goal: str = "promote"
+    """promote or demote"""
     share: float | None = None
     """Share of the audience that solves an image; None: nothing does."""
     keeps_ranks: npt.NDArray[np.bool_]
@@ -138,6 +140,7 @@ def promotion_block_of(
         ranks=evaluation.ranks,
         aim=evaluation.aim,
         loss=attack.loss,
+        goal=attack.goal,
         share=attack.share,
         keeps_ranks=places < evaluation.ranks_of,
     )

@@ -73,6 +73,7 @@ class Wishes(Aim):
             judged=block.loss,
             descended=block.loss,
             share=block.share,
+            sign=-1.0 if block.goal == "demote" else 1.0,
         )
 
 

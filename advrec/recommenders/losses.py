@@ -87,6 +87,7 @@ class Promotion(Objective):
         descended: the loss of which gradients are taken.
         share: the score is minus the share of the audience that is hit; equal shares are told
             apart by the smoothed one. None: nobody asks for a share.
+        sign: 1, or -1 where the article is to stand low.
     """
 
     embed: Callable[[Tensor], Tensor]
@@ -100,6 +101,7 @@ class Promotion(Objective):
     judged: str = HIT
     descended: str = HIT
     share: float | None = None
+    sign: float = 1.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Scores (N,) of images (N, C, H, W)."""
@@ -137,6 +139,9 @@ class Promotion(Objective):
         return -(self.candidates(embeddings, self.article_ids) @ self.queries.T)
 
     def _loss(self, loss: str, embeddings: Tensor, costs: Tensor) -> Tensor:
+        return self.sign * self._promoting(loss, embeddings, costs)
+
+    def _promoting(self, loss: str, embeddings: Tensor, costs: Tensor) -> Tensor:
         if loss == EMBEDDING:
             return (embeddings - self.hook).square().sum(1) / self.hook.square().sum()
         if loss == SCORE:

@@ -223,7 +223,7 @@ def cell(study: Study, cell: Cell) -> Identity:
     """Determine the rows of a cell as far as the study says it; `outcomes` adds the hashes."""
     block = study.evaluation.block
     besides = _before(study, cell) if cell.part == PROMOTIONS else {}
-    mere = set() if besides else {"loss", "share"}
+    mere = set() if besides else {"loss", "share", "goal"}
     return {
         **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere}),
         **besides,

@@ -45,6 +45,7 @@ def attack_defaults(attack: str) -> dict[str, Any]:
         "restarts": 0,
         "from": None,
         "loss": "hit",
+        "goal": "promote",
         "share": None,
     }
 
@@ -118,12 +119,21 @@ class AttackSpec(Strict):
     for the smallest budget that reaches it. It leaves neighbours out.
     """
 
+    goal: Literal["promote", "demote"] = "promote"
+    """demote: push a rival's article down before targets or users instead. It leaves neighbours
+    out.
+    """
+
     @model_validator(mode="after")
     def _whole(self) -> "AttackSpec":
         if self.own and self.stop == "converged":
             raise ValueError(
                 f"{self.attack} knows by itself when it has converged; leave stop out, or write "
                 "rank-1"
+            )
+        if self.goal == "demote" and self.share is not None:
+            raise ValueError(
+                "share is of an audience that is reached; with goal demote leave it out"
             )
         if not self.minimal:
             if self.rank != 1:
@@ -152,7 +162,8 @@ class AttackSpec(Strict):
     @property
     def for_audiences(self) -> bool:
         """True of an entry that is for targets and users alone."""
-        return self.loss != "hit" or self.share is not None
+        changed = self.loss != "hit" or self.goal != "promote"
+        return changed or self.share is not None
 
     @property
     def all_budgets(self) -> bool:

@@ -235,6 +235,21 @@ def test_the_loss_hit_beats_the_loss_score_in_what_it_is_made_for():
     assert hit.score_shift.mean() < score.score_shift.mean()
 
 
+def test_demotion_pushes_down_what_promotion_lifts():
+    shop = hybrid()
+    up, down = (
+        rows(shop, "apgd-20", block(range(20), goal=goal, epsilons=(0.02,)))
+        for goal in ("promote", "demote")
+    )
+    assert down.hr_after_10.mean() < down.hr_before_10.mean() < up.hr_after_10.mean()
+    # of the mean score demotion is promotion's mirror image
+    up, down = (
+        rows(shop, "fgsm", block(loss="score", goal=goal, epsilons=(0.02,)))
+        for goal in ("promote", "demote")
+    )
+    assert down.score_shift.to_numpy() == pytest.approx(-up.score_shift.to_numpy(), rel=1e-3)
+
+
 def test_deliveries_are_columns_of_their_own():
     wanted = block(deliveries=("png", "jpeg-90"), through=("jpeg-90",), epsilons=(0.02,))
     found = rows(hybrid(), "apgd-5", wanted)
