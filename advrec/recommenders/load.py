@@ -10,8 +10,8 @@ from advrec.model.encoder import embed_all, frozen
 from advrec.recommenders.bank import NoDistanceError, Seen
 from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.recommender import Recommender
-from advrec.run import promotions
 from advrec.run.directory import Run
+from advrec.run.interactions import SEEN
 from advrec.run.tables import embedding_shards, is_embedded, read_embeddings, read_table
 
 
@@ -41,7 +41,7 @@ def factors(run: Run, model: str, articles: int) -> tuple[Factors, Seen]:
             f"{run.bank(model)} ranks {made.num_articles:,} articles, the catalog has "
             f"{articles:,}; delete it, and `advrec train` makes it again"
         )
-    bought = read_table(run.seen(model), promotions.SEEN)
+    bought = read_table(run.seen(model), SEEN)
     query_ids, article_ids = (bought[name].to_numpy() for name in ("query_id", "article_id"))
     order = np.argsort(query_ids, kind="stable")
     sizes = np.bincount(query_ids, minlength=made.num_users)

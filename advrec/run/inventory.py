@@ -28,7 +28,6 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     f"checks/{BLOCKS}": ("a tuple at an epsilon, for the self-checks", schema.OUTCOMES),
     "promoted.parquet": ("an article that is attacked before audiences", promotions.PROMOTED),
     "targets.parquet": ("a target article", promotions.TARGETS),
-    "models/<model>/seen.parquet": ("a purchase that a hybrid was trained on", promotions.SEEN),
     f"promotions/{BLOCKS}": ("a promoted article at an epsilon", promotions.promotions([10])),
     f"promotion_ranks/{BLOCKS}": ("such a row and a query", promotions.RANKS),
     f"examples/{BLOCKS}": ("a kept image", schema.EXAMPLES),

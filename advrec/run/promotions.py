@@ -35,8 +35,6 @@ TARGETS = pa.schema(
     ]
 )
 
-SEEN = pa.schema([_QUERY, column("article_id", pa.int32(), "Article that the user has bought.")])
-
 
 def promotions(
     ranks: Sequence[int], deliveries: Sequence[str] = (), through: Sequence[str] = ()
