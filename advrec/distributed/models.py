@@ -14,6 +14,7 @@ from advrec.evaluation.changes import changes
 from advrec.model import checkpoint
 from advrec.recommenders import hnsw, load
 from advrec.recommenders.bank import Floats
+from advrec.recommenders.hybrid import SHAPES
 from advrec.recommenders.ranks import ExactIndex, similar_articles
 from advrec.run import identity, provenance
 from advrec.run.cells import Cell
@@ -124,7 +125,7 @@ class Models:
     def _load_hybrid(self, model: str) -> ModelRef:
         encoder = self.reference(self._study.hybrids[model].encoder)
         factors, seen = load.factors(self._run, model, len(self._catalog))
-        arrays = vars(factors) | seen._asdict()
+        arrays = {name: getattr(factors, name) for name in SHAPES} | seen._asdict()
         return dataclasses.replace(
             encoder,
             sha256=self.sha256[model],

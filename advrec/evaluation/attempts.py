@@ -44,7 +44,7 @@ class Bounds(NamedTuple):
 
 
 class Aim(Protocol):
-    """What the adversary wants of the images of a block, by the recommender that is attacked."""
+    """The wish of the adversary for the images of a block, by the recommender that is attacked."""
 
     device: str
     bounds: Bounds

@@ -72,7 +72,7 @@ class Block(AnyBlock):
 
     @property
     def streams(self) -> Ids:
-        """Those of the tuples."""
+        """Those (n,) of the tuples."""
         return self.tuple_ids
 
 
@@ -98,7 +98,7 @@ class PromotionBlock(AnyBlock):
 
     @property
     def streams(self) -> Ids:
-        """Those of the articles."""
+        """Those (n,) of the articles."""
         return self.attack_ids
 
 

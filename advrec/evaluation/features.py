@@ -29,7 +29,9 @@ def directions(factors: Factors, embeddings: Floats, known: Interactions, *, see
     users, held = measured(known)
     some = known.sizes[users] < known.num_articles  # not those who have bought everything
     users, held = users[some], held[some]
-    items = factors.candidates(embeddings, np.arange(len(embeddings), dtype=np.int32))
+    items = factors.centred(embeddings).candidates(
+        embeddings, np.arange(len(embeddings), dtype=np.int32)
+    )
     queries = factors.queries()[users]
     visual = np.hstack([np.ones((len(users), 1)), factors.user_visual[users].astype(np.float64)])
     sums = np.zeros((len(embeddings), visual.shape[1]))
@@ -75,7 +77,9 @@ def relative_changes(
 
 def _gains(factors: Factors, embeddings: Floats, interactions: Interactions, seen: Seen) -> Doubles:
     """NDCG@10 (H,) of held-out purchases, the articles having the embeddings (N, D)."""
-    return standings(scores_of(factors.bank(embeddings, seen)), interactions).gains(K)
+    return standings(
+        scores_of(factors.centred(embeddings).bank(embeddings, seen)), interactions
+    ).gains(K)
 
 
 def _change(before: Doubles, after: Doubles) -> Doubles:

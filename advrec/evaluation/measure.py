@@ -1,5 +1,5 @@
-"""What a row says, measured on the final image by the attacked recommender. Nothing that an attack
-says about its images is believed.
+"""Measures: the numbers of a row, from the final image by the attacked recommender. Nothing that
+an attack says about its images is believed.
 """
 
 from collections.abc import Mapping

@@ -151,7 +151,7 @@ class Promoted(Measure):
         return {}
 
     def keep(self, rows: Places, images: Tensor, delivery: str) -> None:
-        """Keep nothing."""
+        """Keep none of the images (n, C, H, W)."""
 
     def smallest(self, places: Places, smallest: Smallest) -> dict[str, Any]:
         """Smallest budgets of articles at `places` (n,); the end says whether they are any."""

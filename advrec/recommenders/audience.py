@@ -9,7 +9,7 @@ from advrec.recommenders.bank import Bank, Doubles, Floats, Ids
 from advrec.recommenders.ranks import ExactIndex
 
 BYTES = 2**26
-"""Of the costs of all articles for the queries that are ranked at once."""
+"""Size of the costs of all articles for the queries that are ranked at once."""
 TILE = 4096  # articles at once in float64
 TIES_WITHIN = 1e-12
 """Relative to the largest cost: matrix products in float64 err by less, and what is nearer is
@@ -39,8 +39,8 @@ class Audience(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """What an article's cost must fall below to stand among the K best of each query, (Q,) each;
-    infinite where fewer compete.
+    """Costs below which an article stands among the K best of each query, (Q,) each; infinite
+    where fewer compete.
     """
 
     best: Floats
@@ -152,7 +152,7 @@ def _scaled(bank: Bank, vectors: Floats) -> Doubles:
     return doubles / np.linalg.norm(doubles, axis=1, keepdims=True) if bank.unit else doubles
 
 
-# What ranks are worth, by weight (recommenders.md; Jarvelin and Kekalainen 2002 for the gain).
+# The worth of ranks, by weight (recommenders.md; Jarvelin and Kekalainen 2002 for the gain).
 
 
 def hit_rate(ranks: Ids, weights: Doubles, rank: int) -> Doubles:

@@ -47,6 +47,8 @@ class Factors:
     """(m, D), of embeddings as they are stored: any scaling is folded in."""
     visual_bias: Floats
     """(D,), the same."""
+    origin: Doubles | None = None
+    """(D,), embedding that counts as 0; it is no part of the file. See `centred`."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -94,6 +96,14 @@ class Factors:
                 "delete it, and `advrec train` makes it again"
             ) from None
 
+    def centred(self, embeddings: Floats) -> Self:
+        """The same factors, of embeddings less their mean over the catalog (N, D).
+
+        Every score of a user changes by the same, so no rank does. But without the mean, which may
+        be a million times the spread, float32 holds the differences between articles.
+        """
+        return dataclasses.replace(self, origin=embeddings.mean(axis=0, dtype=np.float64))
+
     def queries(self) -> Floats:
         """The users as queries (U, k + 1 + m): user_factors, 1, user_visual."""
         ones = np.ones((self.num_users, 1), dtype=np.float32)
@@ -101,7 +111,8 @@ class Factors:
 
     def candidates(self, embeddings: Floats, article_ids: Ids) -> Floats:
         """Articles (n,) with the raw embeddings (n, D) as items (n, k + 1 + m), whose product with
-        `queries` are the scores: item_factors, item_bias + visual_bias . f, projection f.
+        `queries` are the scores: item_factors, item_bias + visual_bias . f, projection f, where f
+        is the embedding less the origin.
 
         A row depends on its own embedding alone, bit for bit: ties stay ties. Sums are in float64.
         """
@@ -109,6 +120,7 @@ class Factors:
         for start in range(0, len(embeddings), ROWS):
             rows = slice(start, start + ROWS)
             features, ids = embeddings[rows].astype(np.float64, order="C"), article_ids[rows]
+            features -= self._origin
             # einsum sums each row for itself; a matrix product may not.
             visual = np.einsum("nd,md->nm", features, self._weights)
             visual[:, 0] += self.item_bias[ids]
@@ -120,12 +132,13 @@ class Factors:
         to items (n, k + 1 + m). Its last bits may depend on the batch.
         """
         weights = torch.from_numpy(self._weights).to(device).T
+        origin = torch.from_numpy(self._origin).to(device)
         bias = torch.from_numpy(self.item_bias).to(device).double()
         factors = torch.from_numpy(self.item_factors).to(device)
 
         def candidates(embeddings: Tensor, article_ids: Tensor) -> Tensor:
             """Embeddings (n, D) and articles (n,) to items (n, k + 1 + m)."""
-            visual = embeddings.double() @ weights
+            visual = (embeddings.double() - origin) @ weights
             offset = visual[:, :1] + bias[article_ids, None]
             return torch.cat([factors[article_ids], offset.float(), visual[:, 1:].float()], dim=1)
 
@@ -145,6 +158,10 @@ class Factors:
             )
         items = self.candidates(embeddings, np.arange(self.num_articles, dtype=np.int32))
         return Bank(items=items, queries=self.queries(), seen=seen, unit=False)
+
+    @property
+    def _origin(self) -> Doubles:
+        return np.zeros(self.projection.shape[1]) if self.origin is None else self.origin
 
     @property
     def _width(self) -> int:

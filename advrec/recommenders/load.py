@@ -26,7 +26,7 @@ def why_not(error: ValueError, catalog: Catalog) -> str:
 
 
 def factors(run: Run, model: str, articles: int) -> tuple[Factors, Seen]:
-    """What the training of a hybrid has left, and what its users had bought.
+    """Load the factors that the training of a hybrid has left, and what its users had bought.
 
     Args:
         articles: of the catalog.

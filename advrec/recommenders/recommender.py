@@ -132,6 +132,7 @@ class Recommender:
         Raises:
             ValueError: a value is not finite, or the shapes do not belong together.
         """
+        factors = factors.centred(embeddings)
         index = ExactIndex(factors.bank(embeddings, seen))
         return cls(
             embed=in_few_sizes(encoder),

@@ -109,7 +109,7 @@ class AttackSpec(Strict):
     rank: Annotated[int, Field(ge=1)] = 1
     """Rank that minimal-K aims at; no other attack has this key."""
     loss: Literal["hit", "score", "embedding"] = "hit"
-    """What is made small where the audience is targets or users. hit: minus the smoothed share of
+    """Loss that is made small where the audience is targets or users. hit: minus the smoothed share of
     them before whom the article is among the first 10, or the rank nearest to that; score: minus
     the mean score; embedding: the distance to the best-seller, without knowing any query. Another
     than hit leaves neighbours out.

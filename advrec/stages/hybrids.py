@@ -108,7 +108,7 @@ def _write(
 ) -> None:
     """Write what a hybrid needs without the training set, and its metrics; the bank last."""
     users, articles = known.training()
-    rows = utility.utility(factors.bank(embeddings, Seen(*known.seen())), known)
+    rows = utility.utility(factors.centred(embeddings).bank(embeddings, Seen(*known.seen())), known)
     changes = features.relative_changes(factors, embeddings, known, seed=study.seed)
     metrics = {"n": int(known.held_out.sum()), "utility": rows, "feature_attacks": changes}
     run.forget_measurements(model)

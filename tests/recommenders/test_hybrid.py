@@ -157,3 +157,20 @@ def test_factors_that_do_not_belong_together_are_refused(name, value, said):
     arrays = {each: getattr(factors, each) for each in SHAPES}
     with pytest.raises(ValueError, match=said):
         Factors(**(arrays | {name: value}))
+
+
+def test_ranks_are_those_of_exact_scores_also_where_all_embeddings_have_much_in_common():
+    rng = np.random.default_rng(3)
+    made, _ = draw(3)
+    embeddings = rng.normal(size=(made.num_articles, made.projection.shape[1]))
+    embeddings = (1e5 + embeddings).astype(np.float32)
+    exact = made.item_bias + made.user_factors.astype(np.float64) @ made.item_factors.T
+    visual = made.user_visual.astype(np.float64) @ made.projection + made.visual_bias
+    exact = exact + visual @ embeddings.T.astype(np.float64)
+    seen = Seen.of([()] * made.num_users)
+    index = ExactIndex(made.centred(embeddings).bank(embeddings, seen))
+    users, articles = np.divmod(np.arange(exact.size), made.num_articles)
+    ranks = index.ranks(
+        users.astype(np.int32), articles.astype(np.int32), index.bank.items[articles]
+    )
+    assert (ranks.reshape(exact.shape) == 1 + (exact[:, None] > exact[..., None]).sum(2)).all()
