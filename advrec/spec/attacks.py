@@ -109,10 +109,10 @@ class AttackSpec(Strict):
     rank: Annotated[int, Field(ge=1)] = 1
     """Rank that minimal-K aims at; no other attack has this key."""
     loss: Literal["hit", "score", "embedding"] = "hit"
-    """Loss that is made small where the audience is targets or users. hit: minus the smoothed share of
-    them before whom the article is among the first 10, or the rank nearest to that; score: minus
-    the mean score; embedding: the distance to the best-seller, without knowing any query. Another
-    than hit leaves neighbours out.
+    """Loss that is made small where the audience is targets or users. hit: minus the smoothed
+    share of them before whom the article is among the first 10, or the rank nearest to that;
+    score: minus the mean score; embedding: the distance to the best-seller, without knowing any
+    query. Another than hit leaves neighbours out.
     """
     share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of targets or users that solves an attack on them: it stops there, and minimal-K looks
