@@ -162,7 +162,9 @@ class Training:
     ) -> None:
         self.spec, self._purchases, self._seed = spec, purchases, seed
         self._spread = spread(embeddings)
-        self._features = torch.from_numpy(embeddings / np.float32(self._spread))
+        # The mean of all embeddings changes no margin, and costs digits.
+        mean = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._features = torch.from_numpy((embeddings - mean) / np.float32(self._spread))
         self.preferences = Preferences(
             spec,
             purchases.num_users,

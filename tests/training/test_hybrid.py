@@ -247,6 +247,18 @@ def test_the_scale_of_embeddings_changes_no_score(kind):
     assert np.allclose(*scores, rtol=1e-4, atol=1e-5)
 
 
+def test_what_all_embeddings_have_in_common_changes_no_order():
+    embeddings = np.random.default_rng(1).integers(-8, 9, size=(14, 6)).astype(np.float32)
+    scores = []
+    for shift in (0.0, 2.0**22):  # sums that float32 holds
+        shifted = embeddings + np.float32(shift)
+        made = hybrid.fit(entry("vbpr", epochs=9, batch=8), shifted, bought(), seed=0).factors()
+        visual = made.user_visual.astype(np.float64) @ made.projection + made.visual_bias
+        own = made.item_bias + made.user_factors @ made.item_factors.T + visual @ shifted.T
+        scores.append(own - own.mean(axis=1, keepdims=True))
+    assert np.allclose(*scores, atol=1e-4 * np.abs(scores[0]).max())
+
+
 def test_factors_of_amr_are_those_of_both_parts_and_bpr_has_zeros():
     embeddings = np.random.default_rng(1).normal(size=(14, 6)).astype(np.float32)
     made = {kind: hybrid.fit(entry(kind, epochs=1), embeddings, bought(), seed=0) for kind in KINDS}
