@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from advrec.catalog import bought, interactions, purchases
+from advrec.catalog import bought, interactions, purchases, synthetic_interactions
 from advrec.catalog.dataset import Catalog
 from advrec.run import identity
 from advrec.run.directory import UNKNOWN, Run
@@ -31,14 +33,32 @@ def prepare(run: Run, study: Study, say: Callable[[str], None]) -> None:
     run.interactions.unlink(missing_ok=True)
     determined = identity.interactions(study) or {}
     run.claim("interactions", {**determined, "catalog": catalog.sha256}, made=False)
+    make = _draw if study.interactions.drawn else _read
+    say(f"prepare: {study.interactions.title}: {make(run, study, catalog)}")
+    say(f"prepare: {line(run, study)[0]}")
+
+
+def _draw(run: Run, study: Study, catalog: Catalog) -> str:
+    """Draw and write them; returns a line about them."""
+    spec = study.interactions
+    assert spec
+    assert spec.purchases
+    truth = synthetic_interactions.truth(catalog, spec, study.seed)
+    drawn = synthetic_interactions.draw(truth, spec.purchases, study.seed)
+    interactions.write(run, drawn, pa.array(np.arange(drawn.num_users)), truth.groups)
+    return f"{spec.purchases} purchases of each of {drawn.num_users:,} users are drawn"
+
+
+def _read(run: Run, study: Study, catalog: Catalog) -> str:
+    """Read, resolve and write those of a file; returns a line about its rows."""
+    assert study.interactions
+    assert study.interactions.file
     path = study.interactions.file
-    assert path is not None
     found = bought.resolve(run, catalog, purchases.read(path), path)
     kept = {key: why for key, why in run.set_aside().items() if not key.startswith(UNKNOWN)}
     run.write_set_aside(kept | {f"{UNKNOWN}{name}": why for name, why in found.unknown.items()})
-    say(f"prepare: interactions: {found.summary}")
     interactions.write(run, found.interactions, found.users)
-    say(f"prepare: interactions: {found.interactions.summary()}")
+    return found.summary
 
 
 def line(run: Run, study: Study) -> list[str]:
@@ -48,13 +68,11 @@ def line(run: Run, study: Study) -> list[str]:
         return []
     if _is_done(run):
         articles = pq.read_metadata(run.catalog).num_rows
-        return [f"interactions: {interactions.read(run, articles).summary()}"]
+        return [f"{spec.title}: {interactions.read(run, articles).summary()}"]
     if spec.file is not None:
-        return [f"interactions: to do: {spec.file} would be read"]
-    return [
-        f"interactions: to do: {spec.purchases} purchases of each of {spec.users:,} users "
-        "would be drawn"
-    ]
+        return [f"{spec.title}: to do: {spec.file} would be read"]
+    each = f"{spec.purchases} purchases of each of {spec.users:,} users"
+    return [f"{spec.title}: to do: {each} would be drawn"]
 
 
 def _is_done(run: Run) -> bool:

@@ -202,12 +202,17 @@ def check(run: Run, study: Study, *, with_code: bool = True) -> Identities:
 
 
 def check_labels(study: Study, *, labelled: bool, textured: bool) -> None:
-    """Refuse a training that needs labels on a catalog that has none: raises StudyError.
+    """Refuse what needs labels, on a catalog that has none: raises StudyError.
 
     Args:
         labelled: the catalog has categories.
         textured: it has textures.
     """
+    if not labelled and study.interactions is not None and study.interactions.drawn:
+        raise StudyError(
+            "interactions.source is synthetic, which draws tastes for categories, and the catalog "
+            "has none; name a file of purchases, or give the images categories"
+        )
     for name, spec in study.models.items():
         if isinstance(spec, TrainedModel) and not spec.on_categories and not textured:
             raise StudyError(

@@ -28,8 +28,9 @@ def show_catalog(run: Run, study: Study) -> list[Path]:
     print("\n".join([*summary(read_json(run.preparation)), *pages.balance(catalog)]))
     if images := len(run.images_set_aside()):
         print(f"{images:,} images were set aside: {run.directory}/set_aside.json")
-    if run.interactions.exists():
-        print(f"interactions: {interactions.read(run, len(catalog)).summary()}")
+    if study.interactions is not None and run.interactions.exists():
+        known = interactions.read(run, len(catalog))
+        print(f"{study.interactions.title}: {known.summary()}")
     paths = [pages.contact_sheet(run, catalog, study.seed)]
     for model in study.encoders:
         if is_embedded(run, model, len(catalog)) and len(catalog) >= 4:

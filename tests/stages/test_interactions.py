@@ -5,6 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from advrec.catalog import interactions
 from advrec.catalog.dataset import Catalog
@@ -140,3 +141,50 @@ def test_impossible_sections_are_refused_in_a_sentence(section, said, tmp_path, 
     assert refused.returncode == 2
     assert said in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_drawn_ones_are_synthetic_in_every_line(shop, ready):
+    directory, names = shop
+    run = Run(directory / "results" / "shop")
+    write(directory, ready, file=None, source="synthetic", users=30, purchases=5)
+    todo = "synthetic interactions: to do: 5 purchases of each of 30 users would be drawn\n"
+    assert todo in advrec("prepare", "shop.yaml", "--dry-run", cwd=directory).stdout
+    done = advrec("prepare", "shop.yaml", cwd=directory)
+    assert done.returncode == 0, done.stderr
+    assert "prepare: synthetic interactions: 5 purchases of each of 30 users" in done.stdout
+    found = interactions.read(run, len(names))
+    assert found.summary() in done.stdout
+    shown = advrec("catalog", "shop.yaml", cwd=directory).stdout
+    assert "\nsynthetic interactions: 150 purchases" in shown
+    users = pq.read_table(run.users)
+    assert users["user"].to_pylist() == list(range(30))
+    assert {*users["group"].to_pylist()} <= set(range(6))
+    section = yaml.safe_load(run.study.read_text())["interactions"]
+    assert (section["groups"], section["personal"], section["cold"]) == (6, 0.7, 0.3)
+    write(directory, ready, file=None, source="synthetic", users=31, purchases=5)
+    other = advrec("prepare", "shop.yaml", cwd=directory)
+    assert other.returncode == 2
+    assert "holds interactions made with users = 30, the study says 31" in other.stderr
+
+
+def test_without_categories_none_can_be_drawn(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for shade in range(8):
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(tmp_path / "photos" / f"{shade}.png")
+    study = {
+        "name": "flat",
+        "catalog": {"source": "folder", "root": "photos", "image_size": 32},
+        "interactions": {"source": "synthetic"},
+        "models": {"one": {"model": "tests.shop.small:network"}},
+        "evaluation": {"attacks": ["fgsm"]},
+        "resources": {"actors": 0},
+    }
+    (tmp_path / "flat.yaml").write_text(yaml.safe_dump(study))
+    for more in ([], ["--dry-run"]):
+        refused = advrec("prepare", "flat.yaml", *more, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            "advrec: flat.yaml: interactions.source is synthetic, which draws tastes for "
+            "categories, and the catalog has none; name a file of purchases, or give the images "
+            "categories\n"
+        )
