@@ -182,6 +182,7 @@ def test_a_start_of_another_width_is_refused_before_anything_is_trained(tmp_path
     done = advrec("train", study, "--out", run.directory, cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (
         2,
-        "advrec: models.wide: init: base has another backbone or width; give both models the same",
+        "advrec: models.wide: init: base has another backbone, width or heads; "
+        "give both models the same",
     )
     assert not run.weights("base").exists()
