@@ -199,7 +199,7 @@ def read(path: Path) -> Study:
 def as_dict(study: Study) -> dict[str, Any]:
     """The content of a resolved study file, budgets as they were written."""
     content = study.model_dump(mode="json", by_alias=True, context={AS_WRITTEN: True})
-    if study.interactions is None:  # versions before 0.3.0 do not know the key
+    if study.interactions is None:  # versions up to 0.3.0 do not know the key
         del content["interactions"]
     return content
 
