@@ -103,41 +103,41 @@ def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floa
     bank = index.bank
     costs = _all_costs(bank, query_ids)
     own = costs_of(bank, query_ids, article_ids, candidates)
-    unchanged = costs[:, article_ids].T[:, None]
+    unchanged = costs[:, article_ids].T[:, None].copy()
     within = TIES_WITHIN * np.maximum(np.abs(own).max(initial=0.0), 1.0)
     low, high = own - within, own + within
-    ordered = np.sort(costs, axis=1)
+    costs.sort(axis=1)
     better, near = np.empty_like(own, dtype=np.int64), np.empty_like(own, dtype=np.int64)
-    for query, row in enumerate(ordered):
+    for query, row in enumerate(costs):
         better[..., query] = row.searchsorted(low[..., query], "left")
         near[..., query] = row.searchsorted(high[..., query], "right")
     near -= better
     # the article that the candidate replaces does not compete
     better -= unchanged < low
     near -= (unchanged >= low) & (unchanged <= high)
-    for article, candidate, query in zip(*np.nonzero(near), strict=True):
-        tied = np.abs(costs[query] - own[article, candidate, query]) <= within
-        tied[article_ids[article]] = False
-        rivals = np.flatnonzero(tied).astype(np.int32)
-        queries = np.full(len(rivals), query_ids[query], dtype=np.int32)
-        theirs = index.pair_costs(queries, rivals, bank.items[rivals])
-        mine = index.pair_costs(
-            query_ids[query : query + 1],
-            article_ids[article : article + 1],
-            candidates[article, candidate][None],
-        )
-        better[article, candidate, query] += np.count_nonzero(theirs < mine)
+    for query in np.flatnonzero(near.any(axis=(0, 1))):
+        one = query_ids[query : query + 1]
+        theirs = _all_costs(bank, one)[0]
+        for place, form in np.argwhere(near[..., query]):
+            tied = np.abs(theirs - own[place, form, query]) <= within
+            tied[article_ids[place]] = False
+            rivals = np.flatnonzero(tied).astype(np.int32)
+            exact = index.pair_costs(np.repeat(one, len(rivals)), rivals, bank.items[rivals])
+            mine = candidates[place, form][None]
+            limit = index.pair_costs(one, article_ids[place : place + 1], mine)
+            better[place, form, query] += np.count_nonzero(exact < limit)
     return (1 + better).astype(np.int32)
 
 
 def _all_costs(bank: Bank, query_ids: Ids) -> Doubles:
     """Costs (Q, N) in float64 of all articles; infinite where one does not compete."""
     costs = np.empty((len(query_ids), len(bank)))
-    queries = _scaled(bank, bank.vectors(query_ids))
+    queries = -_scaled(bank, bank.vectors(query_ids))
     for first in range(0, len(bank), TILE):
         items = _scaled(bank, bank.items[first : first + TILE])
-        np.matmul(queries, items.T, out=costs[:, first : first + TILE])
-    np.subtract(1.0 if bank.unit else 0.0, costs, out=costs)
+        costs[:, first : first + TILE] = queries @ items.T
+    if bank.unit:
+        costs += 1.0
     offsets = bank.offsets_of(query_ids, slice(0, len(bank)))
     if offsets is not None:
         costs -= offsets
