@@ -115,17 +115,17 @@ def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floa
     # the article that the candidate replaces does not compete
     better -= unchanged < low
     near -= (unchanged >= low) & (unchanged <= high)
-    for query in np.flatnonzero(near.any(axis=(0, 1))):
-        one = query_ids[query : query + 1]
+    for user in np.flatnonzero(near.any(axis=(0, 1))):
+        one = query_ids[user : user + 1]
         theirs = _all_costs(bank, one)[0]
-        for place, form in np.argwhere(near[..., query]):
-            tied = np.abs(theirs - own[place, form, query]) <= within
+        for place, form in np.argwhere(near[..., user]):
+            tied = np.abs(theirs - own[place, form, user]) <= within
             tied[article_ids[place]] = False
             rivals = np.flatnonzero(tied).astype(np.int32)
             exact = index.pair_costs(np.repeat(one, len(rivals)), rivals, bank.items[rivals])
             mine = candidates[place, form][None]
             limit = index.pair_costs(one, article_ids[place : place + 1], mine)
-            better[place, form, query] += np.count_nonzero(exact < limit)
+            better[place, form, user] += np.count_nonzero(exact < limit)
     return (1 + better).astype(np.int32)
 
 
