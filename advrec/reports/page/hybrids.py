@@ -17,7 +17,8 @@ def utility_table(results: Results) -> Table | None:
         for name, articles, rows in utility.compared(results)
     ]
     columns = ["Articles", "Order of", *utility.SHOWN.values()]
-    caption = "Utility for users: held-out purchases among all articles not seen"
+    drawn = "synthetic " if utility.is_drawn(results) else ""
+    caption = f"Utility for users: held-out {drawn}purchases among all articles not seen"
     return Table(caption, columns, rows, heads=2, source="utility") if rows else None
 
 

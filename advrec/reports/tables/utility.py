@@ -91,6 +91,12 @@ def compared(results: Results) -> list[tuple[str, str, dict[str, Any]]]:
     return found
 
 
+def is_drawn(results: Results) -> bool:
+    """Say whether the purchases are drawn ones, which are called synthetic everywhere."""
+    bought = results.study.interactions
+    return bought is not None and bought.source == "synthetic"
+
+
 def text(results: Results) -> list[str]:
     """Lines for a terminal; none where there is no hybrid."""
     lines = [
@@ -99,7 +105,9 @@ def text(results: Results) -> list[str]:
         + f" (n = {rows['auc']['n']:,})"
         for name, articles, rows in compared(results)
     ]
-    return ["held-out purchases of users, with 95 % interval:", *lines] if lines else []
+    drawn = "synthetic " if is_drawn(results) else ""
+    title = f"held-out {drawn}purchases of users, with 95 % interval:"
+    return [title, *lines] if lines else []
 
 
 def _number(row: dict[str, Any]) -> str:
