@@ -41,7 +41,7 @@ def write(directory, ready, **changes):
     models = {"unsecured": {"defense": "none", "epochs": 1}, **(HYBRIDS | changes)}
     section = {"file": "bought.csv"}
     path = directory / "shop.yaml"
-    write_study(path, ready, evaluation={}, models={}, interactions=section)
+    write_study(path, ready, evaluation={"promoted": 2}, models={}, interactions=section)
     content = yaml.safe_load(path.read_text()) | {"models": models}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
