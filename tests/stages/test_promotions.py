@@ -8,11 +8,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from advrec.catalog.dataset import Catalog
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
-from tests.commands import advrec
+from tests.commands import advrec, kill_when
 from tests.runs import write_study
 
 ATTACKS = [
@@ -163,3 +164,88 @@ def test_a_wrong_audience_gets_one_sentence(ready, tmp_path, evaluation, csv, sa
     assert ended.returncode == 2, ended.stderr
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+USERS = {"interactions": {"source": "synthetic", "users": 30, "purchases": 5}}
+HYBRIDS = {
+    "unsecured": {"defense": "none", "epochs": 1},
+    "vbpr": {"recommender": "vbpr", "encoder": "unsecured", "factors": 4, "epochs": 3},
+}
+
+
+def before_users(ready, directory, **evaluation):
+    usual = {
+        "audience": ["neighbours", "users"],
+        "promoted": 6,
+        "block": 1,
+        "attacks": ATTACKS,
+        "epsilons": [0.0, 0.03],
+        "ranks": [1, 10],
+        "ranks_of": 2,
+    }
+    path = directory / "users.yaml"
+    return write_study(path, ready, evaluation=usual | evaluation, models=HYBRIDS, **USERS)
+
+
+@pytest.fixture(scope="module")
+def hybrid(ready, tmp_path_factory):
+    """A finished study before users, in this process."""
+    directory = tmp_path_factory.mktemp("users")
+    shutil.copytree(ready.directory, directory / "run")
+    before_users(ready, directory)
+    for stage in ("prepare", "train", "evaluate"):
+        ended = advrec(stage, "users.yaml", "--out", "run", cwd=directory)
+        assert ended.returncode == 0, ended.stderr
+    return directory
+
+
+def test_ranks_before_users_are_what_numpy_alone_recomputes(hybrid):
+    run = Run(hybrid / "run")
+    bank = {name: array.astype(np.float64) for name, array in load_file(run.bank("vbpr")).items()}
+    embeddings = read_embeddings(run, "unsecured", 1280).astype(np.float64)
+    scores = (
+        bank["item_bias"]
+        + bank["user_factors"] @ bank["item_factors"].T
+        + bank["user_visual"] @ (bank["projection"] @ embeddings.T)
+        + bank["visual_bias"] @ embeddings.T
+    )
+    competing = scores.copy()
+    seen = pq.read_table(run.seen("vbpr")).to_pandas()
+    competing[seen.query_id, seen.article_id] = -np.inf
+    ranks = rows(run.directory, "promotion_ranks")
+    assert len(ranks) == 2 * 2 * 2 * 30
+    for row in ranks.itertuples():
+        others = np.delete(competing[row.query_id], row.article_id)
+        assert row.rank_before == 1 + (others > scores[row.query_id, row.article_id]).sum()
+    found = rows(run.directory)
+    bought = seen.groupby("article_id").size()
+    sizes = 30 - found.article_id.map(bought).fillna(0)
+    assert (found.audience_size == sizes).all()
+    promoted = pq.read_table(run.promoted).to_pandas()
+    assert promoted.cold.is_monotonic_decreasing
+    assert not promoted[promoted.cold].article_id.isin(bought.index).any()
+
+
+@pytest.mark.ray
+def test_a_promotion_killed_with_9_goes_on_and_any_actors_give_the_same_rows(
+    ready, hybrid, tmp_path
+):
+    """Two actors are killed, one goes on, and the rows are those of no actor at all."""
+    run = shutil.copytree(hybrid / "run", tmp_path / "run")
+    for part in ("promotions", "promotion_ranks"):
+        shutil.rmtree(run / part)
+    before_users(ready, tmp_path)
+    evaluate = ("evaluate", "users.yaml", "--out", run, "--set")
+    blocks = Run(run).promotions
+    kill_when(
+        lambda: len([*blocks.rglob("block-*.parquet")]) >= 3,
+        *evaluate,
+        "resources.actors=2",
+        cwd=tmp_path,
+    )
+    made = {path: path.read_bytes() for path in blocks.rglob("block-*.parquet")}
+    assert 3 <= len(made) < 12, "the kill came too late to show anything"
+    assert advrec(*evaluate, "resources.actors=1", cwd=tmp_path).returncode == 0
+    assert all(path.read_bytes() == content for path, content in made.items())
+    for part in ("promotions", "promotion_ranks"):
+        pd.testing.assert_frame_equal(rows(run, part), rows(hybrid / "run", part))
