@@ -13,15 +13,16 @@ from advrec.errors import ConfigError
 from advrec.evaluation import checks, effort, lists, probes
 from advrec.evaluation.checks import Check
 from advrec.evaluation.rates import headline_rank, success_table
+from advrec.reports import gaps
 from advrec.reports.tables import published
 from advrec.run import cells, identity, own_columns, schema, strangers
-from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
+from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
@@ -35,6 +36,8 @@ class Results:
     run: Run
     study: Study
     """Its models are those that are compared."""
+    whole: Study
+    """With hybrids, and with models that are left out of the comparison."""
     outcomes: pd.DataFrame
     """schema.outcomes of the study's deliveries, DISTINCT and MINIMAL, with model and attack before
     them and defect (see schema.IMPORTED).
@@ -61,7 +64,10 @@ class Results:
 
     @property
     def attacks(self) -> list[str]:
-        return [attack.name for attack in self.study.evaluation.attacks]
+        """Those of tuples."""
+        every = self.study.evaluation
+        on_tuples = every.measures(NEIGHBOURS)
+        return [each.name for each in every.attacks if on_tuples and not each.for_audiences]
 
     def attack(self, name: str) -> AttackSpec:
         return next(attack for attack in self.study.evaluation.attacks if attack.name == name)
@@ -121,20 +127,8 @@ class Results:
 
     @cached_property
     def blocks(self) -> pd.DataFrame:
-        """One row a block: model, attack, block, tuples (in it, by the study) and state."""
-        size = self.study.evaluation.block
-        rows = [
-            (
-                cell.model,
-                cell.attack.name,
-                block,
-                min(size, self.tuples - block * size),
-                self._state(cell, block),
-            )
-            for cell in cells.attacks(self.study)
-            for block in range(cells.num_blocks(self.study, cell, self.tuples))
-        ]
-        return pd.DataFrame(rows, columns=["model", "attack", "block", "tuples", "state"])
+        """One row a block of tuples or of promoted articles: gaps.COLUMNS."""
+        return gaps.blocks(self.run, self.whole, self.tuples, self.set_aside)
 
     @cached_property
     def success(self) -> pd.DataFrame:
@@ -242,11 +236,6 @@ class Results:
         """Blocks in a state."""
         return int((self.blocks["state"] == state).sum())
 
-    def _state(self, cell: Cell, block: int) -> State:
-        if self.run.block(cell.model, cell.attack.name, block).exists():
-            return "done"
-        return "set aside" if cells.block_key(cell, block) in self.set_aside else "missing"
-
 
 def read(run: Run) -> Results:
     """Read a run directory, finished or not.
@@ -266,6 +255,7 @@ def read(run: Run) -> Results:
     return Results(
         run=run,
         study=study,
+        whole=whole,
         outcomes=_outcomes(run, study, tuples),
         probes=_probes(run, study),
         tuples=tuples,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import changes, checks, equal, minimal, quantities, utility
+from advrec.reports.tables import changes, checks, equal, minimal, promotions, quantities, utility
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
 from advrec.spec import accuracy
@@ -44,10 +44,12 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
     """
     models = list(results.study.models)
     rows = {(row["model"], row["quantity"]): row for row in records(quantities.quantities(results))}
-    title = (
-        f"{results.study.name}: success at rank {results.rank}, "
-        f"budget epsilon {results.shown(results.epsilon)}; percent with 95 % interval"
+    success = (
+        f"success at rank {results.rank}, budget epsilon {results.shown(results.epsilon)}; "
+        if results.attacks
+        else ""
     )
+    title = f"{results.study.name}: {success}percent with 95 % interval"
     blocks = [
         _text_block(results, models[start : start + 3], rows) for start in range(0, len(models), 3)
     ]
@@ -56,6 +58,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
         [f"{name}: {origin}" for name, origin in origins.items() if origin],
         minimal.text(results),
         utility.text(results),
+        promotions.text(results),
         checks.text(results),
         [line] if (line := equal.sentence(results)) else [],
         _differences(results, compared) if compared else [],

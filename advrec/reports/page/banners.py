@@ -72,9 +72,11 @@ def _reasons(set_aside: dict[str, str]) -> list[str]:
 
 
 def _gaps(results: Results) -> list[str]:
-    cells = cost.blocks(results)
-    short = cells[cells["tuples_done"] < cells["tuples"]]
-    return [
-        f"{row['attack']} on {row['model']}: {row['tuples_done']:,} of {row['tuples']:,} tuples"
-        for row in records(short)
-    ]
+    lines = []
+    for part, unit in (("attacks", "tuples"), ("promotions", "articles")):
+        cells = cost.done(results, part)
+        lines += [
+            f"{row['attack']} on {row['model']}: {row['all_done']:,} of {row['all']:,} {unit}"
+            for row in records(cells[cells["all_done"] < cells["all"]])
+        ]
+    return lines

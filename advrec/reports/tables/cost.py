@@ -4,24 +4,31 @@ import pandas as pd
 
 from advrec.reports.results import Results
 
+DONE = ["model", "attack", "all", "all_done", "blocks", "done", "set_aside", "missing"]
 BUDGET_TOLERANCE = 1e-6
 """float32 pixels: an excess below this is rounding, not a broken budget."""
 
 
 def blocks(results: Results) -> pd.DataFrame:
     """One row a (model, attack): tuples and blocks asked for, done, set aside and missing."""
+    return done(results, "attacks").rename(columns={"all": "tuples", "all_done": "tuples_done"})
+
+
+def done(results: Results, part: str) -> pd.DataFrame:
+    """The same of a part of the run, attacks or promotions: `all` are tuples or articles."""
     rows = []
-    for (model, attack), cell in results.blocks.groupby(["model", "attack"], sort=False):
+    own = results.blocks[results.blocks["part"] == part]
+    for (model, attack), cell in own.groupby(["model", "attack"], sort=False):
         states = cell["state"].value_counts()
-        row = {"model": model, "attack": attack, "tuples": results.tuples}
-        row["tuples_done"] = int(cell.loc[cell["state"] == "done", "tuples"].sum())
+        row = {"model": model, "attack": attack, "all": int(cell["tuples"].sum())}
+        row["all_done"] = int(cell.loc[cell["state"] == "done", "tuples"].sum())
         row |= {"blocks": len(cell), "done": int(states.get("done", 0))}
         row |= {
             "set_aside": int(states.get("set aside", 0)),
             "missing": int(states.get("missing", 0)),
         }
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=DONE)
 
 
 def cost(results: Results) -> pd.DataFrame:

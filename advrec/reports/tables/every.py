@@ -15,6 +15,7 @@ from advrec.reports.tables import (
     joined,
     minimal,
     preparation,
+    promotions,
     quantities,
     success,
     utility,
@@ -52,5 +53,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         **({} if changed.empty else {"changes": changed}),
         **({} if against_parts.empty else {"joined": against_parts}),
         **utility.tables(results),
+        **promotions.tables(results),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }

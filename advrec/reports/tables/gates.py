@@ -57,6 +57,7 @@ def gates(results: Results) -> pd.DataFrame:
 
 def _judged(results: Results, gate: Gate) -> Judged:
     rows, blocks = results.outcomes, results.blocks
+    blocks = blocks[blocks["part"] == "attacks"]
     column = "adversarial_rank" if gate.delivery == FLOAT else schema.delivered(gate.delivery)[1]
     cell = rows[
         (rows["model"] == gate.model)

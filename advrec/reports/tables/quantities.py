@@ -71,7 +71,8 @@ def quantity_names(results: Results) -> list[str]:
     known = set(quantities(results)["quantity"])
     quality = [name for name in QUALITY if name in known or name != RETIRED]
     listed = [name for name in LIST_QUALITY if name in known]
-    return [*quality, *listed, "unattacked", *results.attacks]
+    unattacked = ["unattacked"] if results.attacks else []
+    return [*quality, *listed, *unattacked, *results.attacks]
 
 
 def classifiers(results: Results) -> pd.DataFrame:

@@ -1,0 +1,253 @@
+"""Promotions: how many of an audience see an article before an attack on its picture, and after."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from advrec.errors import AdvrecError
+from advrec.evaluation import bootstrap
+from advrec.recommenders.bank import Doubles
+from advrec.reports.results import Results
+from advrec.reports.tables import cost
+from advrec.reports.tables.rows import records
+from advrec.run import own_columns, promotions, schema
+from advrec.run.directory import Run
+from advrec.run.interactions import INTERACTIONS
+from advrec.run.tables import read_outcomes, read_table
+from advrec.spec.base import FLOAT
+
+CELL = ["model", "audience", "attack", "epsilon", "delivery"]
+ALL = "all"
+COLD, TAIL, HEAD = "cold", "tail", "head"
+"""Articles without a purchase in training; others; those bought most."""
+HEAD_SHARE = 0.2
+"""Share of the articles with a purchase that are called head."""
+MEANS = [
+    f"{measure}_{when}" for measure in ("hr", "ndcg") for when in ("before", "after", "change")
+]
+BOUNDS = ("", "_low", "_high")
+COLUMNS = [
+    *(*CELL, "articles", "rank", "n"),
+    *(f"{name}{bound}" for name in MEANS for bound in BOUNDS),
+    *("raised", "improved", "median_rank_before", "median_rank_after"),
+]
+DIFFERENCES = [
+    *(*CELL, "other", "rank", "n"),
+    *(f"{measure}_difference{bound}" for measure in ("hr", "ndcg") for bound in BOUNDS),
+]
+BUDGETS = ["model", "audience", "attack", "share", "article_id", *own_columns.MINIMAL.names]
+
+
+@lru_cache(maxsize=1)  # all of the report asks for them
+def rows(results: Results) -> pd.DataFrame:
+    """One row a (model, attack, epsilon, delivery, article), in the study's order: columns of
+    run.promotions, with what comes after a delivery in the place of what comes without; and `kind`
+    of the article. Articles that the whole audience has bought are left out.
+    """
+    evaluation, run = results.study.evaluation, results.run
+    columns = promotions.promotions(evaluation.ranks, evaluation.round_trips, evaluation.seen)
+    known = pa.schema([*columns, *own_columns.MINIMAL])
+    found: pd.DataFrame = read_outcomes(run.directory / "promotions", known).to_pandas()
+    found = found[found["epsilon"].isin(list(evaluation.epsilons))]
+    found = _in_order(results, found.assign(delivery=FLOAT))
+    _refuse_copies(run, found)
+    found = found[found["audience_size"] > 0]
+    delivered = [
+        found.assign(
+            delivery=delivery,
+            **{
+                name: found[schema.suffixed(name, delivery)]
+                for name in columns.names
+                if schema.suffixed(name, delivery) in columns.names
+            },
+        )
+        for delivery in evaluation.round_trips
+    ]
+    table = _in_order(results, pd.concat([found, *delivered]))
+    return table.assign(kind=_kinds(results)[table["article_id"].to_numpy()])
+
+
+def _in_order(results: Results, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the study's models, attacks and deliveries, as categories in its order."""
+    orders = {
+        "model": list(results.whole.models),
+        "attack": [attack.name for attack in results.study.evaluation.attacks],
+        "delivery": [FLOAT, *results.deliveries],
+    }
+    known = table.assign(
+        **{name: pd.Categorical(table[name], order) for name, order in orders.items()}
+    ).dropna(subset=list(orders))
+    return known.sort_values([*CELL, "article_id"], kind="stable", ignore_index=True)
+
+
+def _refuse_copies(run: Run, table: pd.DataFrame) -> None:
+    twice = records(table[table.duplicated(["model", "attack", "article_id", "epsilon"])].head(1))
+    for row in twice:
+        raise AdvrecError(
+            f"{run.directory / 'promotions'}: rows of {row['attack']} on {row['model']} stand "
+            f"there twice, as article {row['article_id']} at epsilon {row['epsilon']:g}; "
+            "delete the block file that is a copy"
+        )
+
+
+def _kinds(results: Results) -> npt.NDArray[np.object_]:
+    """Kind (N,) of each article: cold, tail or head; `all` where no purchases are known."""
+    size = len(results.labels)
+    if not results.run.interactions.exists():
+        return np.full(size, ALL, dtype=object)
+    bought = read_table(results.run.interactions, INTERACTIONS).to_pandas()
+    bought = bought[~bought["held_out"]]
+    counts = np.bincount(bought["article_id"], minlength=size)
+    least = np.quantile(counts[counts > 0], 1.0 - HEAD_SHARE, method="higher")
+    kinds = [counts == 0, counts >= least]
+    return np.select(kinds, np.array([COLD, HEAD], dtype=object), default=TAIL).astype(object)
+
+
+@lru_cache(maxsize=1)
+def exposure(results: Results) -> pd.DataFrame:
+    """One row a (model, audience, attack, epsilon, delivery, kind of articles, rank K).
+
+    HR@K and NDCG@K, 0..1, are means over n attacked articles, before and after and the change of
+    each, with bootstrap intervals over the articles. `raised` is the share of articles whose HR@K
+    rose; `improved` the mean share of the audience for whom the article ranks better than before;
+    the median ranks are medians over articles of the audience's medians.
+    """
+    found = []
+    for keys, cell in rows(results).groupby(CELL, observed=True):
+        for kind in (ALL, COLD, TAIL, HEAD):
+            own = cell if kind == ALL else cell[cell["kind"] == kind]
+            if len(own):
+                key = dict(zip(CELL, keys, strict=True)) | {"articles": kind, "n": len(own)}
+                found += [key | row for row in _exposure(own, results.study.evaluation.ranks)]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _exposure(own: pd.DataFrame, ranks: Sequence[int]) -> list[dict[str, Any]]:
+    found = []
+    for rank in ranks:
+        values = {}
+        for measure in ("hr", "ndcg"):
+            before, after = (own[f"{measure}_{when}_{rank}"] for when in ("before", "after"))
+            values[f"{measure}_before"], values[f"{measure}_after"] = before, after
+            values[f"{measure}_change"] = after - before
+        row = {"rank": rank, **_bounded(values)}
+        row["raised"] = float((values["hr_change"] > 0).mean())
+        row["improved"] = float(own["improved"].mean())
+        for name in ("median_rank_before", "median_rank_after"):
+            row[name] = float(own[name].median())
+        found.append(row)
+    return found
+
+
+def _bounded(values: dict[str, pd.Series]) -> dict[str, float]:
+    """The mean of each of some values (n,) and its bounds."""
+    matrix: Doubles = np.column_stack([each.to_numpy(np.float64) for each in values.values()])
+    means = bootstrap.means(matrix)
+    return {
+        f"{name}{bound}": float(each[place])
+        for place, name in enumerate(values)
+        for bound, each in zip(BOUNDS, means, strict=True)
+    }
+
+
+def differences(results: Results) -> pd.DataFrame:
+    """One row a (model, audience, attack, other attack, epsilon, delivery, rank K): HR@K and
+    NDCG@K after the attack minus those after the other one, -1..1, paired over n articles of both,
+    with bootstrap intervals over articles. Attacks of one goal alone are compared.
+    """
+    found = []
+    pair = [name for name in CELL if name != "attack"]
+    for keys, cell in rows(results).groupby(pair, observed=True):
+        by_attack = {
+            str(name): own.set_index("article_id")
+            for name, own in cell.groupby("attack", observed=True)
+        }
+        for attack, other in combinations(by_attack, 2):
+            if results.attack(attack).goal != results.attack(other).goal:
+                continue
+            both = by_attack[attack].merge(
+                by_attack[other], on="article_id", suffixes=("", "_other")
+            )
+            key = dict(zip(pair, keys, strict=True)) | {"attack": attack, "other": other}
+            for rank in results.study.evaluation.ranks if len(both) else ():
+                values = {
+                    f"{measure}_difference": both[f"{measure}_after_{rank}"]
+                    - both[f"{measure}_after_{rank}_other"]
+                    for measure in ("hr", "ndcg")
+                }
+                found.append(key | {"rank": rank, "n": len(both)} | _bounded(values))
+    return pd.DataFrame(found, columns=DIFFERENCES)
+
+
+def budgets(results: Results) -> pd.DataFrame:
+    """One row a (model, attack minimal-K, article): the smallest epsilon that reaches its share of
+    the audience, epsilon_high, infinite where none does; epsilon_low was tried in vain.
+    """
+    found = rows(results)
+    found = found[found["epsilon_high"].notna() & (found["delivery"] == FLOAT)]
+    found = found.drop_duplicates(["model", "attack", "article_id"])
+    shares = {attack.name: attack.share for attack in results.study.evaluation.attacks}
+    return found.assign(share=found["attack"].astype(object).map(shares))[BUDGETS].reset_index(
+        drop=True
+    )
+
+
+def blocks(results: Results) -> pd.DataFrame:
+    """One row a (model, attack): articles and blocks asked for, done, set aside and missing."""
+    names = {"all": "articles", "all_done": "articles_done"}
+    return cost.done(results, "promotions").rename(columns=names)
+
+
+def every(results: Results) -> dict[str, pd.DataFrame]:
+    """All these tables by the name of their file."""
+    return {
+        "promotions": exposure(results),
+        "promotion_differences": differences(results),
+        "promotion_budgets": budgets(results),
+        "promotion_blocks": blocks(results),
+    }
+
+
+def tables(results: Results) -> dict[str, pd.DataFrame]:
+    """Those that have rows."""
+    return {name: table for name, table in every(results).items() if len(table)}
+
+
+def headline(results: Results) -> pd.DataFrame:
+    """The rows of `exposure` that a terminal shows: all articles, at the rank that attacks aim at
+    and the largest budget of each attack on each model.
+    """
+    table = exposure(results)
+    table = table[(table["articles"] == ALL) & (table["delivery"] == FLOAT)]
+    table = table[table["rank"] == results.study.evaluation.aim]
+    largest = table.groupby(["model", "attack"], observed=True)["epsilon"].transform("max")
+    return table[table["epsilon"] == largest]
+
+
+def text(results: Results) -> list[str]:
+    """Lines for a terminal, one a model, audience and attack; none without promotions."""
+    rank = results.study.evaluation.aim
+    lines = [
+        f"  {row['model']} before {row['audience']}, {row['attack']} "
+        f"at {results.shown(row['epsilon'])}: HR@{rank} {_percent(row, 'hr_before')} before, "
+        f"{_percent(row, 'hr_after')} after; "
+        f"median rank {row['median_rank_before']:g}, {row['median_rank_after']:g} "
+        f"(n = {row['n']:,})"
+        for row in records(headline(results))
+    ]
+    heading = (
+        f"articles before an audience: percent of it that has the article at rank {rank} or better,"
+        " with 95 % interval over articles"
+    )
+    return [heading, *lines] if lines else []
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    value, low, high = (100.0 * row[f"{name}{bound}"] for bound in BOUNDS)
+    return f"{value:.1f}" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})")

@@ -1,0 +1,231 @@
+"""The report of audiences, against pandas on invented ranks of every user for every article."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from advrec.errors import AdvrecError, ConfigError
+from advrec.evaluation import bootstrap
+from advrec.reports import results, terminal
+from advrec.reports.page.banners import banners
+from advrec.reports.report import write_report
+from advrec.reports.tables import promotions as tables
+from advrec.reports.tables.every import all_tables
+from advrec.run import interactions as sold
+from advrec.run import promotions, schema
+from advrec.run.directory import Run
+from advrec.run.files import write_json, write_table, write_text
+from tests.reports.conftest import Maker
+
+USERS, ARTICLES, BLOCK, RANKS = 40, 12, 5, (1, 10)
+PROMOTED = np.array([25, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], dtype=np.int32)
+EPSILONS = (0.01, 0.05)
+ATTACKS = ("fgsm", "hit", "score", "small")
+
+
+def purchases():
+    """User u has bought the articles 0 to u // 4 and, last and held out, article 20."""
+    pairs = [(user, article) for user in range(USERS) for article in range(user // 4 + 1)]
+    table = pd.DataFrame(pairs, columns=["query_id", "article_id"]).assign(held_out=False)
+    last = pd.DataFrame({"query_id": range(USERS), "article_id": 20, "held_out": True})
+    table = pd.concat([table, last]).sort_values(["query_id", "held_out"], kind="stable")
+    return table.assign(place=table.groupby("query_id").cumcount())
+
+
+def invented():
+    """Ranks of every user for every article before and after each attack at each budget."""
+    random = np.random.default_rng(3)
+    bought = purchases().query("~held_out")[["query_id", "article_id"]]
+    parts = []
+    for model in ("vbpr", "bpr"):
+        for article in PROMOTED:
+            before = random.integers(1, 31, USERS)
+            for attack in ATTACKS:
+                for place, epsilon in enumerate(EPSILONS):
+                    gain = 3 * (place + 1) * (1 + ATTACKS.index(attack))
+                    after = np.maximum(before - random.integers(-3, gain, USERS), 1)
+                    ranks = {"query_id": range(USERS), "rank_before": before, "rank_after": after}
+                    key = {"model": model, "attack": attack, "article_id": article}
+                    parts.append(pd.DataFrame(ranks).assign(**key, epsilon=epsilon))
+    table = pd.concat(parts, ignore_index=True)
+    known = table.merge(bought, how="left", indicator=True)["_merge"] == "both"
+    return table.assign(owns=known.to_numpy())
+
+
+def worth(table):
+    """Columns of promotions of a table of ranks, one row an article and budget."""
+    rows = []
+    for (article, epsilon), own in table[~table["owns"]].groupby(["article_id", "epsilon"]):
+        row = {"article_id": article, "epsilon": epsilon, "audience_size": len(own)}
+        for when in ("before", "after"):
+            ranks = own[f"rank_{when}"]
+            row[f"median_rank_{when}"] = ranks.median()
+            for k in RANKS:
+                row[f"hr_{when}_{k}"] = (ranks <= k).mean()
+                row[f"ndcg_{when}_{k}"] = ((ranks <= k) / np.log2(ranks + 1)).mean()
+        rows.append(row | {"improved": (own["rank_after"] < own["rank_before"]).mean()})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def promoted(tmp_path_factory):
+    """A run with two hybrids, whose promotions are all there, and the ranks behind them. Read only:
+    copy it.
+    """
+    maker = Maker(tmp_path_factory.mktemp("promoted"))
+    run = maker(attacks=["fgsm"], tuples=8, block=BLOCK)
+    study = yaml.safe_load(run.study.read_text())
+    study["interactions"] = {"file": "bought.csv"}
+    study["models"] |= {
+        kind: {"recommender": kind, "encoder": "unsecured"} for kind in ("vbpr", "bpr")
+    }
+    study["evaluation"] |= {
+        "audience": ["neighbours", "users"],
+        "promoted": ARTICLES,
+        "ranks": [1, 10],
+        "attacks": [
+            "fgsm",
+            {"name": "hit", "attack": "pgd-8", "share": 0.5},
+            {"name": "score", "attack": "pgd-8", "loss": "score"},
+            {"name": "small", "attack": "minimal-10", "share": 0.5},
+        ],
+    }
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+    content = purchases()[sold.INTERACTIONS.names].to_dict("list")
+    write_table(run.interactions, schema.table(sold.INTERACTIONS, content))
+    ranks = invented()
+    for (model, attack), own in ranks.groupby(["model", "attack"]):
+        whole = worth(own).assign(audience="users", score_shift=0.1, linf=0.01, l2=0.1)
+        whole = whole.assign(raw_linf=0.01, gradient_steps=8, forward_passes=9, seconds=0.5)
+        whole = whole.assign(batch=96, winner=attack, inherited=False)
+        columns = promotions.promotions(RANKS)
+        if attack == "small":
+            high = np.where(whole["article_id"] % 2, 0.02, np.inf)
+            whole = whole.assign(epsilon_low=0.005, epsilon_high=high)
+            bounds = [pa.field(name, pa.float64()) for name in ("epsilon_low", "epsilon_high")]
+            columns = pa.schema([*columns, *bounds])
+        for block, ids in enumerate(np.split(PROMOTED, range(BLOCK, ARTICLES, BLOCK))):
+            part = whole[whole["article_id"].isin(ids)].to_dict("list")
+            place = run.block(model, attack, block, "promotions")
+            write_table(place, schema.table(columns, part))
+    return run, ranks
+
+
+def test_exposure_is_what_pandas_counts_of_every_users_rank(promoted):
+    run, ranks = promoted
+    table = tables.exposure(results.read(run))
+    counts = purchases().query("~held_out")["article_id"].value_counts()
+    head = set(counts[counts >= np.quantile(counts, 0.8)].index)
+    kinds = {"all": set(PROMOTED), "cold": set(PROMOTED) - set(counts.index)}
+    kinds |= {"head": set(PROMOTED) & head, "tail": set(PROMOTED) & set(counts.index) - head}
+    assert all(len(kinds[kind]) >= 1 for kind in ("cold", "tail"))
+    assert list(dict.fromkeys(zip(table["model"], table["attack"], strict=True))) == [
+        (model, attack) for model in ("vbpr", "bpr") for attack in ATTACKS
+    ]
+    assert len(table) == 2 * 4 * 2 * 2 * sum(map(bool, kinds.values()))
+    for row in table.itertuples():
+        own = ranks[(ranks.model == row.model) & (ranks.attack == row.attack)]
+        own = own[(own.epsilon == row.epsilon) & own.article_id.isin(kinds[row.articles])]
+        own = own[~own.owns]
+        assert row.n == len(kinds[row.articles])
+        before, after = (
+            (own[f"rank_{when}"] <= row.rank).groupby(own.article_id).mean()
+            for when in ("before", "after")
+        )
+        gains = (own.rank_after <= row.rank) / np.log2(own.rank_after + 1)
+        assert row.hr_before == pytest.approx(before.mean())
+        assert row.hr_after == pytest.approx(after.mean())
+        assert row.hr_change == pytest.approx((after - before).mean())
+        assert row.ndcg_after == pytest.approx(gains.groupby(own.article_id).mean().mean())
+        assert row.raised == pytest.approx((after > before).mean())
+        medians = own.groupby("article_id").rank_after.median()
+        assert row.median_rank_after == pytest.approx(medians.median())
+        assert np.isnan(row.hr_after_low) if row.n == 1 else row.hr_after_low <= row.hr_after
+
+
+def test_differences_are_paired_over_articles(promoted):
+    run, ranks = promoted
+    table = tables.differences(results.read(run))
+    row = table[(table.model == "vbpr") & (table.attack == "hit") & (table.other == "score")].query(
+        "epsilon == 0.05 and rank == 10"
+    )
+    own = ranks[(ranks.model == "vbpr") & (ranks.epsilon == 0.05) & ~ranks.owns]
+    hits = (own.rank_after <= 10).groupby([own.attack, own.article_id]).mean()
+    paired = (hits["hit"] - hits["score"]).to_numpy()
+    assert row.hr_difference.item() == pytest.approx(paired.mean())
+    random = np.random.default_rng(1)
+    drawn = [random.choice(paired, len(paired)).mean() for _ in range(4000)]
+    bounds = row[["hr_difference_low", "hr_difference_high"]].to_numpy()[0]
+    assert bounds == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.1 * paired.std())
+    assert len(table) == 2 * 6 * 2 * 2
+
+
+def test_smallest_budgets_stand_once_an_article(promoted):
+    table = tables.budgets(results.read(promoted[0]))
+    assert len(table) == 2 * ARTICLES
+    assert set(table["share"]) == {0.5}
+    odd = table["article_id"] % 2 == 1
+    assert (np.isfinite(table["epsilon_high"]) == odd).all()
+
+
+def test_missing_blocks_of_promotions_make_a_report_partial(promoted, tmp_path):
+    run = Run(shutil.copytree(promoted[0].directory, tmp_path / "run"))
+    assert not [each for each in banners(results.read(run)) if "issing" in each.text]
+    run.block("vbpr", "score", 2, "promotions").unlink()
+    read = results.read(run)
+    with pytest.raises(ConfigError, match="1 of 30 blocks are missing"):
+        write_report(read)
+    (banner,) = (each for each in banners(read) if each.text.startswith("Partial"))
+    assert banner.details == ["score on vbpr: 10 of 12 articles"]
+    assert "PARTIAL: 1 of 30 blocks" in terminal.comparison_text(read)
+    run.block("vbpr", "score", 1, "promotions").unlink()
+    write_json(run.directory / "set_aside.json", {"promotions/vbpr/score/2": "it was too hot"})
+    (banner,) = (each for each in banners(results.read(run)) if each.text.startswith("Set aside"))
+    assert "1 of 30 blocks" in banner.text
+    blocks = tables.blocks(results.read(run)).set_index(["model", "attack"])
+    found = blocks.loc[("vbpr", "score"), ["articles_done", "done", "set_aside", "missing"]]
+    assert found.tolist() == [5, 1, 1, 1]
+    exposure = tables.exposure(results.read(run)).query("articles == 'all'")
+    assert exposure.groupby(["model", "attack"], observed=True)["n"].max()["vbpr", "score"] == 5
+
+
+def test_a_copied_block_is_refused(promoted, tmp_path):
+    run = Run(shutil.copytree(promoted[0].directory, tmp_path / "run"))
+    columns = promotions.promotions(RANKS)
+    first = run.block("vbpr", "score", 0, "promotions")
+    table = pq.read_table(first).slice(1)
+    write_table(run.block("vbpr", "score", 7, "promotions"), table.cast(columns))
+    with pytest.raises(AdvrecError, match="rows of score on vbpr stand there twice"):
+        tables.rows(results.read(run))
+
+
+def test_a_terminal_says_who_stands_before_how_many(promoted):
+    run, ranks = promoted
+    lines = terminal.comparison_text(results.read(run)).splitlines()
+    (line,) = (line for line in lines if line.startswith("  vbpr before users, score at 0.05"))
+    own = ranks[(ranks.model == "vbpr") & (ranks.attack == "score") & (ranks.epsilon == 0.05)]
+    own = own[~own.owns]
+    percent = 100 * (own.rank_after <= 10).groupby(own.article_id).mean().mean()
+    assert f"before, {percent:.1f} (" in line
+    # Attacks on audiences alone are no attacks on tuples.
+    assert not [line for line in lines if line.startswith("success of score")]
+
+
+def test_a_run_without_audiences_has_none_of_these_tables(make_run):
+    read = results.read(make_run())
+    assert not [name for name in all_tables(read) if name.startswith("promotion")]
+    assert all(len(table.columns) > 4 for table in tables.every(read).values())
+
+
+def test_a_bootstrap_has_the_width_of_the_normal_interval_and_none_for_one_value():
+    values = np.random.default_rng(0).normal(3.0, 2.0, (400, 2))
+    means = bootstrap.means(values)
+    assert means.value == pytest.approx(values.mean(axis=0))
+    normal = 2 * 1.96 * values.std(axis=0) / 20
+    assert means.high - means.low == pytest.approx(normal, rel=0.08)
+    assert np.isnan(bootstrap.means(values[:1]).low).all()
