@@ -6,6 +6,7 @@ from typing import Any
 
 from advrec.catalog.dataset import Catalog
 from advrec.errors import AdvrecError
+from advrec.evaluation import promoted
 from advrec.run.directory import Run
 from advrec.run.files import read_json
 from advrec.run.identity import Identities, Identity, beneath, weights_hash
@@ -32,6 +33,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         AdvrecError: there is no catalog yet, or training failed.
     """
     run.require_catalog()
+    promoted.draw(run, study, Catalog(run))  # what cannot be promoted is said before hours of work
     trained, joined = [], {}
     for model, spec in study.models.items():
         if run.is_trained(model):

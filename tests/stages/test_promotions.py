@@ -226,6 +226,17 @@ def test_ranks_before_users_are_what_numpy_alone_recomputes(hybrid):
     assert not promoted[promoted.cold].article_id.isin(bought.index).any()
 
 
+def test_too_many_promoted_articles_are_refused_before_any_training(ready, hybrid, tmp_path):
+    run = shutil.copytree(hybrid / "run", tmp_path / "run")
+    for part in ("promotions", "promotion_ranks", "models/vbpr"):
+        shutil.rmtree(run / part)
+    before_users(ready, tmp_path, promoted=500)
+    ended = advrec("train", "users.yaml", "--out", run, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "evaluation.promoted is 500, but the split test has" in ended.stderr
+    assert not (run / "models" / "vbpr").exists()
+
+
 @pytest.mark.ray
 def test_a_promotion_killed_with_9_goes_on_and_any_actors_give_the_same_rows(
     ready, hybrid, tmp_path
