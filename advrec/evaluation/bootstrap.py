@@ -3,9 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from advrec.recommenders.bank import Doubles
 
+BOUNDS = ("", "_low", "_high")
+"""Ends of the names of columns that hold a mean and its bounds."""
 RESAMPLES = 2000
 CHUNK = 250
 """Resamples at once."""
@@ -37,3 +40,13 @@ def means(values: Doubles, seed: int = 0) -> Means:
     ]
     low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975), axis=0)
     return Means(values.mean(axis=0), low, high)
+
+
+def bounded(values: pd.DataFrame) -> dict[str, float]:
+    """The mean of each column of values (n, c) and its bounds, by the column's name and BOUNDS."""
+    found = means(values.to_numpy(np.float64))
+    return {
+        f"{name}{bound}": float(each[place])
+        for place, name in enumerate(values)
+        for bound, each in zip(BOUNDS, found, strict=True)
+    }

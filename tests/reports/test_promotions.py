@@ -15,6 +15,7 @@ from advrec.reports import results, terminal
 from advrec.reports.page.banners import banners
 from advrec.reports.report import write_report
 from advrec.reports.tables import promotions as tables
+from advrec.reports.tables import reached
 from advrec.reports.tables.every import all_tables
 from advrec.run import interactions as sold
 from advrec.run import promotions, schema
@@ -22,7 +23,7 @@ from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table, write_text
 from tests.reports.conftest import Maker
 
-USERS, ARTICLES, BLOCK, RANKS = 40, 12, 5, (1, 10)
+USERS, ARTICLES, BLOCK, KEPT, RANKS = 40, 12, 5, 4, (1, 10)
 PROMOTED = np.array([25, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], dtype=np.int32)
 EPSILONS = (0.01, 0.05)
 ATTACKS = ("fgsm", "hit", "score", "small")
@@ -113,6 +114,21 @@ def promoted(tmp_path_factory):
             part = whole[whole["article_id"].isin(ids)].to_dict("list")
             place = run.block(model, attack, block, "promotions")
             write_table(place, schema.table(columns, part))
+            kept = own[own["article_id"].isin(ids) & own["article_id"].isin(PROMOTED[:KEPT])]
+            kept = kept[promotions.RANKS.names].to_dict("list")
+            place = run.block(model, attack, block, "promotion_ranks")
+            if kept["rank_after"]:
+                write_table(place, schema.table(promotions.RANKS, kept))
+    users = {
+        "query_id": range(USERS),
+        "user": [f"u{user}" for user in range(USERS)],
+        "purchases": purchases().groupby("query_id").size().tolist(),
+        "group": [user % 3 for user in range(USERS)],
+    }
+    write_table(run.users, schema.table(sold.users(pa.string(), drawn=True), users))
+    seen = purchases().query("~held_out")[sold.SEEN.names].to_dict("list")
+    for model in ("vbpr", "bpr"):
+        write_table(run.seen(model), schema.table(sold.SEEN, seen))
     return run, ranks
 
 
@@ -163,6 +179,48 @@ def test_differences_are_paired_over_articles(promoted):
     bounds = row[["hr_difference_low", "hr_difference_high"]].to_numpy()[0]
     assert bounds == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.1 * paired.std())
     assert len(table) == 2 * 6 * 2 * 2
+
+
+def test_taste_groups_are_counted_without_who_has_bought_the_article(promoted):
+    run, ranks = promoted
+    table = reached.groups(results.read(run))
+    assert len(table) == 2 * 4 * 2 * 3 * 2
+    for row in table.itertuples():
+        own = ranks[(ranks.model == row.model) & (ranks.attack == row.attack) & ~ranks.owns]
+        own = own[own.article_id.isin(PROMOTED[:KEPT]) & (own.query_id % 3 == row.group)]
+        own = own[own.epsilon == row.epsilon]
+        hits = (own.rank_after <= row.rank).groupby(own.article_id).mean()
+        assert row.hr_after == pytest.approx(hits.mean())
+        assert row.n == KEPT
+        assert row.users == own.query_id.nunique()
+
+
+def test_the_page_says_what_one_picture_does(promoted, tmp_path):
+    """Here of a study that leaves neighbours out."""
+    run = Run(shutil.copytree(promoted[0].directory, tmp_path / "run"))
+    shutil.rmtree(run.attacks)
+    study = yaml.safe_load(run.study.read_text())
+    study["evaluation"]["audience"] = "users"
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+    read = results.read(run)
+    text = write_report(read).read_text()
+    assert "12 promoted articles of the test split, 5 models" in text
+    assert 'id="budget"' not in text
+    assert "success" not in terminal.comparison_text(read)
+    assert "vbpr before users" in terminal.comparison_text(read)
+    best = tables.strongest(read)["vbpr"]
+    exposure = tables.exposure(read).query("model == 'vbpr' and articles == 'all'")
+    exposure = exposure.query("rank == 10 and epsilon == 0.05")
+    assert best["hr_after"] == exposure["hr_after"].max()
+    assert f"<b>vbpr</b>: one picture by the attack <b>{best['attack']}</b>" in text
+    assert f"<strong>{100 * best['hr_after']:.1f}\u00a0%</strong>" in text
+    for caption in ("Which articles rise", "Who is reached", "Smallest budgets that reach"):
+        assert caption in text
+    assert "half of 12 articles reach 50\u00a0% of the audience at budget epsilon 0.02" in text
+    assert (run.report / "figures" / "promotions.svg").exists()
+    dots = pd.read_csv(run.report / "figures" / "articles.csv")
+    assert len(dots) == 2 * ARTICLES
+    assert dots.groupby("model")["after"].mean()["vbpr"] == pytest.approx(best["hr_after"])
 
 
 def test_smallest_budgets_stand_once_an_article(promoted):

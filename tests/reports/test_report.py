@@ -20,7 +20,16 @@ from PIL import Image
 from advrec.errors import ConfigError
 from advrec.reports import results, terminal
 from advrec.reports.report import write_report
-from advrec.reports.tables import cost, gates, joined, promotions, quantities, success, utility
+from advrec.reports.tables import (
+    cost,
+    gates,
+    joined,
+    promotions,
+    quantities,
+    reached,
+    success,
+    utility,
+)
 from advrec.reports.tables.against import against
 from advrec.reports.tables.every import all_tables
 from advrec.reports.tables.rows import DASH
@@ -509,7 +518,9 @@ def test_every_column_is_explained_where_its_table_is(finished):
     tables["joined"] = joined.joined(read)
     # there only with hybrids
     tables |= {"utility": utility.utility(read), "feature_attacks": utility.feature_attacks(read)}
-    tables |= promotions.every(read)  # there only with audiences
+    tables |= promotions.every(read) | {
+        reached.NAME: reached.groups(read)
+    }  # there only with audiences
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
     for name, table in tables.items():

@@ -14,7 +14,7 @@ from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
 from advrec.reports.pictures.gallery import Example
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, quantities
+from advrec.reports.tables import checks, promotions, quantities
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, as_csv, is_lone, made_on
 
@@ -25,6 +25,8 @@ class Head:
 
     study: str
     tuples: int
+    promoted: int
+    """Articles before audiences."""
     split: str
     models: int
     attacks: int
@@ -138,10 +140,11 @@ def head(results: Results) -> Head:
     evaluation = results.study.evaluation
     return Head(
         study=results.study.name,
-        tuples=results.tuples,
+        tuples=results.tuples if results.attacks else 0,
+        promoted=evaluation.num_promoted if len(promotions.exposure(results)) else 0,
         split=evaluation.split,
-        models=len(results.study.models),
-        attacks=len(results.attacks),
+        models=sum(spec.compared for spec in results.whole.models.values()),
+        attacks=len(evaluation.attacks),
         epsilons=[results.shown(epsilon) for epsilon in evaluation.epsilons],
     )
 

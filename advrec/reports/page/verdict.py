@@ -7,7 +7,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from advrec.evaluation.rates import difference, paired_difference, shares
-from advrec.reports.page import choice
+from advrec.reports.page import choice, promotions
 from advrec.reports.page.cells import number
 from advrec.reports.page.minimal import median_budgets
 from advrec.reports.results import Results
@@ -38,11 +38,17 @@ def verdict(results: Results) -> list[Point]:
     """The sentences of the verdict; what is not known is said to be not known."""
     best = strongest(results)
     others = [model for model in results.study.models if model != results.baseline]
-    points = [Point("Exposure", [*_exposure(results, best), *median_budgets(results), CAVEAT])]
+    points = []
+    if results.attacks:
+        exposed = [*_exposure(results, best), *median_budgets(results), CAVEAT]
+        points.append(Point("Exposure", exposed))
+    if promoted := promotions.sentences(results):
+        caveat = [] if results.attacks else [CAVEAT]
+        points.append(Point("Exposure before audiences", promoted + caveat))
     if others:
-        points.append(
-            Point("What each defense saves", [_saving(results, model, best) for model in others])
-        )
+        if results.attacks:
+            saved = [_saving(results, model, best) for model in others]
+            points.append(Point("What each defense saves", saved))
         points.append(
             Point(
                 "What it changes in recommendation quality",

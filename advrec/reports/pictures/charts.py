@@ -7,12 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advrec.reports.pictures import figures
+from advrec.reports.pictures import promotions as promotion_figures
 from advrec.reports.pictures.canvas import Shape, level_ticks
 from advrec.reports.pictures.figures import Tradeoff
 from advrec.reports.results import Results
-from advrec.reports.tables import distances, quantities
+from advrec.reports.tables import distances, promotions, quantities
 from advrec.reports.tables.rows import is_lone
 from advrec.reports.tables.success import headline, strongest
+from advrec.spec.base import FLOAT
 
 Tables = Mapping[str, pd.DataFrame]
 """Those of `all_tables`."""
@@ -37,6 +39,8 @@ def charts(results: Results, tables: Tables) -> dict[str, Chart]:
         "success": success(results, tables),
         "convergence": convergence(results, tables),
         "minimal": minimal(results, tables),
+        "promotions": promoted(results),
+        "articles": promoted_articles(results),
         "distances": distances_before_and_after(results, tables),
         "training": training(results, tables),
     }
@@ -118,6 +122,43 @@ def minimal(results: Results, tables: Tables) -> Chart:
         "Tuples that fall within a budget, in percent, with 95\u00a0% intervals: success at the "
         "rank that the attack aims at, at every budget. A stronger attack can only raise it.",
         lambda shape: figures.minimal(rows, models, results.attacks, shape, results.shown, ticks),
+    )
+
+
+def promoted(results: Results) -> Chart:
+    """Exposure before audiences against the budget."""
+    rows, rank = promotions.exposure(results), results.study.evaluation.aim
+    rows = rows[(rows["articles"] == promotions.ALL) & (rows["delivery"] == FLOAT)]
+    rows = rows[rows["rank"] == rank]
+    models, attacks = (list(dict.fromkeys(rows[name])) for name in ("model", "attack"))
+    return Chart(
+        rows,
+        f"Curves of HR@{rank} of attacked articles in percent against budget epsilon, one panel a "
+        "model and one colour an attack. The numbers stand in the tables below.",
+        f"HR@{rank}: the share of the audience that has an attacked article among its first "
+        f"{rank}. Means over articles, with 95\u00a0% bootstrap intervals over them; dotted: "
+        "before the attack.",
+        lambda shape: promotion_figures.exposure(rows, models, attacks, rank, shape, results.shown),
+    )
+
+
+def promoted_articles(results: Results) -> Chart:
+    """Exposure of each attacked article, by the strongest attack on each model."""
+    rows, best = promotions.articles(results), promotions.strongest(results)
+    rank = results.study.evaluation.aim
+    titles = {
+        model: f"{model}: {row['attack']}, ε = {results.shown(row['epsilon'])}"
+        for model, row in best.items()
+    }
+    return Chart(
+        rows,
+        f"HR@{rank} of each attacked article before and after the strongest attack, one panel a "
+        "model and one colour a kind of article.",
+        f"HR@{rank} of each attacked article: a line from before to after, with a dot after the "
+        "strongest attack."
+        + " Cold: no purchase in training; head: the most bought fifth of the others; tail: the "
+        "rest." * any(rows["kind"] != promotions.ALL),
+        lambda shape: promotion_figures.articles(rows, list(best), titles, rank, shape),
     )
 
 

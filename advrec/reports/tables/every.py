@@ -17,6 +17,7 @@ from advrec.reports.tables import (
     preparation,
     promotions,
     quantities,
+    reached,
     success,
     utility,
 )
@@ -25,6 +26,7 @@ from advrec.reports.tables import (
 def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     strongest = success.strongest(results)
+    by_group = reached.groups(results)
     changed, against_parts = changes.changes(results), joined.joined(results)
     return {
         "success": results.success,
@@ -54,5 +56,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         **({} if against_parts.empty else {"joined": against_parts}),
         **utility.tables(results),
         **promotions.tables(results),
+        **({} if by_group.empty else {reached.NAME: by_group}),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }

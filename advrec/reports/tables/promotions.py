@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from advrec.errors import AdvrecError
 from advrec.evaluation import bootstrap
-from advrec.recommenders.bank import Doubles
 from advrec.reports.results import Results
 from advrec.reports.tables import cost
 from advrec.reports.tables.rows import records
@@ -31,15 +30,14 @@ HEAD_SHARE = 0.2
 MEANS = [
     f"{measure}_{when}" for measure in ("hr", "ndcg") for when in ("before", "after", "change")
 ]
-BOUNDS = ("", "_low", "_high")
 COLUMNS = [
     *(*CELL, "articles", "rank", "n"),
-    *(f"{name}{bound}" for name in MEANS for bound in BOUNDS),
+    *(f"{name}{bound}" for name in MEANS for bound in bootstrap.BOUNDS),
     *("raised", "improved", "median_rank_before", "median_rank_after"),
 ]
 DIFFERENCES = [
     *(*CELL, "other", "rank", "n"),
-    *(f"{measure}_difference{bound}" for measure in ("hr", "ndcg") for bound in BOUNDS),
+    *(f"{measure}_difference{bound}" for measure in ("hr", "ndcg") for bound in bootstrap.BOUNDS),
 ]
 BUDGETS = ["model", "audience", "attack", "share", "article_id", *own_columns.MINIMAL.names]
 
@@ -53,9 +51,9 @@ def rows(results: Results) -> pd.DataFrame:
     evaluation, run = results.study.evaluation, results.run
     columns = promotions.promotions(evaluation.ranks, evaluation.round_trips, evaluation.seen)
     known = pa.schema([*columns, *own_columns.MINIMAL])
-    found: pd.DataFrame = read_outcomes(run.directory / "promotions", known).to_pandas()
+    found: pd.DataFrame = read_outcomes(run.promotions, known).to_pandas()
     found = found[found["epsilon"].isin(list(evaluation.epsilons))]
-    found = _in_order(results, found.assign(delivery=FLOAT))
+    found = in_order(results, found.assign(delivery=FLOAT))
     _refuse_copies(run, found)
     found = found[found["audience_size"] > 0]
     delivered = [
@@ -69,11 +67,11 @@ def rows(results: Results) -> pd.DataFrame:
         )
         for delivery in evaluation.round_trips
     ]
-    table = _in_order(results, pd.concat([found, *delivered]))
+    table = in_order(results, pd.concat([found, *delivered]))
     return table.assign(kind=_kinds(results)[table["article_id"].to_numpy()])
 
 
-def _in_order(results: Results, table: pd.DataFrame) -> pd.DataFrame:
+def in_order(results: Results, table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the study's models, attacks and deliveries, as categories in its order."""
     orders = {
         "model": list(results.whole.models),
@@ -90,7 +88,7 @@ def _refuse_copies(run: Run, table: pd.DataFrame) -> None:
     twice = records(table[table.duplicated(["model", "attack", "article_id", "epsilon"])].head(1))
     for row in twice:
         raise AdvrecError(
-            f"{run.directory / 'promotions'}: rows of {row['attack']} on {row['model']} stand "
+            f"{run.promotions}: rows of {row['attack']} on {row['model']} stand "
             f"there twice, as article {row['article_id']} at epsilon {row['epsilon']:g}; "
             "delete the block file that is a copy"
         )
@@ -136,24 +134,13 @@ def _exposure(own: pd.DataFrame, ranks: Sequence[int]) -> list[dict[str, Any]]:
             before, after = (own[f"{measure}_{when}_{rank}"] for when in ("before", "after"))
             values[f"{measure}_before"], values[f"{measure}_after"] = before, after
             values[f"{measure}_change"] = after - before
-        row = {"rank": rank, **_bounded(values)}
+        row = {"rank": rank, **bootstrap.bounded(pd.DataFrame(values))}
         row["raised"] = float((values["hr_change"] > 0).mean())
         row["improved"] = float(own["improved"].mean())
         for name in ("median_rank_before", "median_rank_after"):
             row[name] = float(own[name].median())
         found.append(row)
     return found
-
-
-def _bounded(values: dict[str, pd.Series]) -> dict[str, float]:
-    """The mean of each of some values (n,) and its bounds."""
-    matrix: Doubles = np.column_stack([each.to_numpy(np.float64) for each in values.values()])
-    means = bootstrap.means(matrix)
-    return {
-        f"{name}{bound}": float(each[place])
-        for place, name in enumerate(values)
-        for bound, each in zip(BOUNDS, means, strict=True)
-    }
 
 
 def differences(results: Results) -> pd.DataFrame:
@@ -181,7 +168,9 @@ def differences(results: Results) -> pd.DataFrame:
                     - both[f"{measure}_after_{rank}_other"]
                     for measure in ("hr", "ndcg")
                 }
-                found.append(key | {"rank": rank, "n": len(both)} | _bounded(values))
+                found.append(
+                    key | {"rank": rank, "n": len(both)} | bootstrap.bounded(pd.DataFrame(values))
+                )
     return pd.DataFrame(found, columns=DIFFERENCES)
 
 
@@ -230,6 +219,39 @@ def headline(results: Results) -> pd.DataFrame:
     return table[table["epsilon"] == largest]
 
 
+def strongest(results: Results, goal: str = "promote") -> dict[str, dict[str, Any]]:
+    """The row of `headline` of the attack of a goal that moves HR@K most, by model; a model without
+    such an attack is absent.
+    """
+    best: dict[str, dict[str, Any]] = {}
+    sign = 1.0 if goal == "promote" else -1.0
+    for row in records(headline(results)):
+        if results.attack(row["attack"]).goal == goal:
+            known = best.setdefault(row["model"], row)
+            if sign * (row["hr_after"] - known["hr_after"]) > 0.0:
+                best[row["model"]] = row
+    return best
+
+
+def articles(results: Results) -> pd.DataFrame:
+    """One row an article that the `strongest` attack on a model attacked: model, attack, epsilon,
+    article_id, kind, and HR@K before and after, 0..1; by model and kind from high to low.
+    """
+    columns = ["model", "attack", "epsilon", "article_id", "kind", "rank", "before", "after"]
+    parts, rank = [pd.DataFrame(columns=columns)], results.study.evaluation.aim
+    for best in strongest(results).values():
+        own = rows(results)
+        for name in ("model", "attack", "epsilon", "delivery"):
+            own = own[own[name] == best[name]]
+        own = own.assign(
+            rank=rank, before=own[f"hr_before_{rank}"], after=own[f"hr_after_{rank}"]
+        ).astype({"model": object, "attack": object})
+        for kind in (ALL, COLD, TAIL, HEAD):
+            of_kind = own[own["kind"] == kind]
+            parts.append(of_kind.sort_values("after", ascending=False)[columns])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
 def text(results: Results) -> list[str]:
     """Lines for a terminal, one a model, audience and attack; none without promotions."""
     rank = results.study.evaluation.aim
@@ -249,5 +271,5 @@ def text(results: Results) -> list[str]:
 
 
 def _percent(row: dict[str, Any], name: str) -> str:
-    value, low, high = (100.0 * row[f"{name}{bound}"] for bound in BOUNDS)
+    value, low, high = (100.0 * row[f"{name}{bound}"] for bound in bootstrap.BOUNDS)
     return f"{value:.1f}" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})")
