@@ -168,11 +168,22 @@ def _add_attack(commands: Any) -> None:
 
 
 def _add_recommend(commands: Any) -> None:
-    text = "the nearest articles, as a picture and as a table"
+    text = "the nearest articles, or the best for a user, as a picture and as a table"
     command = _add_on_study(commands, "recommend", text)
-    command.add_argument("id", metavar="ID", help="article: its number or its name")
+    text = "article: its number or its name"
+    article = command.add_argument("id", metavar="ID", help=text)
+
+    class User(argparse.Action):
+        """An option that stands in the place of ID."""
+
+        def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+            namespace.user, article.required = values, False
+
+    text = "in the place of ID: a user, as the interactions call it; MODEL is then a hybrid"
+    command.add_argument("--user", action=User, metavar="U", help=text)
     command.add_argument("--model", required=True, help="a model of the study")
-    command.add_argument("-k", type=int, default=8, help="how many neighbours (default 8)")
+    text = "how many articles (default 8, 10 for a user)"
+    command.add_argument("-k", type=int, help=text)
     text = "the list of an approximate index (HNSW), and what it misses"
     command.add_argument("--hnsw", action="store_true", help=text)
 

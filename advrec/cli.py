@@ -171,9 +171,17 @@ def _attack(parsed: argparse.Namespace) -> int:
 
 def _recommend(parsed: argparse.Namespace) -> int:
     from advrec.tools.recommend import recommend
+    from advrec.tools.recommend_user import recommend_to_user
 
+    if parsed.user is not None and (parsed.id is not None or parsed.hnsw):
+        beside = "ID" if parsed.id is not None else "--hnsw"
+        raise ConfigError(f"--user asks for a user, {beside} for an article; leave one out")
     loaded, out = _load(parsed)
-    recommend(Run(out), loaded, parsed.model, parsed.id, parsed.k, approximate=parsed.hnsw)
+    run, model, k = Run(out), parsed.model, parsed.k
+    if parsed.user is not None:
+        recommend_to_user(run, loaded, model, parsed.user, 10 if k is None else k)
+    else:
+        recommend(run, loaded, model, parsed.id, 8 if k is None else k, approximate=parsed.hnsw)
     return 0
 
 

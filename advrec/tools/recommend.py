@@ -43,19 +43,19 @@ def recommend(
     ids = HnswIndex(index.bank.items).top_k(query, k)[0][0] if approximate else exact.ids[0]
     distances = index.distances(index.bank.items[query])[0]
     print(f"{'rank':>4}  {'article':>7}  {'distance':>8}  name")
-    print(f"{'':>4}  {article:>7}  {'':>8}  {_title(catalog, article)}")
+    print(f"{'':>4}  {article:>7}  {'':>8}  {title(catalog, article)}")
     neighbours = list(zip(ids.tolist(), distances[ids].tolist(), strict=True))
     for rank, (other, distance) in enumerate(neighbours, start=1):
-        print(f"{rank:>4}  {other:>7}  {distance:>8.4f}  {_title(catalog, other)}")
+        print(f"{rank:>4}  {other:>7}  {distance:>8.4f}  {title(catalog, other)}")
     if approximate:
         print(missing(catalog, exact.ids[0], ids, distances))
     suffix = "-hnsw" if approximate else ""
     path = run.directory / "pictures" / f"recommend-{model}-{article}{suffix}.png"
     pictures.neighbour_picture(
         path,
-        (catalog.pixels([article])[0], _caption(catalog, article)),
+        (catalog.pixels([article])[0], caption(catalog, article)),
         [
-            (pixels, _caption(catalog, other), distance)
+            (pixels, caption(catalog, other), distance)
             for pixels, (other, distance) in zip(catalog.pixels(ids), neighbours, strict=True)
         ],
     )
@@ -73,7 +73,7 @@ def missing(catalog: Catalog, exact: Ids, ids: Ids, distances: Floats) -> str:
     if near.all() and len(ids) == len(exact):
         return f"HNSW finds all {len(exact):,} nearest"
     missed = [article for article in exact.tolist() if article not in ids]
-    shown = ", ".join(_title(catalog, article) for article in missed[:MISSED])
+    shown = ", ".join(title(catalog, article) for article in missed[:MISSED])
     more = f" and {len(missed) - MISSED:,} more" if len(missed) > MISSED else ""
     return (
         f"HNSW gives {len(ids):,} of {len(exact):,} articles, and {np.count_nonzero(near):,} of "
@@ -90,8 +90,8 @@ def open_model(run: Run, study: Study, model: str, catalog: Catalog) -> Recommen
     """
     if model in study.hybrids:
         raise ConfigError(
-            f"--model {model} recommends to users, not what is similar to an article; "
-            f"name an encoder of the study: {', '.join(study.encoders)}"
+            f"--model {model} recommends to users, not what is similar to an article; name an "
+            f"encoder of the study ({', '.join(study.encoders)}), or ask `advrec recommend --user`"
         )
     if model not in study.models:
         raise ConfigError(
@@ -100,10 +100,12 @@ def open_model(run: Run, study: Study, model: str, catalog: Catalog) -> Recommen
     return load.from_run(run, model, catalog)
 
 
-def _title(catalog: Catalog, article: int) -> str:
+def title(catalog: Catalog, article: int) -> str:
+    """Name and category of an article."""
     name, category = catalog.names[article], catalog.category_names[article]
     return f"{name} ({category})" if category else name
 
 
-def _caption(catalog: Catalog, article: int) -> str:
+def caption(catalog: Catalog, article: int) -> str:
+    """ID and category of an article."""
     return f"{article} {catalog.category_names[article]}".strip()

@@ -180,3 +180,55 @@ def test_commands_on_one_encoder_refuse_a_hybrid(shop):
         refused = advrec(*command, cwd=shop[0])
         assert refused.returncode == 2
         assert "encoder" in refused.stderr
+
+
+def test_a_users_list_is_that_of_numpy_alone(shop):
+    directory, run = shop[0], Run(shop[0] / "results" / "shop")
+    names = pq.read_table(run.users)["user"].to_pylist()
+    query = 7
+    held = pq.read_table(run.interactions).to_pandas().query("held_out and query_id == @query")
+    for model in HYBRIDS:
+        bank = {name: each.astype(np.float64) for name, each in load_file(run.bank(model)).items()}
+        f = read_embeddings(run, "unsecured", len(bank["visual_bias"])).astype(np.float64)
+        scores = bank["item_bias"] + bank["item_factors"] @ bank["user_factors"][query]
+        scores += f @ bank["projection"].T @ bank["user_visual"][query] + f @ bank["visual_bias"]
+        seen = pq.read_table(run.seen(model)).to_pandas().query("query_id == @query").article_id
+        open_to = np.setdiff1d(np.arange(len(f)), seen)
+        best = open_to[np.argsort(-scores[open_to], kind="stable")]
+        for k, given in ((10, ()), (len(best), ("-k", len(best)))):
+            done = advrec(
+                *("recommend", "shop.yaml", "--model", model, "--user", names[query], *given),
+                cwd=directory,
+            )
+            assert done.returncode == 0, done.stderr
+            lines = [line.split() for line in done.stdout.splitlines()[1:-1]]
+            assert [int(line[0]) for line in lines] == [*range(1, k + 1)]
+            found, shown = (np.array([float(line[place]) for line in lines]) for place in (1, 2))
+            assert shown == pytest.approx(
+                scores[found.astype(int)], abs=1e-4 + 1e-6 * abs(scores).max()
+            )
+            assert scores[found.astype(int)] == pytest.approx(scores[best[:k]], rel=1e-5, abs=1e-6)
+            assert len(set(found)) == k
+            marked = [line[1] for line in lines if "held" in line]
+            assert marked == [str(each) for each in held.article_id if each in found]
+        assert (run.directory / "pictures" / f"recommend-{model}-user-{query}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("vbpr", "--user", "user 777"), "is none of the 40 users of the interactions; did you"),
+        (("unsecured", "--user", "user 7"), "not to a user; name a hybrid of the study (vbpr, amr"),
+        (("vbbr", "--user", "user 7"), "its hybrids: vbpr, amr, bpr; did you mean vbpr?"),
+        (("vbpr", "--user", "user 7", "-k", "0"), "-k is 0: user user 7 has not bought 1.."),
+        (("vbpr", "--user", "user 7", "12"), "--user asks for a user, ID for an article"),
+        (("vbpr", "--user", "user 7", "--hnsw"), "--user asks for a user, --hnsw for an article"),
+        (("vbpr", "12"), "or ask `advrec recommend --user`"),
+        (("vbpr",), "the following arguments are required: ID"),
+    ],
+)
+def test_a_wrong_question_for_a_list_gets_one_sentence(shop, arguments, said):
+    done = advrec("recommend", "shop.yaml", "--model", *arguments, cwd=shop[0])
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
