@@ -1,7 +1,6 @@
 """Figures of promotions: exposure against the budget, and of each article before and after."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import pandas as pd
 import seaborn as sns
@@ -18,13 +17,6 @@ from advrec.reports.pictures.canvas import (
 )
 
 KINDS = ("all", "cold", "tail", "head")
-
-
-class Article(NamedTuple):
-    """What a panel of `articles` is about."""
-
-    attack: str
-    epsilon: str
 
 
 def exposure(

@@ -21,7 +21,7 @@ COLUMNS = [
     *(f"{name}{bound}" for name in MEANS for bound in bootstrap.BOUNDS),
 ]
 NAME = "promotion_groups"
-"""Of the table."""
+"""Name of the table."""
 
 
 @lru_cache(maxsize=1)  # the page asks for it too
