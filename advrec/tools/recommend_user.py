@@ -50,7 +50,8 @@ def recommend_to_user(run: Run, study: Study, model: str, user: str, k: int) -> 
         raise ConfigError(
             f"-k is {k}: user {user} has not bought 1..{len(catalog) - len(bought)} articles"
         )
-    index = ExactIndex(factors.centred(embeddings).bank(embeddings, seen))
+    factors = factors.centred(embeddings)
+    index = ExactIndex(factors.bank(embeddings, seen))
     ids = index.top_k(np.array([query], dtype=np.int32), k).ids[0]
     scores = scored(factors, query, embeddings[ids], ids)
     held_out = dict(zip(*interactions.read(run, len(catalog)).held_out_pairs(), strict=True))
@@ -67,14 +68,15 @@ def recommend_to_user(run: Run, study: Study, model: str, user: str, k: int) -> 
 
 def scored(factors: Factors, query: int, embeddings: Floats, article_ids: Ids) -> Doubles:
     """Scores (n,) of articles (n,) with raw embeddings (n, D) for a user, by the hybrid's formula,
-    in float64.
+    in float64. Embeddings count less the origin of the factors, which changes all by the same.
     """
+    origin = np.zeros(embeddings.shape[1]) if factors.origin is None else factors.origin
     visual = factors.user_visual[query].astype(np.float64) @ factors.projection
     of_purchases = factors.item_factors[article_ids].astype(np.float64)
     return np.asarray(
         factors.item_bias[article_ids]
         + of_purchases @ factors.user_factors[query]
-        + embeddings.astype(np.float64) @ (visual + factors.visual_bias)
+        + (embeddings - origin) @ (visual + factors.visual_bias)
     )
 
 
