@@ -164,5 +164,5 @@ def _load(name: str, named: str | None, *, with_weights: bool = False) -> Any:
             f"the ImageNet weights of {name} cannot be loaded ({first_line(error)}); "
             f"put torchvision's {name_of_file} into {torch.hub.get_dir()}/checkpoints, "
             "or name such a file in weights (of a model of your own in checkpoint), "
-            "or set weights: none (random, of torchvision/NAME)"
+            "or set weights: none (of torchvision/NAME: random), which are drawn"
         ) from None

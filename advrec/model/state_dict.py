@@ -266,7 +266,7 @@ def _taken(best: _Found, others: Sequence[str], left_out: Sequence[str]) -> str:
     if left_out:
         doubt = " (if it makes your embedding, write a module:function)"
         of_imagenet = "(1000," in left_out[0]
-        said.append(f"{listed(left_out, 4)} is left out{'' if of_imagenet else doubt}")
+        said.append(f"left out: {listed(left_out, 4)}{'' if of_imagenet else doubt}")
     return "; ".join(said)
 
 

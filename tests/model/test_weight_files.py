@@ -227,7 +227,7 @@ def test_only_a_classifiers_last_layer_is_left_out_and_that_is_said(tmp_path):
     torch.save(network.state_dict(), tmp_path / "f.pt")
     adopted, taken, _ = adopt(SMALL, tmp_path / "f.pt")
     assert taken == (
-        "fc.weight (64, 1024), fc.bias (64,) is left out "
+        "left out: fc.weight (64, 1024), fc.bias (64,) "
         "(if it makes your embedding, write a module:function)"
     )
     assert adopted.dimension == 1024
@@ -327,7 +327,7 @@ def test_names_that_torchvision_knows_as_older_ones_are_taken_as_whole_networks(
     torch.save(prefixed("module.", older(given.state_dict())), tmp_path / "f.pt")
     loaded = state_dict.load(weight_files.read(tmp_path / "f.pt"), network, (HEADS,))
     assert loaded.taken.endswith(
-        "module.heads.head.weight (1000, 8), module.heads.head.bias (1000,) is left out"
+        "left out: module.heads.head.weight (1000, 8), module.heads.head.bias (1000,)"
     )
     kept = given.state_dict()
     assert all(value.equal(kept[name]) for name, value in network.state_dict().items())

@@ -258,7 +258,7 @@ def _from(config: Any, source: str | None, **keys: Any) -> Found:
         if wrong or surplus:
             lacks = f"it lacks {listed(wrong, 3)}" if wrong else f"it holds {listed(surplus, 3)}"
             raise MisfitError(lacks + ("" if wrong else " besides"))
-        return model.eval(), f"{listed(beside, 4)} is left out" if beside else ""
+        return model.eval(), f"left out: {listed(beside, 4)}" if beside else ""
 
     return found
 
