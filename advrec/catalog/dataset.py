@@ -3,7 +3,7 @@ memory.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,6 +21,8 @@ from advrec.spec.base import Split
 
 CACHE_BYTES = 256 * 2**20  # of encoded images that a process keeps
 OPEN_FILES = 64
+MEASURED: tuple[Split, ...] = ("test", "validation")
+"""Splits that models are measured and selected on."""
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -75,6 +77,22 @@ class Catalog:
     def ids_of(self, split: Split) -> npt.NDArray[np.int32]:
         """Articles (n,) of a split, ascending."""
         return np.flatnonzero(self._splits == split).astype(np.int32)
+
+    def hashes_of(self, ids: Ids) -> set[str]:
+        """Hashes of the prepared images of articles (n,), as far as they are known."""
+        return {self._image_hashes[article] for article in ids} - {""}
+
+    def seen_in(self, hashes: Set[str]) -> dict[str, int]:
+        """Numbers of test and validation articles whose images have one of these hashes.
+
+        By them a training has seen what it is measured on. They are keys of metrics.json.
+        """
+        return {
+            f"{split}_images_seen": sum(
+                self._image_hashes[article] in hashes for article in self.ids_of(split)
+            )
+            for split in MEASURED
+        }
 
     def find(self, article: str) -> int:
         """The article of an ID or a name.

@@ -250,6 +250,8 @@ def _train_one(
     training = fit(network, spec, catalog, seed=seed, source=source, checkpoint=saved)
     metrics = training.measure()  # by all workers together
     if first:
+        if isinstance(spec, LabelFree):  # which may train on other images than the split
+            metrics |= catalog.seen_in(source.catalog.hashes_of(source.ids))
         _save(storage / RESULT, training, metrics)
 
 

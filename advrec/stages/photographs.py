@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from advrec.catalog import files, shards
+from advrec.catalog.dataset import MEASURED, Catalog
 from advrec.catalog.decide import Decision, decide
 from advrec.catalog.files import RefusedError
 from advrec.catalog.listing import Listing
@@ -89,14 +90,41 @@ def remarks(run: Run, study: Study, model: str) -> list[str]:
     count, lines = _count(run, study, spec, model), []
     if spec.images == EVERY:
         lines.append("trains on all splits: what is measured is of images that it saw")
+    elif seen := _seen(run, spec):
+        lines.append(f"WARNING: {seen}")
     if count is not None and count < FEW:
-        smaller = "a smaller rho" if "rho" in type(spec).model_fields else "lore with a small rho"
-        lines.append(
-            f"WARNING: {count:,} images are few (fewer than {FEW:,}), and a short training changes "
-            "lists much: more epochs, more images (images: catalog, or a folder) or "
-            f"{smaller} keep more of them"
+        has_rho = "rho" in type(spec).model_fields
+        advice = (
+            "a smaller rho keeps more of the lists, a larger one is safer"
+            if has_rho
+            else "lore with a small rho keeps more of the lists"
         )
+        lines.append(f"WARNING: {count:,} images are few (fewer than {FEW:,}); {advice}")
     return [f"{model}: {line}" for line in lines]
+
+
+def _seen(run: Run, spec: LabelFree) -> str:
+    """Words about images of a folder that the catalog measures on; nothing where none is, or
+    either is not prepared.
+    """
+    if spec.folder is None or not run.catalog.exists():
+        return ""
+    there = run.training_images(spec.folder)
+    if not there.catalog.exists():
+        return ""
+    images, catalog = Catalog(there), Catalog(run)
+    seen = catalog.seen_in(images.hashes_of(images.ids_of("train")))
+    if not any(seen.values()):
+        return ""
+    counts = " and ".join(
+        f"{seen[f'{split}_images_seen']:,} of the {len(catalog.ids_of(split)):,} images of the "
+        f"{split} split"
+        for split in MEASURED
+    )
+    return (
+        f"{spec.folder} holds {counts}: what is measured on these is of images that the training "
+        "saw; take them out, or train on the training split (images: train)"
+    )
 
 
 def _count(run: Run, study: Study, spec: LabelFree, model: str) -> int | None:

@@ -65,6 +65,8 @@ def run(file: Path, out: Path | None = None, *, address: str | None = None) -> i
             photographs.prepared(
                 base, whole, spec.model, lambda: cluster_address(address) is not None
             )
+            for line in photographs.remarks(base, whole, spec.model):
+                log.say(f"train {line}")
             trials = pd.DataFrame(search(spec, base, content, directory, out))
         outcome = _outcome(trials, spec, out)
         _write_tables(outcome, out)

@@ -159,8 +159,8 @@ def _exceeded(metrics: Mapping[str, Any]) -> str:
     return (
         f"rho is {metrics['rho']:g}, and {100 * metrics['above_rho']:.0f} % of {metrics['n']} test "
         f"images moved by more (median {metrics['drift_median']:.3g}, 95 % "
-        f"{metrics['drift_95']:.3g}): the constraint does not hold; more epochs or more images "
-        "(the key images) may bring it nearer"
+        f"{metrics['drift_95']:.3g}): the constraint does not hold; a smaller rho keeps more "
+        "of the lists, a larger one is safer"
     )
 
 

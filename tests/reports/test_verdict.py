@@ -46,6 +46,38 @@ def set_ranks(run, model, attack, reached):
 
 
 @pytest.mark.parametrize(
+    ("images", "counted", "words"),
+    [
+        ("catalog", {"test_images_seen": 20}, "saw 20 images of the test split"),
+        ("/photos", {"test_images_seen": 3}, "saw 3 images of the test split"),
+        ("catalog", {}, "saw images of the test split"),  # of an earlier version
+        ("/photos", {"test_images_seen": 0}, None),
+        ("train", {}, None),
+    ],
+)
+def test_a_model_that_saw_test_images_is_named(make_run, images, counted, words):
+    run = make_run()
+    entry = f"cat: {{defense: fare, init: unsecured, images: {images}}}"
+    text = run.study.read_text()
+    old = "cat: {defense: cat, width: 0.5, init: unsecured}"
+    assert old in text
+    write_text(run.study, text.replace(old, entry))
+    path = run.model("cat") / "metrics.json"
+    write_json(path, read_json(path) | counted)
+    found = [
+        line
+        for line in said(run, "What it changes in recommendation quality")
+        if "training saw" in line
+    ]
+    if words is None:
+        assert not found
+    else:
+        assert len(found) == 1
+        assert words in found[0]
+        assert found[0].startswith("<b>cat</b>")
+
+
+@pytest.mark.parametrize(
     ("of_base", "of_own", "words"),
     [
         (14, 8, "{:.1f} points less (95 % interval {:.1f} to {:.1f})."),

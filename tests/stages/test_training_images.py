@@ -192,9 +192,47 @@ def test_all_splits_are_trained_on_where_the_entry_says_catalog(home, prepared, 
     first = train(home, "--dry-run")
     assert f"m: WARNING: {len(catalog)} images are few" in first.stdout
     assert f"n: WARNING: {len(split.ids)} images are few" in first.stdout
+    assert "more epochs" not in first.stdout
+    assert "more images" not in first.stdout
     done = train(home)
     assert "train m: trains on all splits" in done.stdout
     assert not np.array_equal(run.weights("m").read_bytes(), run.weights("n").read_bytes())
+
+
+def test_images_that_the_catalog_measures_on_are_counted_where_they_are_trained_on(
+    home, prepared, catalog
+):
+    """By their pixels: whatever their names and formats."""
+    test, validation = catalog.ids_of("test"), catalog.ids_of("validation")
+    (home / "photos").mkdir()
+    chosen = [*catalog.ids_of("train")[:5], *test[:3], *validation[:2]]
+    for number, article in enumerate(chosen):
+        Image.fromarray(catalog.pixels([article])[0]).save(home / "photos" / f"{number}.bmp")
+    entry = FARE | {"epochs": 1}
+    written(
+        home,
+        prepared,
+        split=entry,
+        whole=entry | {"images": "catalog"},
+        photos=entry | {"images": "photos"},
+    )
+    done = train(home)
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stdout.splitlines() if "that the training saw" in line]
+    assert len(warned) == 1
+    for words in (
+        f"train photos: WARNING: {home / 'photos'} holds",
+        f"3 of the {len(test)} images of the test split",
+        f"2 of the {len(validation)} images of the validation split",
+    ):
+        assert words in warned[0]
+    run = Run(home / "results" / "study")
+    expected = {"split": (0, 0), "whole": (len(test), len(validation)), "photos": (3, 2)}
+    for model, counts in expected.items():
+        metrics = json.loads((run.model(model) / "metrics.json").read_text())
+        assert (metrics["test_images_seen"], metrics["validation_images_seen"]) == counts
+    assert advrec("export", run.directory, "--model", "photos", "m.pt", cwd=home).returncode == 0
+    assert "| test_images_seen | 3 |" in (home / "m.pt.md").read_text()
 
 
 def test_lore_says_where_its_constraint_does_not_hold(home, prepared):
@@ -204,6 +242,7 @@ def test_lore_says_where_its_constraint_does_not_hold(home, prepared):
     assert done.returncode == 0, done.stderr
     said = [line for line in done.stdout.splitlines() if "the constraint does not hold" in line]
     assert len(said) == 1
+    assert said[0].endswith("a smaller rho keeps more of the lists, a larger one is safer")
     run = Run(home / "results" / "study")
     metrics = json.loads((run.model("tight") / "metrics.json").read_text())
     assert metrics["above_rho"] == 1.0

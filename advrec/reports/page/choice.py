@@ -13,6 +13,7 @@ from advrec.reports.results import Results
 from advrec.reports.tables import changes
 from advrec.reports.tables.quantities import quality_of
 from advrec.reports.tables.rows import records
+from advrec.spec.label_free import EVERY, LabelFree
 
 Row = dict[str, Any]
 
@@ -135,6 +136,22 @@ def changed(results: Results, model: str) -> Markup | None:
         _name(row["original"]),
         _categories(row),
     )
+
+
+def seen(results: Results) -> list[Markup]:
+    """A sentence on each model that was trained on images of the test split."""
+    found = []
+    for model, spec in results.study.models.items():
+        count = results.metrics.get(model, {}).get("test_images_seen")
+        everything = isinstance(spec, LabelFree) and spec.images == EVERY
+        if count or (everything and count is None):  # of an earlier version
+            counted = "" if count is None else f"{int(count):,}\u00a0"
+            said = (
+                "{}: its training saw {}images of the test split. On these, success, lists and "
+                "drift may look better than on new uploads."
+            )
+            found.append(Markup(said).format(_name(model), counted))
+    return found
 
 
 def _categories(row: Row) -> Markup:

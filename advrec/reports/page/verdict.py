@@ -52,7 +52,7 @@ def verdict(results: Results) -> list[Point]:
         points.append(
             Point(
                 "What it changes in recommendation quality",
-                [_quality(results, model) for model in others],
+                [*(_quality(results, model) for model in others), *choice.seen(results)],
             )
         )
     doubted = _doubted(results)
