@@ -14,7 +14,8 @@ import torch
 from advrec.catalog.pixels import Pixels, decode_png
 from advrec.distributed.pool import Pool, Reference
 from advrec.evaluation import health
-from advrec.evaluation.block import AnyBlock, Outcomes, method_of
+from advrec.evaluation.block import AnyBlock, CategoryBlock, Outcomes, method_of
+from advrec.evaluation.categories import evaluate_category
 from advrec.evaluation.harness import evaluate_block
 from advrec.model import checkpoint
 from advrec.model.arithmetic import exact_arithmetic
@@ -109,12 +110,14 @@ class Attacker:
         with exact_arithmetic(self._threads):
             other = None if source is None else self._recommender(source, fused=block.fused)
             recommender = self._recommender(model, fused=block.fused)
-            outcomes = fitting(
-                lambda batch: evaluate_block(
-                    recommender, method, dataclasses.replace(block, batch=batch), other
-                ),
-                block.batch,
-            )
+
+            def rows(batch: int) -> Outcomes:
+                smaller = dataclasses.replace(block, batch=batch)
+                if isinstance(smaller, CategoryBlock):
+                    return evaluate_category(recommender, method, smaller)
+                return evaluate_block(recommender, method, smaller, other)
+
+            outcomes = fitting(rows, block.batch)
         give_back()
         return outcomes
 
@@ -148,7 +151,9 @@ class Attacker:
             return Recommender.similar_articles(embed, embeddings, device=self._device)
         arrays: dict[str, Any] = dict(model.factors())
         seen = Seen(arrays.pop("starts"), arrays.pop("articles"))
-        return Recommender.hybrid(embed, embeddings, Factors(**arrays), seen, device=self._device)
+        made = Recommender.hybrid(embed, embeddings, Factors(**arrays), seen, device=self._device)
+        head = getattr(self._network(model), "category_head", None)
+        return dataclasses.replace(made, category_head=head)
 
     def _network(self, model: ModelRef) -> AnyNetwork:
         key = model.network or model.sha256

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,12 @@ from advrec.distributed.pool import Pool, Unit, open_pool
 from advrec.distributed.watch import Watch, Work
 from advrec.errors import AdvrecError
 from advrec.evaluation.block import AnyBlock, Outcomes, block_of, promotion_block_of
+from advrec.evaluation.categories import Categories, category_block_of, choose
 from advrec.evaluation.promoted import Promoted
 from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
-from advrec.run.cells import PROMOTIONS, Cell
+from advrec.run.cells import CATEGORY_ATTACKS, PROMOTIONS, Cell
 from advrec.run.directory import FUSED, LEVELS, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
@@ -223,6 +224,8 @@ class _Stage:
         for cell, blocks in missing.items():
             try:
                 self.models.pair(cell)
+                if cell.part == CATEGORY_ATTACKS:
+                    _ = self._categories
             except UnusableModelError as error:
                 self._set_aside({cells.block_key(cell, block): str(error) for block in blocks})
                 continue
@@ -240,7 +243,7 @@ class _Stage:
             cell,
             weights=self.models.sha256,
             catalog=self._catalog.sha256,
-            tuples=self._tuples_hash if cell.part != PROMOTIONS else self._promoted_hash(cell),
+            tuples=self._hash_of(cell),
             device=self._device,
         )
         begun = cells.is_begun(self._run, cell)
@@ -252,7 +255,12 @@ class _Stage:
         if determined_by["protocol"] >= LEVELS and not self._told:
             self._tell_small_budgets()
 
-    def _promoted_hash(self, cell: Cell) -> str:
+    def _hash_of(self, cell: Cell) -> str:
+        """What stands for the content of the tuples, or of what takes their place."""
+        if cell.part == CATEGORY_ATTACKS:
+            return self.models.sha256[next(iter(self._study.hybrids))]
+        if cell.part != PROMOTIONS:
+            return self._tuples_hash
         assert self._promoted is not None, "the stage has drawn them"
         return self._promoted.hash_of(cell.audience)
 
@@ -275,7 +283,18 @@ class _Stage:
         block = dataclasses.replace(block, fused=protocol >= FUSED, levels=protocol >= LEVELS)
         return *self.models.pair(one.cell), one.cell.attack, block
 
+    @cached_property
+    def _categories(self) -> Categories:
+        """Those of the category attack; raises UnusableModelError where nobody can choose them."""
+        self.models.reference(next(iter(self._study.hybrids)))
+        chosen = choose(self._run, self._study, self._catalog)
+        say(f"evaluate: category attack from {chosen.origin} to {chosen.target}")
+        return chosen
+
     def _block(self, one: Work) -> AnyBlock:
+        if one.cell.part == CATEGORY_ATTACKS:
+            run, study, catalog = self._run, self._study, self._catalog
+            return category_block_of(run, study, one.cell, catalog, self._categories)
         if one.cell.part != PROMOTIONS:
             rows = self._rows(one.cell, one.block)
             return block_of(self._study, one.cell, rows, self._catalog)

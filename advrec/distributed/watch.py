@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
-from advrec.run.cells import PROMOTIONS, Cell
+from advrec.run.cells import CATEGORY_ATTACKS, PROMOTIONS, Cell
 from advrec.run.directory import Run
 from advrec.run.pace import Pace, Piece
 from advrec.run.progress import Progress
@@ -34,7 +34,7 @@ class Work(NamedTuple):
 
 class Tally(NamedTuple):
     """Successes at a cell's largest budget, of so many tuples or promoted articles; of an article
-    the share of its audience.
+    the share of its audience, of a category that of the places in users' lists.
     """
 
     hits: float
@@ -95,11 +95,13 @@ class Watch:
             )
         name = f"check {attack}" if one.cell.part == "checks" else attack
         rate = self._steps / self._progress.elapsed()
-        promotes = one.cell.part == PROMOTIONS
-        at = f"of {one.cell.audience} at rank <= {self._aim}" if promotes else ""
+        at = {
+            PROMOTIONS: f"of {one.cell.audience} at rank <= {self._aim}",
+            CATEGORY_ATTACKS: f"of the users' first {self._aim} places",
+        }.get(one.cell.part, f"at rank <= {self._rank}")
         note = (
             f"{rate:,.0f} image-steps/s, {name} so far {success:.1f} % "
-            f"{at or f'at rank <= {self._rank}'}, epsilon {budgets.shown(one.cell.epsilons[-1])}"
+            f"{at}, epsilon {budgets.shown(one.cell.epsilons[-1])}"
         )
         self._progress.advance(one.tuples, note)
 
@@ -111,9 +113,10 @@ class Watch:
             self._meters.set_aside(one.cell.model, one.cell.attack.name)
         self._progress.advance(one.tuples, f"{key} is set aside")
 
-    @property
-    def _hits(self) -> str:
-        return f"hr_after_{self._aim}"
+    def _share(self, cell: Cell) -> str | None:
+        """The column that is a share of an audience; None: rows have a rank."""
+        columns = {PROMOTIONS: "hr_after", CATEGORY_ATTACKS: "chr_after"}
+        return f"{columns[cell.part]}_{self._aim}" if cell.part in columns else None
 
     def __enter__(self) -> Watch:
         return self
@@ -132,15 +135,16 @@ class Watch:
         tally = Tally(0, 0)
         for block, path in cells.block_files(self._run, cell):
             if block not in now:
-                column = self._hits if cell.part == PROMOTIONS else "adversarial_rank"
+                column = self._share(cell) or "adversarial_rank"
                 table = pq.read_table(path, columns=["epsilon", column])
                 tally = self._add(tally, cell, table)
         return tally
 
     def _add(self, tally: Tally, cell: Cell, rows: pa.Table) -> Tally:
         largest = rows.filter(pc.equal(rows["epsilon"], cell.epsilons[-1]))
-        if cell.part == PROMOTIONS:
-            hits = pc.sum(largest[self._hits]).as_py() or 0.0
+        share = self._share(cell)
+        if share is not None:
+            hits = pc.sum(largest[share]).as_py() or 0.0
         else:
             hits = pc.sum(pc.less_equal(largest["adversarial_rank"], self._rank)).as_py() or 0
         return Tally(tally.hits + hits, tally.tuples + len(largest))

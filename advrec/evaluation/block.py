@@ -102,6 +102,24 @@ class PromotionBlock(AnyBlock):
         return self.attack_ids
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoryBlock(PromotionBlock):
+    """All articles of a category, whose images are swapped at once. `loss` is class, centroid or
+    hit, and the audience is all users.
+    """
+
+    origin: str
+    """The category."""
+    target: str
+    """The category that its images are to resemble."""
+    label_of_target: int
+    """Its place among the catalog's categories."""
+    resembled: Ids
+    """Its articles."""
+    piece: int
+    """Images that are attacked together: memory grows with them, and not with the category."""
+
+
 class Outcomes(NamedTuple):
     rows: pa.Table
     """schema.outcomes, ordered by tuple, then epsilon; of promotions promotions.promotions"""

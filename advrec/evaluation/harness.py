@@ -29,8 +29,7 @@ OWN = {Auto: own_columns.AUTO, MinimalBudget: own_columns.MINIMAL}
 def evaluate_block(
     recommender: Recommender, attack: Attack, block: AnyBlock, source: Recommender | None = None
 ) -> Outcomes:
-    """Attack every image of a block at every epsilon and rank the result: once for the image as it
-    was computed, and once for each delivery that the attack goes through.
+    """Attack every image of a block at every epsilon and rank the result.
 
     Args:
         attack: called on what the source makes the adversary's loss.
@@ -51,6 +50,18 @@ def evaluate_block(
         assert isinstance(block, Block)
         aim = Lists(source, block, hopeless=isinstance(attack, Auto))
         measure = Ranked(recommender, block, own)
+    attack_all(aim, measure, attack)
+    return measure.outcomes()
+
+
+def attack_all(aim: Aim, measure: Measure, attack: Attack) -> None:
+    """Attack every image of the measure's block at every epsilon, and have each measured: once for
+    the image as it was computed, and once for each delivery that the attack goes through.
+
+    Raises:
+        ValueError: the attack returned pixels that are not finite.
+    """
+    block = measure.block
     for delivery in (FLOAT, *block.through):
         attempts = Attempts(attack, block, aim, delivery)
         if isinstance(attack, AllBudgets):
@@ -59,7 +70,6 @@ def evaluate_block(
             _nested(attempts, measure)
         else:
             _alone(attempts, measure)
-    return measure.outcomes()
 
 
 def _alone(attempts: Attempts, measure: Measure) -> None:

@@ -101,7 +101,7 @@ def ranks_for_all(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidate
 
 def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
     bank = index.bank
-    costs = _all_costs(bank, query_ids)
+    costs = all_costs(bank, query_ids)
     own = costs_of(bank, query_ids, article_ids, candidates)
     unchanged = costs[:, article_ids].T[:, None].copy()
     within = TIES_WITHIN * np.maximum(np.abs(own).max(initial=0.0), 1.0)
@@ -117,7 +117,7 @@ def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floa
     near -= (unchanged >= low) & (unchanged <= high)
     for user in np.flatnonzero(near.any(axis=(0, 1))):
         one = query_ids[user : user + 1]
-        theirs = _all_costs(bank, one)[0]
+        theirs = all_costs(bank, one)[0]
         for place, form in np.argwhere(near[..., user]):
             tied = np.abs(theirs - own[place, form, user]) <= within
             tied[article_ids[place]] = False
@@ -129,7 +129,7 @@ def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floa
     return (1 + better).astype(np.int32)
 
 
-def _all_costs(bank: Bank, query_ids: Ids) -> Doubles:
+def all_costs(bank: Bank, query_ids: Ids) -> Doubles:
     """Costs (Q, N) in float64 of all articles; infinite where one does not compete."""
     costs = np.empty((len(query_ids), len(bank)))
     queries = -_scaled(bank, bank.vectors(query_ids))

@@ -60,6 +60,61 @@ class CosineDistance(Objective):
         return dataclasses.replace(self, targets=self.targets[rows])
 
 
+class Alike(Objective):
+    """A loss that wants the same of every image, and is the score too."""
+
+    def losses(self, images: Tensor) -> Losses:
+        """The loss (N,) of images (N, C, H, W), twice."""
+        loss = self(images)
+        return Losses(loss, loss)
+
+    def surrogate(self) -> Self:
+        """The loss itself."""
+        return self
+
+    def select(self, rows: Tensor) -> Self:
+        """The loss itself, for images at `rows` (n,) too."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Point(Alike):
+    """Squared distance to one embedding, as a share of that embedding's square length.
+
+    Args:
+        embed: images (N, C, H, W) to raw embeddings (N, D).
+        point: (D,), raw.
+    """
+
+    embed: Callable[[Tensor], Tensor]
+    point: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Scores (N,) of images (N, C, H, W)."""
+        return (self.embed(images) - self.point).square().sum(1) / self.point.square().sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoryOf(Alike):
+    """Cross entropy of one category: an image is to be taken for it.
+
+    Args:
+        embed: images (N, C, H, W) to raw embeddings (N, D).
+        head: raw embeddings (N, D) to logits (N, categories).
+        category: its place among the logits.
+    """
+
+    embed: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor]
+    category: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Scores (N,) of images (N, C, H, W)."""
+        logits = self.head(self.embed(images))
+        wanted = torch.full((len(logits),), self.category, device=logits.device)
+        return functional.cross_entropy(logits, wanted, reduction="none")
+
+
 HIT, SCORE, EMBEDDING = "hit", "score", "embedding"
 LARGE = 1e6
 """Cost that stands for an infinite one, where fewer articles compete than the rank asked for."""

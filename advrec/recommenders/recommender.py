@@ -37,6 +37,8 @@ class Recommender:
         device: cpu or cuda.
         factors: of a hybrid, whose queries are users; None: similar articles.
         embedded: raw embeddings (N, D) of the catalog, of a hybrid.
+        category_head: raw embeddings (n, D) to logits (n, categories) of the catalog's categories;
+            None: the network has no such head.
     """
 
     embed: Encoder
@@ -45,6 +47,7 @@ class Recommender:
     device: str = "cpu"
     factors: Factors | None = None
     embedded: Floats | None = None
+    category_head: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def of(

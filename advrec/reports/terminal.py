@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from advrec.reports.results import Results
-from advrec.reports.tables import changes, checks, equal, minimal, promotions, quantities, utility
+from advrec.reports.tables import (
+    category_attacks,
+    changes,
+    checks,
+    equal,
+    minimal,
+    promotions,
+    quantities,
+    utility,
+)
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
 from advrec.spec import accuracy
@@ -59,6 +68,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
         minimal.text(results),
         utility.text(results),
         promotions.text(results),
+        category_attacks.text(results),
         checks.text(results),
         [line] if (line := equal.sentence(results)) else [],
         _differences(results, compared) if compared else [],

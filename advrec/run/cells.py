@@ -10,17 +10,19 @@ from advrec.run import files
 from advrec.run.directory import Run
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.audiences import NEIGHBOURS, TARGETS, USERS
+from advrec.spec.category_attack import CLASS, has_categories
 from advrec.spec.study import Study
 
 PROMOTIONS = "promotions"
+CATEGORY_ATTACKS = "category_attacks"
 
 
 class Cell(NamedTuple):
     """One attack on one model: a directory of block files."""
 
     part: str
-    """attacks: tuples; promotions: articles before audiences; checks: what the evaluation measures
-    about itself.
+    """attacks: tuples; promotions: articles before audiences; category_attacks: all articles of a
+    category at once; checks: what the evaluation measures about itself.
     """
     model: str
     attack: AttackSpec
@@ -30,7 +32,8 @@ class Cell(NamedTuple):
     first: int | None = None
     """Number of tuples that are attacked, the first ones; None: all."""
     articles: int | None = None
-    """Number of promoted articles; None: tuples are attacked."""
+    """Number of promoted articles; 1 for a category, which is one block; None: tuples are attacked.
+    """
     audience: str = NEIGHBOURS
     """Before whom: neighbours, targets or users."""
 
@@ -56,7 +59,7 @@ def cells(study: Study) -> list[Cell]:
         if model in study.compared.models:
             listed += _attacks(study, model) + _promotions(study, model, TARGETS)
         elif model in study.hybrids and study.hybrids[model].compared:
-            listed += _promotions(study, model, USERS)
+            listed += _promotions(study, model, USERS) + _category_attacks(study, model)
     return listed
 
 
@@ -89,6 +92,23 @@ def _promotions(study: Study, model: str, audience: str) -> list[Cell]:
         )
         for attack in evaluation.attacks
         if evaluation.measures(audience) and _can_be_made(study, model, attack)
+    ]
+
+
+def _category_attacks(study: Study, model: str) -> list[Cell]:
+    wanted = study.evaluation.category_attack
+    classifies = has_categories(study.models, study.hybrids[model].encoder)
+    return [
+        Cell(
+            CATEGORY_ATTACKS,
+            model,
+            attack,
+            study.evaluation.epsilons,
+            articles=1,
+            audience=USERS,
+        )
+        for attack in (wanted.entries if wanted else ())
+        if classifies or attack.name != CLASS
     ]
 
 

@@ -61,6 +61,7 @@ class Run:
         self.targets = self.directory / "targets.parquet"
         self.attacks = self.directory / "attacks"
         self.promotions = self.directory / "promotions"
+        self.category_attacks = self.directory / "category_attacks"
         self.checks = self.directory / "checks"
         self.examples = self.directory / "examples"
         self.report = self.directory / "report"
@@ -132,8 +133,8 @@ class Run:
         return self.embeddings(model) / f"part-{shard:06d}.parquet"
 
     def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
-        """A file of outcomes; `part` is attacks, promotions, promotion_ranks, or checks for what
-        the evaluation measures about itself.
+        """A file of outcomes; `part` is attacks, promotions, promotion_ranks, category_attacks, or
+        checks for what the evaluation measures about itself.
         """
         return (
             self.directory

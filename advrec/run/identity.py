@@ -13,13 +13,13 @@ from advrec.errors import ConfigError
 from advrec.run import files, fingerprint
 from advrec.run.cells import PROMOTIONS, Cell, cells, is_begun
 from advrec.run.directory import FUSED, LEVELS, Run, meant
+from advrec.run.measured import measured
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
 from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
-from advrec.spec.audiences import TARGETS
 from advrec.spec.label_free import TRAIN
 from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel, OwnModel
 from advrec.spec.search import TuneSpec
@@ -222,11 +222,10 @@ def as_finished(recorded: Identity | None, wanted: Identity) -> Identity:
 def cell(study: Study, cell: Cell) -> Identity:
     """Determine the rows of a cell as far as the study says it; `outcomes` adds the hashes."""
     block = study.evaluation.block
-    besides = _before(study, cell) if cell.part == PROMOTIONS else {}
-    mere = set() if besides else {"loss", "share", "goal"}
+    mere = set() if cell.part == PROMOTIONS else {"loss", "share", "goal"}
     return {
         **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere}),
-        **besides,
+        **measured(study, cell),
         "epsilons": list(cell.epsilons),
         "delivery": list(cell.deliveries),
         "seed": study.seed,
@@ -236,20 +235,6 @@ def cell(study: Study, cell: Cell) -> Identity:
         "protocol": LEVELS if cell.deliveries else PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % block else None,
-    }
-
-
-def _before(study: Study, cell: Cell) -> Identity:
-    """Determine the audience of a cell, who is promoted, and what is measured."""
-    evaluation = study.evaluation
-    promoted = evaluation.promoted
-    return {
-        "audience": cell.audience,
-        "targets": canonical_hash(evaluation.targets) if cell.audience == TARGETS else None,
-        "promoted": promoted if isinstance(promoted, int) else canonical_hash(promoted),
-        "split": evaluation.split,
-        "ranks": list(evaluation.ranks),
-        "ranks_of": evaluation.ranks_of,
     }
 
 
@@ -267,7 +252,7 @@ def outcomes(
     Args:
         weights: SHA-256 of the weights of each model.
         catalog: SHA-256 of the catalog's content.
-        tuples: SHA-256 of the tuples' content.
+        tuples: SHA-256 of the tuples' content, or of what stands in their place.
         device: cpu or cuda.
     """
     return (

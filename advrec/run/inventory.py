@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from advrec.run import promotions, schema
+from advrec.run import category_attacks, promotions, schema
 from advrec.run.changes import CHANGES
 from advrec.run.interactions import INTERACTIONS, SEEN, users
 
@@ -30,6 +30,10 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "targets.parquet": ("a target article", promotions.TARGETS),
     f"promotions/{BLOCKS}": ("a promoted article at an epsilon", promotions.promotions([10])),
     f"promotion_ranks/{BLOCKS}": ("such a row and a query", promotions.RANKS),
+    f"category_attacks/{BLOCKS}": (
+        "an epsilon, at which all images of a category are swapped",
+        category_attacks.category_attacks([10]),
+    ),
     f"examples/{BLOCKS}": ("a kept image", schema.EXAMPLES),
 }
 """Path in a run directory -> what one row stands for, and the columns."""

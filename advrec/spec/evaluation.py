@@ -9,6 +9,7 @@ from advrec.spec.attacks import AttackSpec, attack_entry
 from advrec.spec.audiences import NEIGHBOURS, Audiences, Promoted, Targets
 from advrec.spec.base import Batch, Deliveries, Strict, refuse_repeats, round_trips
 from advrec.spec.budgets import Epsilon
+from advrec.spec.category_attack import CategoryAttack
 
 
 class EvaluationSpec(Strict):
@@ -54,6 +55,10 @@ class EvaluationSpec(Strict):
     """
     ranks_of: Annotated[int, Field(ge=0)] = 0
     """Number of promoted articles, the first ones, whose ranks by query are kept."""
+    category_attack: CategoryAttack | None = None
+    """All images of a seldom recommended category are attacked and swapped at once, for every
+    hybrid; by default none are. `{}` takes all defaults.
+    """
 
     @property
     def at_once(self) -> int:

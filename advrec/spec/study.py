@@ -18,6 +18,7 @@ from advrec.spec.audiences import NEIGHBOURS, USERS
 from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
+from advrec.spec.category_attack import CategoryAttack
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unknown
 from advrec.spec.interactions import InteractionsSpec
@@ -118,6 +119,12 @@ class Study(Strict):
             raise ValueError(
                 "evaluation.audience names users, and no model recommends to any; add one, as "
                 "{recommender: vbpr, encoder: MODEL}, or leave users out"
+            )
+        if evaluation.category_attack is not None and not self.hybrids:
+            raise ValueError(
+                "evaluation.category_attack is of what users are recommended, and no model "
+                "recommends to any; add one, as {recommender: vbpr, encoder: MODEL}, or leave it "
+                "out"
             )
         for place, attack in enumerate(evaluation.attacks):
             key = f"evaluation.attacks.{place}"
@@ -256,6 +263,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
         section = KINDS[str(location[2])]
     elif location[:2] == ("evaluation", "attacks"):
         section = AttackSpec
+    elif location[:2] == ("evaluation", "category_attack") and len(location) > 2:
+        section = CategoryAttack
     elif location[0] == "fail_if":
         section = Gate
     else:

@@ -13,7 +13,7 @@ from advrec.run.log import say
 from advrec.run.tables import read_table
 from advrec.spec.models import JoinedModel, OwnModel
 from advrec.spec.study import Study
-from advrec.stages import plan
+from advrec.stages import category_attack, plan
 from advrec.stages.train import adopt, join
 
 SHOWN = 10  # lines about what was set aside
@@ -55,6 +55,8 @@ def _evaluate(
     for model, spec in study.models.items():
         if isinstance(spec, OwnModel):
             plan.check_own(model, spec)  # every process that attacks builds it anew
+    for line in category_attack.left_out(study):
+        say(f"evaluate: {line}")
     grows = study.resources.actors != 0 and connect()
     from advrec.distributed.evaluate import evaluate_models
     from advrec.evaluation import promoted

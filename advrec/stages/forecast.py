@@ -1,6 +1,7 @@
 """Forecast of the time and memory of an evaluation, from a gradient step that is timed here."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 from advrec.model.memory import keep_freed
 from advrec.recommenders.recommender import Recommender
-from advrec.run.cells import Cell
+from advrec.run.cells import CATEGORY_ATTACKS, Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
@@ -51,6 +52,8 @@ class CellForecast(NamedTuple):
     cell: Cell
     blocks: int
     """Blocks that are missing."""
+    images: int
+    """Images of a whole block."""
     seconds: float
     """Seconds of a whole block, if nothing stops the attack."""
 
@@ -106,18 +109,18 @@ class Forecast(NamedTuple):
             f"{step.seconds:.3g} s here, {step.batch / step.seconds:,.0f} image-steps/s a process"
         )
         yield f"          {model}: {_memory(step, self.articles)}"
-        for cell, blocks, seconds in forecast.cells:
+        for cell, blocks, images, seconds in forecast.cells:
             if cell.part != "checks":
                 all_steps = cell.attack.stop == "never" and not cell.attack.nested
                 yield (
                     f"          {model} {cell.attack.name}: {blocks} blocks of "
-                    f"{self.study.evaluation.block} {_images(cell)} at "
+                    f"{_images(cell, images)} at "
                     f"{len(cell.epsilons)} budgets, "
                     f"{'' if all_steps else 'up to '}about {duration(seconds)} a block"
-                    f"{_long(self.study, seconds)}"
+                    f"{_long(cell, images, seconds)}"
                 )
         checks = sum(
-            blocks * seconds for cell, blocks, seconds in forecast.cells if cell.part == "checks"
+            blocks * seconds for cell, blocks, _, seconds in forecast.cells if cell.part == "checks"
         )
         if checks:
             yield f"          {model} checks: up to about {duration(checks)} in all"
@@ -150,8 +153,9 @@ def forecast(
             encoder = spec.encoder if isinstance(spec, AnyHybrid) else model
             step = measure(_network(run, study, encoder), study, placement)
             forecasts = [
-                CellForecast(cell, blocks, block_seconds(study, cell, step, own))
+                CellForecast(cell, blocks, images, block_seconds(study, cell, images, step, own))
                 for cell, blocks in missing.items()
+                for images in [_images_of(run, study, cell)]
             ]
             models.append(ModelForecast(model, step, forecasts))
     each = max((_process(model.step) for model in models), default=0.0)
@@ -161,16 +165,19 @@ def forecast(
     return Forecast(study, placement, grows, articles, models)
 
 
-def block_seconds(study: Study, cell: Cell, step: Step, own: Mapping[str, int]) -> float:
+def block_seconds(
+    study: Study, cell: Cell, images: int, step: Step, own: Mapping[str, int]
+) -> float:
     """Seconds of a whole block, if nothing stops the attack.
 
     They are those of its gradient steps, at the rate of the one that was timed. A codec's seconds
     are not among them: of a JPEG few, of an AVIF more than those of the steps.
 
     Args:
+        images: of the block.
         own: the steps of attacks of the user's own.
     """
-    tuples, budgets = study.evaluation.block, len(cell.epsilons)
+    budgets = len(cell.epsilons)
     attack = cell.attack
     steps = sum(
         names.most_steps(
@@ -184,7 +191,7 @@ def block_seconds(study: Study, cell: Cell, step: Step, own: Mapping[str, int]) 
         for delivery in (FLOAT, *attack.through)
     )
     steps += budgets * names.FORWARD * (1 + len(cell.deliveries))
-    return tuples * steps * step.seconds / step.batch
+    return images * steps * step.seconds / step.batch
 
 
 def measure(network: AnyNetwork, study: Study, placement: Placement) -> Step:
@@ -260,15 +267,29 @@ def _process(step: Step) -> float:
     return memory.PROCESS_BYTES + step.weights + step.activations
 
 
-def _images(cell: Cell) -> str:
-    return "tuples" if cell.articles is None else f"articles before {cell.audience}"
+def _images_of(run: Run, study: Study, cell: Cell) -> int:
+    """Images of a whole block; of a category that is not named, or not prepared, the most."""
+    wanted = study.evaluation.category_attack
+    if cell.part != CATEGORY_ATTACKS or wanted is None:
+        return study.evaluation.block
+    if not run.catalog.exists():
+        return study.catalog.articles or study.evaluation.block
+    names = pq.read_table(run.catalog, columns=["category"])["category"].to_pylist()
+    sizes = Counter(names)
+    return max(sizes.values()) if wanted.origin is None else sizes[wanted.origin]
 
 
-def _long(study: Study, seconds: float) -> str:
+def _images(cell: Cell, images: int) -> str:
+    if cell.part == CATEGORY_ATTACKS:
+        return f"up to {images} articles of a category"
+    return f"{images} {'tuples' if cell.articles is None else f'articles before {cell.audience}'}"
+
+
+def _long(cell: Cell, images: int, seconds: float) -> str:
     if seconds <= LONG_S:
         return ""
-    better = max(1, int(study.evaluation.block * LONG_S / seconds))
-    return (
-        f"; WARNING: longer than {duration(LONG_S)}, all of which is lost with a process: "
-        f"set evaluation.block to {better} or less"
-    )
+    lost = f"; WARNING: longer than {duration(LONG_S)}, all of which is lost with a process"
+    if cell.part == CATEGORY_ATTACKS:
+        return lost
+    better = max(1, int(images * LONG_S / seconds))
+    return f"{lost}: set evaluation.block to {better} or less"

@@ -28,6 +28,7 @@ from advrec.spec.label_free import EVERY, TRAIN, LabelFree
 from advrec.spec.models import OwnModel
 from advrec.spec.names import alike, taken_for
 from advrec.spec.study import Study
+from advrec.stages import category_attack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,7 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             labelled=bool(known.get("categories", True)),
             textured=bool(known.get("textures", True)),
         )
+        category_attack.check_categories(study, known.get("categories", ()))
     wanted: dict[str, identity.Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
@@ -317,6 +319,7 @@ def _check_attacks(study: Study) -> None:
             names.check(attack.attack, restarts=attack.restarts)
         except ConfigError as error:
             raise StudyError(f"evaluation.attacks.{number}: {error}") from None
+    category_attack.check_attack(study)
 
 
 def _check_deliveries(study: Study) -> None:

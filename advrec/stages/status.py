@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from advrec.run import cells
+from advrec.run.cells import CATEGORY_ATTACKS
 from advrec.run.directory import Run
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
-from advrec.stages import interactions
+from advrec.stages import category_attack, interactions
 from advrec.stages.plan import Plan
 
 Report = Literal[
@@ -20,7 +21,7 @@ def is_stale(run: Run) -> bool:
     page = run.report / "index.html"
     if not page.exists():
         return False
-    parts = (run.attacks, run.checks, run.promotions)
+    parts = (run.attacks, run.checks, run.promotions, run.category_attacks)
     tables = (table for part in parts for table in part.rglob("*.parquet"))
     return any(table.stat().st_mtime > page.stat().st_mtime for table in tables)
 
@@ -82,8 +83,10 @@ def _evaluated(study: Study, plan: Plan) -> Iterator[str]:
         if plan.tuples is not None:
             total = cells.num_blocks(study, cell, plan.tuples)
             state = f"{total - len(plan.blocks[cell])} of {total} blocks done"
-        before = "" if cell.part == "attacks" else f" before {cell.audience}"
+        words = {"attacks": "", CATEGORY_ATTACKS: " on a whole category"}
+        before = words.get(cell.part, f" before {cell.audience}")
         yield f"evaluate  {cell.model} {cell.attack.name}{before}: {state}"
+    yield from (f"evaluate  {line}" for line in category_attack.left_out(study))
     if plan.tuples is not None and study.evaluation.checks:
         left = sum(len(blocks) for cell, blocks in plan.blocks.items() if cell.part == "checks")
         yield f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}"

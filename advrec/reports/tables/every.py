@@ -4,6 +4,7 @@ import pandas as pd
 
 from advrec.reports.results import Results
 from advrec.reports.tables import (
+    category_attacks,
     changes,
     checks,
     convergence,
@@ -27,6 +28,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     strongest = success.strongest(results)
     by_group = reached.groups(results)
+    swapped = category_attacks.category_attacks(results)
     changed, against_parts = changes.changes(results), joined.joined(results)
     return {
         "success": results.success,
@@ -57,5 +59,6 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         **utility.tables(results),
         **promotions.tables(results),
         **({} if by_group.empty else {reached.NAME: by_group}),
+        **({} if swapped.empty else {"category_attacks": swapped}),
         **({"gates": gates.gates(results)} if results.study.fail_if else {}),
     }
