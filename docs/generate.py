@@ -28,6 +28,7 @@ from advrec.run.distinct import DISTINCT
 from advrec.spec import (
     attacks,
     catalog,
+    category_attack,
     evaluation,
     gates,
     hybrids,
@@ -163,6 +164,7 @@ def study_keys() -> str:
     parts += ["## evaluation\n", keys(evaluation.EvaluationSpec), "## evaluation.attacks\n"]
     parts += ["An entry is the name of an attack, or a mapping with these keys.\n"]
     parts += [keys(attacks.AttackSpec, defaults=entry_defaults())]
+    parts += ["## evaluation.category_attack\n", keys(category_attack.CategoryAttack)]
     parts += ["## resources\n", keys(resources.ResourcesSpec)]
     return "\n".join([*parts, "## fail_if\n", keys(gates.Gate)])
 

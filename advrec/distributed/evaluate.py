@@ -256,7 +256,7 @@ class _Stage:
             self._tell_small_budgets()
 
     def _hash_of(self, cell: Cell) -> str:
-        """What stands for the content of the tuples, or of what takes their place."""
+        """The content of the tuples, or of those who stand in their place."""
         if cell.part == CATEGORY_ATTACKS:
             return self.models.sha256[next(iter(self._study.hybrids))]
         if cell.part != PROMOTIONS:

@@ -219,7 +219,7 @@ class Swapped(Measure):
         return {}
 
     def outcomes(self) -> Outcomes:
-        """What was noted of each image and epsilon."""
+        """Rows as they were noted, one an image and epsilon."""
         return Outcomes(self.table.whole(), schema.EXAMPLES.empty_table())
 
 

@@ -12,7 +12,7 @@ from advrec.recommenders.ranks import ExactIndex
 
 
 class Held(NamedTuple):
-    """What a category holds of the lists of all queries, for each rank K."""
+    """The share of a category in the lists of all queries, for each rank K."""
 
     chr: Doubles
     """(R,), CHR@K: share of the places 1 to K of all lists that articles of the category hold,
@@ -35,7 +35,7 @@ class Placed(NamedTuple):
 def held(
     index: ExactIndex, query_ids: Ids, members: npt.NDArray[np.bool_], ranks: Sequence[int]
 ) -> Held:
-    """What the articles that are `members` (N,) of a category hold of the lists of queries (Q,).
+    """Measure how much of the lists of queries (Q,) the `members` (N,) of a category hold.
 
     An article that a query has seen has no place there. Where costs are equal, members come first:
     ties go to the adversary. Where fewer than K articles compete, the places behind them are empty.

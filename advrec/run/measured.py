@@ -1,4 +1,4 @@
-"""What the rows of a cell measure, where they are not about tuples: a part of its identity."""
+"""Identities of cells whose rows are not about tuples: who is attacked, and what is measured."""
 
 from typing import Any
 

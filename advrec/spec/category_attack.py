@@ -30,9 +30,9 @@ class CategoryAttack(Strict):
     attack: str = "pgd-10"
     """A name of the table of attacks, but minimal-K."""
     towards: Annotated[tuple[Towards, ...], Field(min_length=1)] = (CLASS, CENTROID, HIT)
-    """What is made small. class: the cross entropy of the target category, by the category head of
-    the hybrid's encoder, where it has one; centroid: the squared distance to the target category's
-    mean embedding; hit: the loss `hit` of `attacks`, before all users.
+    """Losses that are made small, each in rows of its own. class: the cross entropy of the target,
+    by the category head of the hybrid's encoder, where it has one; centroid: the squared distance
+    to the mean embedding of the target; hit: the loss `hit` of `attacks`, before all users.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""What a study says of its category attack, checked and told. Free of torch."""
+"""The category attack of a study: checked, and what is left out of it. Free of torch."""
 
 from collections.abc import Sequence
 

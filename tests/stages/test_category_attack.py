@@ -10,11 +10,14 @@ import yaml
 from safetensors.numpy import load_file
 
 from advrec.catalog.dataset import Catalog
-from advrec.reports import results
+from advrec.reports import results, terminal
 from advrec.reports.tables import category_attacks
+from advrec.run import cells
 from advrec.run.directory import Run
 from advrec.run.interactions import SEEN
 from advrec.run.tables import read_embeddings, read_table
+from advrec.spec import study
+from advrec.stages import category_attack
 from tests.commands import advrec
 from tests.runs import write_study
 
@@ -43,7 +46,7 @@ def write(directory, ready, models=MODELS, **evaluation):
         "epsilons": [0.0, 0.05],
         "ranks": [1, 10],
         "block": 8,
-        "category_attack": {"attack": "pgd-2"},
+        "category_attack": {"attack": "fgsm"},
     }
     path = directory / "swap.yaml"
     write_study(path, ready, evaluation=usual | evaluation, interactions={"file": "bought.csv"})
@@ -64,8 +67,9 @@ def swapped(ready, tmp_path_factory):
     shutil.copytree(ready.directory, directory / "run")
     buy(directory, Catalog(ready).names)
     write(directory, ready)
-    ended = advrec("study", "swap.yaml", "--out", "run", cwd=directory)
-    assert ended.returncode == 0, ended.stderr
+    for stage in ("prepare", "train", "evaluate"):
+        ended = advrec(stage, "swap.yaml", "--out", "run", cwd=directory)
+        assert ended.returncode == 0, ended.stderr
     return directory, ended
 
 
@@ -106,13 +110,15 @@ def test_01_no_budget_and_no_look_at_pixels_change_nothing(swapped):
 
 
 def test_terminal_and_table_say_it(swapped):
-    directory, ended = swapped
+    directory, _ = swapped
     run = Run(directory / "run")
     table = category_attacks.category_attacks(results.read(run))
     assert len(table) == 2 * 3 * 2 * 2
     assert list(table.model.unique()) == ["vbpr", "bpr"]
-    assert (run.report / "tables" / "category_attacks.csv").exists()
-    assert "all images of" in ended.stdout
+    said = terminal.comparison_text(results.read(run))
+    largest = table[(table.epsilon == 0.05) & (table["rank"] == 10) & (table.towards == "hit")]
+    assert f"all images of {table.origin[0]} ({table.articles[0]}) attacked to resemble" in said
+    assert f"vbpr, towards hit: {100 * largest.chr_before.iloc[0]:.1f} % before, " in said
     status = advrec("status", "run", cwd=directory).stdout
     assert "vbpr centroid on a whole category: 1 of 1 blocks done" in status
 
@@ -160,14 +166,13 @@ def test_a_study_without_users_has_no_category_attack(ready, tmp_path):
     assert "no model recommends to any" in ended.stderr
 
 
-def test_an_encoder_without_a_category_head_is_left_out_and_said(ready, swapped, tmp_path):
-    shutil.copy(swapped[0] / "bought.csv", tmp_path)
+def test_an_encoder_without_a_category_head_is_left_out_and_said(ready, tmp_path):
     joined = {"join": ["unsecured", "unsecured"]}
     models = MODELS | {"both": joined, "vbpr": MODELS["vbpr"] | {"encoder": "both"}}
     models = {name: models[name] for name in ("unsecured", "both", "vbpr", "bpr")}
     write(tmp_path, ready, models)
-    shown = advrec("study", "swap.yaml", "--dry-run", "--out", tmp_path / "new", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert "vbpr class: left out, for both has no category head" in shown.stdout
-    assert "vbpr class on a whole category" not in shown.stdout
-    assert "bpr class on a whole category" in shown.stdout
+    made = study.load(tmp_path / "swap.yaml")
+    assert category_attack.left_out(made) == ["vbpr class: left out, for both has no category head"]
+    known = [(cell.model, cell.attack.name) for cell in cells.cells(made)]
+    assert ("vbpr", "class") not in known
+    assert {("vbpr", "hit"), ("bpr", "class")} <= {*known}
