@@ -13,7 +13,7 @@ COLUMNS = ["part", "model", "attack", "block", "tuples", "state"]
 
 
 def blocks(run: Run, study: Study, tuples: int, set_aside: Container[str]) -> pd.DataFrame:
-    """One row a block that the study asks for: part (attacks or promotions), model, attack, block,
+    """One row a block that the study asks for: part (that of its cell), model, attack, block,
     tuples or articles in it by the study, and state: done, set aside or missing.
 
     Args:

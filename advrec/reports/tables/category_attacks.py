@@ -7,7 +7,6 @@ import pandas as pd
 from advrec.reports.results import Results
 from advrec.reports.tables.rows import records
 from advrec.run import category_attacks as schema
-from advrec.run import identity
 from advrec.run.tables import read_outcomes
 
 COLUMNS = ["model", "towards", "epsilon", "rank", "origin", "target", "articles", "users"]
@@ -22,7 +21,7 @@ def category_attacks(results: Results) -> pd.DataFrame:
     All images of the category `origin` are swapped at once. CHR and NDCG, 0..1, are those of its
     articles in the lists of all users.
     """
-    whole = identity.recorded_study(results.run)
+    whole = results.whole
     wanted, ranks = whole.evaluation.category_attack, whole.evaluation.ranks
     rows = []
     if wanted is not None:
@@ -46,7 +45,7 @@ def text(results: Results) -> list[str]:
     table = category_attacks(results)
     if table.empty:
         return []
-    aim = identity.recorded_study(results.run).evaluation.aim
+    aim = results.whole.evaluation.aim
     largest = table[(table["epsilon"] == table["epsilon"].max()) & (table["rank"] == aim)]
     first = records(largest)[0]
     return [
