@@ -21,6 +21,7 @@ from advrec.errors import ConfigError
 from advrec.reports import results, terminal
 from advrec.reports.report import write_report
 from advrec.reports.tables import (
+    category_attacks,
     cost,
     gates,
     joined,
@@ -521,6 +522,8 @@ def test_every_column_is_explained_where_its_table_is(finished):
     tables |= promotions.every(read) | {
         reached.NAME: reached.groups(read)
     }  # there only with audiences
+    tables |= promotions.every(read)  # there only with audiences
+    tables["category_attacks"] = category_attacks.category_attacks(read)
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
     for name, table in tables.items():
