@@ -522,7 +522,6 @@ def test_every_column_is_explained_where_its_table_is(finished):
     tables |= promotions.every(read) | {
         reached.NAME: reached.groups(read)
     }  # there only with audiences
-    tables |= promotions.every(read)  # there only with audiences
     tables["category_attacks"] = category_attacks.category_attacks(read)
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
