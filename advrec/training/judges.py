@@ -26,10 +26,11 @@ equally, as those do that never do.
 """
 VALIDATED_IMAGES, MEASURED_IMAGES = 256, 1000
 """Most images that drift is measured on: after an epoch, and in the end."""
-AT_ONCE = 64
+AT_ONCE = 16
+"""Images whose drift is measured at once."""
 Embed = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) to embeddings (N, D)."""
-Attacked = Callable[[Embed, Tensor, Tensor, Stage, Tensor], Tensor]
+Attacked = Callable[[Embed, Tensor, Tensor, Stage, Tensor, Tensor], Tensor]
 """The attack of a training without labels, see `FineTuning.attacked`."""
 
 
@@ -177,29 +178,40 @@ class Drifts:
     def _drifts(
         self, network: Network, ids: data.Ids, stage: Stage
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Drifts (n,) of the articles' images, clean and attacked, over all workers."""
-        own = np.arange(len(ids))[self._workers.rank :: self._workers.world]
-        places = torch.from_numpy(own)
-        parts = [
-            self._of(network, ids[own[start : start + AT_ONCE]], stage)
-            for start in range(0, len(own), AT_ONCE)
-        ]
-        parts = parts or [(torch.zeros(0), torch.zeros(0))]  # fewer images than workers
-        both = [torch.cat(each) for each in zip(*parts, strict=True)]
+        """Drifts (n,) of the articles' images, clean and attacked, over all workers.
+
+        They are the same for any number of workers: who does what is decided by whole batches, and
+        an article's noise and the other article that it may be moved towards are its own.
+        """
+        others = np.roll(ids, 1) if len(ids) > 1 else (ids + 1) % len(self._catalog)
+        batches = np.arange(0, len(ids), AT_ONCE)[self._workers.rank :: self._workers.world]
+        parts = [(torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0))]
+        for start in batches:
+            some = slice(start, start + AT_ONCE)
+            places = torch.arange(len(ids))[some]
+            parts.append((places, *self._of(network, ids[some], others[some], stage)))
+        places, *both = [torch.cat(each) for each in zip(*parts, strict=True)]
         clean, attacked = (self._workers.gathered(each, places, len(ids)).numpy() for each in both)
         return clean, attacked
 
-    def _of(self, network: Network, ids: data.Ids, stage: Stage) -> tuple[Tensor, Tensor]:
-        """Drifts (n,) of a few articles."""
+    def _of(
+        self, network: Network, ids: data.Ids, others: data.Ids, stage: Stage
+    ) -> tuple[Tensor, Tensor]:
+        """Drifts (n,) of a few articles (n,); `others` (n,) are those they may be moved towards."""
         device = next(network.parameters()).device
-        images = to_images(self._catalog.pixels(ids), device)
-        generator = torch.Generator().manual_seed(int(ids[0]))
-        noise = torch.rand(images.shape, generator=generator).to(images) * 2.0 - 1.0
+        images, towards = (to_images(self._catalog.pixels(each), device) for each in (ids, others))
+        noise = torch.stack([_noise(article, images.shape[1:]) for article in ids]).to(images)
         with torch.no_grad():
             originals, clean = self._original.embed(images), network.embed(images)
-        moved = self._attacked(network.embed, images, originals, stage, noise)
+        moved = self._attacked(network.embed, images, originals, stage, noise, towards)
         with torch.no_grad():
             both = clean, network.embed(moved)
         before = originals.cpu().numpy()
         first, second = (torch.from_numpy(drift(each.cpu().numpy(), before)) for each in both)
         return first, second
+
+
+def _noise(article: int, shape: torch.Size) -> Tensor:
+    """The noise (3, H, W) in [-1, 1) that an attack on an article's image begins with."""
+    generator = torch.Generator().manual_seed(int(article))
+    return torch.rand(shape, generator=generator) * 2.0 - 1.0

@@ -18,15 +18,16 @@ from advrec.model.own import OwnArchitecture, OwnNetwork
 from advrec.recommenders.drift import drift
 from advrec.recommenders.losses import cosine_distance
 from advrec.run.directory import Run
-from advrec.training import data, loop, recipe, start, trainable
+from advrec.training import data, judges, loop, recipe, start, trainable
 from advrec.training.copies import Copy
 from advrec.training.defenses import fare
 from advrec.training.defenses.base import Outputs, build
+from advrec.training.drift import squared_drift
 from advrec.training.judges import Drifts
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 from tests.conftest import study
-from tests.training.test_resume import together
+from tests.training.test_resume import DEFENSES, together
 
 EPSILON = 8 / 255
 RHO = 0.05
@@ -92,6 +93,15 @@ def test_the_loss_of_fare_is_that_of_a_naive_loop(catalog):
         apart = (changed.embed(image[None])[0] - original).detach()
         naive.append(float(sum(a * a for a in apart) / sum(o * o for o in original)))
     assert float(found.detach()) == pytest.approx(np.mean(naive), rel=1e-4)
+
+
+def test_an_original_of_nearly_no_length_counts_as_a_hundredth_of_the_mean_square_length():
+    originals = torch.tensor([[3.0, 4.0], [1e-6, 0.0]])
+    embeddings = (originals + torch.tensor([0.5, 0.0])).requires_grad_()
+    found = squared_drift(embeddings, originals)
+    assert found.tolist() == pytest.approx([0.25 / 25.0, 0.25 / 0.125], rel=1e-4)
+    found.sum().backward()
+    assert embeddings.grad[1].tolist() == pytest.approx([2 * 0.5 / 0.125, 0.0], rel=1e-4)
 
 
 def test_the_multipliers_of_lore_ascend_where_an_image_drifts_too_far_and_weigh_its_drift(catalog):
@@ -213,6 +223,50 @@ def test_batch_norm_updates_its_statistics_if_it_is_to(catalog):
     before = network.module[1].running_mean.clone()
     trained(catalog, network, epochs=1, batch_norm="updated")
     assert not torch.equal(before, network.module[1].running_mean)
+
+
+def test_statistics_of_blocks_that_are_not_trained_stay(catalog, tmp_path):
+    network = started(catalog, tmp_path, "normed", trainable=1, batch_norm="updated")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trained(catalog, network, epochs=1, trainable=1, batch_norm="updated")
+    moved = {
+        name for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert {name.removeprefix("module.") for name in moved} == {
+        *("3.weight", "4.weight", "4.bias"),
+        *("4.running_mean", "4.running_var", "4.num_batches_tracked"),
+    }
+
+
+@pytest.mark.parametrize("keys", DEFENSES, ids=lambda keys: keys["defense"])
+def test_drifts_are_the_same_for_any_number_of_workers_and_batches(catalog, monkeypatch, keys):
+    network, original = encoder(), encoder()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.1)
+    network, defense = frozen(network), build(entry(**keys), recipe.FINE_TUNING)
+    gathered, shares = Workers.gathered, []
+
+    def kept(self, values, places, size):
+        shares.append(gathered(self, values, places, size))
+        return shares[-1]
+
+    monkeypatch.setattr(Workers, "gathered", kept)
+
+    def drifts(world):
+        """Clean and attacked, of test images, by these workers one after the other."""
+        shares.clear()
+        for rank in range(world):
+            workers = Workers(rank, world, torch.device("cpu"))
+            defense.judge(catalog, workers, original).metrics(network, Stage(2, EPSILON))
+        return torch.stack([sum(shares[0::2]), sum(shares[1::2])])
+
+    alone = drifts(1)
+    assert alone.shape == (2, len(catalog.ids_of("test")))
+    assert torch.equal(drifts(3), alone)
+    for at_once in (1, 7):  # an article alone in its batch is not its own partner
+        monkeypatch.setattr(judges, "AT_ONCE", at_once)
+        assert torch.allclose(drifts(3), alone, rtol=1e-3)
 
 
 def test_lore_counts_the_test_images_that_moved_by_more_than_rho(catalog):

@@ -71,15 +71,23 @@ class AntiCollapseFineTuning(fare.FineTuning):
     weight: float
 
     def attacked(
-        self, embed: Embed, images: Tensor, originals: Tensor, stage: Stage, noise: Tensor
+        self,
+        embed: Embed,
+        images: Tensor,
+        originals: Tensor,
+        stage: Stage,
+        noise: Tensor,
+        others: Tensor | None = None,
     ) -> Tensor:
-        """Return images (N, 3, H, W), each moved towards the one before it.
+        """Return images (N, 3, H, W), each moved towards its other one.
 
         Args:
             noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
+            others: (N, 3, H, W), of another article each; None: of the article before.
         """
         with torch.no_grad():
-            objective = CosineDistance(embed, embed(images).roll(1, 0))
+            targets = embed(images).roll(1, 0) if others is None else embed(others)
+            objective = CosineDistance(embed, targets)
         start = images + stage.epsilon * noise
         problem = Problem(objective, images, budgets(images, stage.epsilon), start)
         return self.pgd(stage)(problem).images

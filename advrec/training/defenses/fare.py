@@ -29,6 +29,7 @@ class FineTuning(Defense):
     """
 
     batch_norm: Literal["kept", "updated"]
+    trainable: int | Literal["all"]
     keeps_original: ClassVar[bool] = True
 
     def judge(self, catalog: Catalog, workers: Workers, original: Network | None) -> Drifts:
@@ -37,11 +38,15 @@ class FineTuning(Defense):
         return Drifts(catalog, workers, original, self.attacked)
 
     def set_mode(self, network: Network) -> None:
-        """Bring the network into evaluation mode, all but BatchNorm where that is updated."""
+        """Bring the network into evaluation mode, all but BatchNorm where that is updated: of
+        trained blocks alone, where not all are.
+        """
         network.eval()
         for module in network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(self.batch_norm == "updated")
+                trained = any(weight.requires_grad for weight in module.parameters())
+                moves = trained or self.trainable == "all"
+                module.train(moves and self.batch_norm == "updated")
 
     def craft(
         self, network: Network, batch: Batch, stage: Stage, generator: torch.Generator
@@ -52,12 +57,19 @@ class FineTuning(Defense):
         yield self.attacked(network.embed, batch.images, batch.originals, stage, noise)
 
     def attacked(
-        self, embed: Embed, images: Tensor, originals: Tensor, stage: Stage, noise: Tensor
+        self,
+        embed: Embed,
+        images: Tensor,
+        originals: Tensor,
+        stage: Stage,
+        noise: Tensor,
+        others: Tensor | None = None,
     ) -> Tensor:
         """Return images (N, 3, H, W) whose embeddings have left the original ones (N, D).
 
         Args:
             noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
+            others: (N, 3, H, W), of another article each, for an attack towards articles.
         """
         return pushed(embed, images, originals, self.pgd(stage), stage.epsilon, noise)
 
