@@ -72,7 +72,7 @@ def save(path: Path, made: Exported) -> None:
     check(path)
     for name, text in made.plain.beside:
         file = path.with_name(name)
-        if file.exists() and file.read_text() != text:
+        if file.exists() and file.read_bytes() != text.encode():
             raise ConfigError(
                 f"{file} is of another model, and the export writes its own there; "
                 "export into a folder of its own"

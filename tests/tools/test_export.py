@@ -162,9 +162,10 @@ def test_an_encoder_of_transformers_is_exported_with_its_configuration(tmp_path,
     spec = OwnModel(model="hf/shop/ours", checkpoint=str(tmp_path / "to" / "m.safetensors"))
     again = registry.take(spec).network
     assert again.state_dict().keys() == network.module.network.state_dict().keys()
-    (tmp_path / "to" / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="export into a folder of its own"):
-        export.save(tmp_path / "to" / "n.safetensors", made)
+    for other in (b"{}", "{}".encode("utf-16")):
+        (tmp_path / "to" / "config.json").write_bytes(other)
+        with pytest.raises(ConfigError, match="export into a folder of its own"):
+            export.save(tmp_path / "to" / "n.safetensors", made)
 
 
 def is_taken(network, folder):

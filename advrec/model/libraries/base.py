@@ -124,7 +124,8 @@ def hub(
     what: str = "pretrained weights",
     instead: str = "name a file of them in checkpoint, write weights: random to try the study",
 ) -> Iterator[None]:
-    """Whatever a library raises while it asks its hub becomes one sentence: raises AdvrecError.
+    """Whatever a library raises while it asks its hub, or reads a folder in its place, becomes one
+    sentence: raises AdvrecError.
 
     Where huggingface_hub's cannot be reached, its cache alone is asked. Why: it would ask the hub
     again and again, for 20 s and longer.
@@ -144,6 +145,12 @@ def hub(
     except (AdvrecError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:  # each library raises its own kinds
+        if spec.named.is_folder:
+            raise ConfigError(
+                f"{spec.named.name} does not fit its config.json or is damaged "
+                f"({type(error).__name__}: {first_line(error)}); "
+                "write it anew by save_pretrained"
+            ) from None
         raise AdvrecError(
             f"the {what} of {spec.model} cannot be had ({unreachable or first_line(error)}); "
             f"{instead}, or run once where the hub can be reached"

@@ -1,5 +1,6 @@
 """Encoders of transformers: vision models by their pooled output, CLIP by its image embedding."""
 
+import contextlib
 import inspect
 import json
 from collections.abc import Callable
@@ -277,5 +278,6 @@ def _from_file(config: Any, file: WeightsFile) -> tuple[nn.Module, str, Any]:
             return model, *loaded
     if len(file.parts) == 1:  # names of an older version of transformers
         (state,) = file.parts.values()
-        return *_from(config, None, state_dict=dict(state))(), None
+        with contextlib.suppress(RuntimeError):  # of other shapes
+            return *_from(config, None, state_dict=dict(state))(), None
     raise reason

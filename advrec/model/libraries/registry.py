@@ -4,9 +4,10 @@ from typing import cast
 
 from torch import nn
 
-from advrec.errors import ConfigError, first_line
+from advrec.errors import AdvrecError, ConfigError, first_line
 from advrec.model.libraries import lite, of_open_clip, of_timm, of_torchvision, of_transformers
 from advrec.model.libraries.base import Library, Named, Plain, Taken, quiet
+from advrec.model.state_dict import MisfitError
 from advrec.spec.models import LITES, OwnModel
 
 LIBRARIES: dict[str, Library] = {
@@ -31,8 +32,17 @@ def check(spec: OwnModel) -> None:
 def take(spec: OwnModel) -> Taken:
     """The encoder of a library with its weights; see `base.Library`."""
     library = _library(spec)
-    with quiet():
-        return library.take(spec)
+    try:
+        with quiet():
+            return library.take(spec)
+    except (AdvrecError, MisfitError, MemoryError):
+        raise
+    except Exception as error:  # each library raises its own kinds
+        size = "" if spec.input_size is None else f" for an input_size of {spec.input_size}"
+        raise ConfigError(
+            f"{spec.model} cannot be built{size} ({type(error).__name__}: {first_line(error)}); "
+            "mend that key, or the configuration that it is built from"
+        ) from error
 
 
 def build(named: Named) -> nn.Module:

@@ -134,6 +134,12 @@ def test_a_hub_that_answers_is_asked_for_weights(monkeypatch):
         assert huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
+def test_an_input_that_an_encoder_cannot_have_is_refused_in_one_sentence():
+    spec = OwnModel(model="timm/test_vit", weights="random", input_size=8)
+    with pytest.raises(ConfigError, match="timm/test_vit cannot be built for an input_size of 8"):
+        adoption.adopt(spec, 32)
+
+
 def test_names_that_timm_does_not_know_are_refused():
     for name, part in (
         ("test_resnot", "is not a model of timm .*did you mean test_resnet"),

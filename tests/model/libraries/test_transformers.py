@@ -1,5 +1,7 @@
 """Encoders of transformers against transformers itself: folders as save_pretrained writes them."""
 
+import json
+
 import pytest
 import safetensors.torch
 import torch
@@ -205,6 +207,30 @@ def test_a_broken_file_of_a_folder_is_named(tmp_path, file, text, encoding):
     with pytest.raises(ConfigError, match=f"{file} ") as said:
         adoption.adopt(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"), 32)
     assert "\n" not in str(said.value)
+
+
+def test_a_checkpoint_of_another_width_says_what_does_not_fit(tmp_path):
+    file = tmp_path / "m.pt"
+    torch.save(vit().state_dict(), file)
+    with pytest.raises(ConfigError, match=f"{file} does not fit the model: .*32") as said:
+        adoption.adopt(OwnModel(model="hf/vit", checkpoint=str(file)), 32)
+    assert "\n" not in str(said.value)
+
+
+def test_a_folder_whose_fault_is_its_own_is_named_and_no_hub(tmp_path):
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    for folder in (whole, damaged):
+        vit().save_pretrained(folder)
+    weights = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    config = json.loads((whole / "config.json").read_text()) | {"hidden_act": "unheard"}
+    (whole / "config.json").write_text(json.dumps(config))
+    for folder, weights in ((damaged, "pretrained"), (whole, "pretrained"), (whole, "random")):
+        with pytest.raises(ConfigError, match=str(folder)) as said:
+            adoption.adopt(OwnModel(model=f"hf/{folder}", weights=weights), 32)
+        assert "hub" not in str(said.value)
+        assert "\n" not in str(said.value)
+        assert ("unheard" in str(said.value)) == (folder == whole)
 
 
 def test_a_folder_that_holds_more_than_the_model_is_named(tmp_path):
