@@ -23,6 +23,7 @@ from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
 from advrec.spec.audiences import NEIGHBOURS
+from advrec.spec.label_free import original
 from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
@@ -120,6 +121,13 @@ class Results:
             (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
         )
 
+    def base(self, model: str) -> str:
+        """The model that a model is compared with: the original of a defense without labels, or
+        else the baseline.
+        """
+        first = original(self.whole.models, model)
+        return self.baseline if first == model else first
+
     @property
     def trained_longer(self) -> list[str]:
         """Defended models that had more optimizer steps than the undefended baseline."""
@@ -167,18 +175,18 @@ class Results:
         """One row a (model, quantity): quality of the lists of ten.
 
         Each row has n articles and the mean share of their ten nearest, in percent with interval.
-        The share has the article's category, one of its textures, or a place in the baseline's list
-        (overlap).
+        The share has the article's category, one of its textures, or a place in the list of the
+        model that it is compared with (overlap).
         """
         rows = []
-        base = self.lists.get(self.baseline)
         for model, own in self.lists.items():
             shares = {
                 f"same_{label}": lists.agreement(own, list(self.labels[label]))
                 for label in ("category", "texture")
             }
-            if base is not None and model != self.baseline:
-                shares["overlap"] = lists.overlap(own, base)
+            base = self.base(model)
+            if base in self.lists and model != base:
+                shares["overlap"] = lists.overlap(own, self.lists[base])
             rows += [
                 (
                     model,

@@ -45,7 +45,7 @@ LISTS = (
 
 
 def quality(results: Results) -> Quality:
-    """The quality that this study knows of most models."""
+    """The quality that this study chooses by."""
     name, percent = quality_of(results)
     return Quality(name, percent, *(ACCURACY if name == "accuracy" else LISTS))
 
@@ -57,7 +57,7 @@ def choice(
     compared: Callable[[Row, Row], Markup],
 ) -> list[Markup]:
     """The models that no other one beats in both quality and exposure. Quality is accuracy; where
-    that is not known, it is the share of lists of ten that a defense without labels keeps.
+    a defense without labels is compared, it is the share of lists of ten that is kept.
 
     Models of which a check failed, or of which either is not known, are left out and named. Empty
     where there is nothing to choose from.

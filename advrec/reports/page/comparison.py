@@ -62,7 +62,7 @@ def recommendations_table(results: Results) -> Table:
     words = {
         "same_category": "is of its category",
         "same_texture": "has one of its textures",
-        "overlap": f"{results.baseline} recommends too",
+        "overlap": f"{results.baseline} recommends too{_or_originals(results)}",
     }
     known = set(results.recommendations["quantity"])
     shown = [name for name in quantities.LIST_QUALITY if name in known]
@@ -150,6 +150,12 @@ def _comparison(
         body,
         source="defense_comparison",
     )
+
+
+def _or_originals(results: Results) -> str:
+    """The words for originals of defenses without labels, where one is not the baseline."""
+    bases = {results.base(model) for model in results.study.models}
+    return "" if bases == {results.baseline} else ", or the original of a defense without labels"
 
 
 def _but_not_of(trained_longer: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from advrec.reports.results import Results
 from advrec.reports.tables import checks
 from advrec.reports.tables.exposure import worst_case
 from advrec.reports.tables.quantities import quantities
-from advrec.reports.tables.rows import made_on, records
+from advrec.reports.tables.rows import made_on, records, undefended
 from advrec.reports.tables.success import strongest
 from advrec.run.progress import duration
 
@@ -37,7 +37,8 @@ class Point(NamedTuple):
 def verdict(results: Results) -> list[Point]:
     """The sentences of the verdict; what is not known is said to be not known."""
     best = strongest(results)
-    others = [model for model in results.study.models if model != results.baseline]
+    alone = {results.baseline, *undefended(results)}
+    others = [model for model in results.study.models if model not in alone]
     points = []
     if results.attacks:
         exposed = [*_exposure(results, best), *median_budgets(results), CAVEAT]
@@ -159,12 +160,10 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
     sentence = Markup("{}{}: the strongest attack on it, {}, succeeds in {}").format(
         _name(model), doubt, _attack(results, own), measured(own)
     )
-    if results.baseline not in best:
+    if results.base(model) not in best:
         return sentence + "."
-    base = best[results.baseline]
-    against = Markup("{}, against {} on {}").format(
-        sentence, measured(base), _name(results.baseline)
-    )
+    base = best[results.base(model)]
+    against = Markup("{}, against {} on {}").format(sentence, measured(base), _name(base["model"]))
     change = _on_the_same_tuples(results, own, base)
     return against + change + _budgets_of_savings(results, model)
 
@@ -175,11 +174,12 @@ def _budgets_of_savings(results: Results, model: str) -> Markup:
     """
     saved: list[str] = []
     vain: list[str] = []
+    base = results.base(model)
     for epsilon in filter(None, results.study.evaluation.epsilons):
         best = strongest(results, epsilon)
-        if model not in best or results.baseline not in best:
+        if model not in best or base not in best:
             continue
-        found = _difference(results, best[model], best[results.baseline])
+        found = _difference(results, best[model], best[base])
         if found is not None:
             shown = results.shown(epsilon)
             less = f"{-found.points:.1f} points at {shown}"

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advrec.evaluation.lists import mean_interval
+from advrec.evaluation import lists
 from advrec.reports.results import Results
-from advrec.reports.tables.rows import records
+from advrec.reports.tables.rows import records, undefended
+from advrec.run import schema
 from advrec.run.changes import CHANGES
 from advrec.run.tables import read_table
 from advrec.spec.label_free import LabelFree, original
@@ -32,23 +33,18 @@ def changes(results: Results) -> pd.DataFrame:
       original's catalog, and the other way round: their median rank, and the share of them that
       ranks among the first ten.
     """
-    same = {
-        row["model"]: row["percent"]
-        for row in records(results.recommendations)
-        if row["quantity"] == "same_category"
-    }
     rows = []
     for model, spec in results.study.models.items():
         path = results.run.changes(model)
         if not isinstance(spec, LabelFree) or not path.exists():
             continue
         table = read_table(path, CHANGES).to_pandas()
-        shares = [100.0 * share for share in mean_interval(table["overlap"].to_numpy())]
-        first = original(results.study.models, model)
+        shares = [100.0 * share for share in lists.mean_interval(table["overlap"].to_numpy())]
+        first = original(results.whole.models, model)
         row: dict[str, Any] = {"model": model, "original": first, "n": len(table)}
         row |= dict(zip(("overlap_percent", "low_percent", "high_percent"), shares, strict=True))
-        row["same_category_percent"] = same.get(model)
-        row["original_same_category_percent"] = same.get(first)
+        row["same_category_percent"] = _same_category(results, model)
+        row["original_same_category_percent"] = _same_category(results, first)
         row["drift_median"] = table["drift"].median()
         row["drift_95"] = table["drift"].quantile(0.95)
         for query in ("new_query", "old_query"):
@@ -60,17 +56,30 @@ def changes(results: Results) -> pd.DataFrame:
 
 
 def kept(results: Results) -> dict[str, Sequence[float]]:
-    """The share of lists that each model keeps of its original, in percent with interval; a model
-    without a defense keeps its own.
+    """The share of lists of ten that each model keeps, in percent with interval: of its original's,
+    or else of the baseline's. A model without a defense keeps its own.
 
     Empty where no model was defended without labels.
     """
     table = changes(results)
     if table.empty:
         return {}
+    overlaps = results.recommendations.query("quantity == 'overlap'")
+    renamed = table.rename(columns={"overlap_percent": "percent"})
     found: dict[str, Sequence[float]] = {
-        row["model"]: [row["overlap_percent"], row["low_percent"], row["high_percent"]]
-        for row in records(table)
+        row["model"]: [row[share] for share in ("percent", "low_percent", "high_percent")]
+        for row in (*records(overlaps), *records(renamed))
     }
-    whole = {model: [100.0] * 3 for model in results.study.models if model in {*table["original"]}}
-    return whole | found
+    return found | dict.fromkeys(undefended(results), [100.0] * 3)
+
+
+def _same_category(results: Results, model: str) -> float | None:
+    """The mean share, in percent, of a model's lists of ten that is of their article's category;
+    None where that is not known.
+    """
+    path = results.run.lists(model)
+    if not path.exists():
+        return None
+    own = read_table(path, schema.LISTS).to_pandas()
+    shares = lists.agreement(own, list(results.labels["category"]))
+    return 100.0 * float(shares.mean()) if len(shares) else None

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from advrec.reports.results import Results
+from advrec.spec.chains import parts
 
 DASH = "–"  # noqa: RUF001 - stands for an unknown value
 
@@ -39,3 +40,15 @@ def as_csv(table: pd.DataFrame) -> str:
     """A table as it is written and downloaded."""
     text: str = table.to_csv(index=False, lineterminator="\n")
     return text
+
+
+def undefended(results: Results) -> list[str]:
+    """Names of the compared models without a defense; of joined models those without a part that
+    has one.
+    """
+    return [
+        model
+        for model, spec in results.study.models.items()
+        if {spec.defense, *(part.defense for part in parts(results.whole.models, model))}
+        <= {"none"}
+    ]
