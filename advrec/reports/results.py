@@ -22,7 +22,6 @@ from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
-from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.label_free import original
 from advrec.spec.study import Study
 
@@ -66,9 +65,7 @@ class Results:
     @property
     def attacks(self) -> list[str]:
         """Those of tuples."""
-        every = self.study.evaluation
-        on_tuples = every.measures(NEIGHBOURS)
-        return [each.name for each in every.attacks if on_tuples and not each.for_audiences]
+        return [attack.name for attack in self.whole.on_tuples]
 
     def attack(self, name: str) -> AttackSpec:
         return next(attack for attack in self.study.evaluation.attacks if attack.name == name)

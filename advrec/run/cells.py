@@ -72,9 +72,7 @@ def _attacks(study: Study, model: str) -> list[Cell]:
     evaluation = study.evaluation
     return [
         Cell("attacks", model, attack, evaluation.epsilons, evaluation.round_trips)
-        for attack in evaluation.attacks
-        if evaluation.measures(NEIGHBOURS) and _can_be_made(study, model, attack)
-        if not attack.for_audiences
+        for attack in study.on_tuples
     ]
 
 

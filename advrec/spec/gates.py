@@ -48,6 +48,24 @@ def refuse_unknown(gates: Sequence[Gate], known: Mapping[str, Sequence[Any]]) ->
                 )
 
 
+def refuse_unattacked(gates: Sequence[Gate], attacks: Sequence[str]) -> None:
+    """Refuse a gate on an attack of the study that no tuple meets.
+
+    Args:
+        attacks: names of those of tuples.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for number, gate in enumerate(gates):
+        if gate.attack not in attacks:
+            named = f"name one of {', '.join(attacks)}" if attacks else "leave fail_if out"
+            raise ValueError(
+                f"fail_if.{number}.attack is {gate.attack}, which attacks no tuples, and a gate "
+                f"judges success on tuples; {named}"
+            )
+
+
 def _nearest(value: Any, values: Sequence[Any]) -> str:
     if isinstance(value, str):
         return suggest(value, values)

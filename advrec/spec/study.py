@@ -20,7 +20,7 @@ from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.category_attack import CategoryAttack
 from advrec.spec.evaluation import EvaluationSpec
-from advrec.spec.gates import Gate, refuse_unknown
+from advrec.spec.gates import Gate, refuse_unattacked, refuse_unknown
 from advrec.spec.interactions import InteractionsSpec
 from advrec.spec.messages import sentence, suggest
 from advrec.spec.models import KINDS, USUAL_INPUT, AnyHybrid, AnyModel, OwnModel
@@ -58,6 +58,19 @@ class Study(Strict):
     def hybrids(self) -> dict[str, AnyHybrid]:
         """The hybrid recommenders among the models."""
         return {name: spec for name, spec in self.models.items() if isinstance(spec, AnyHybrid)}
+
+    @property
+    def on_tuples(self) -> list[AttackSpec]:
+        """The attacks of tuples: all but those for audiences alone, and those made on a hybrid;
+        none where the audience leaves neighbours out.
+        """
+        if not self.evaluation.measures(NEIGHBOURS):
+            return []
+        return [
+            attack
+            for attack in self.evaluation.attacks
+            if not attack.for_audiences and attack.source not in self.hybrids
+        ]
 
     @property
     def compared(self) -> "Study":
@@ -151,6 +164,7 @@ class Study(Strict):
             "evaluation.delivery": (FLOAT, *evaluation.round_trips),
         }
         refuse_unknown(self.fail_if, known)
+        refuse_unattacked(self.fail_if, [attack.name for attack in self.on_tuples])
         return self
 
 

@@ -1,6 +1,8 @@
 """Gates in a report: judged as a plain loop judges them, on the page, as a table and as JUnit."""
 
 import itertools
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -87,3 +89,19 @@ def test_junit_holds_any_text(every, tmp_path, monkeypatch):
     junit.write(results.read(every), tmp_path / "junit.xml")
     (failure,) = ElementTree.parse(tmp_path / "junit.xml").findall("testsuite[2]/testcase/failure")
     assert '<a & "b"> ?? ε ?' in failure.get("message")
+
+
+def test_successes_that_fail_a_gate_are_those_of_the_guide():
+    """Where each tuple has its own target; tuples that share one and agree count as fewer."""
+    text = (Path(__file__).parents[2] / "docs/guide/pipelines.md").read_text(encoding="utf-8")
+    few, many = re.findall(r"of (\d+) tuples (?:(\d+) successes exceed 20 %|(\d+))", text)
+    for tuples, *numbers in (few, many):
+        n, needed = int(tuples), int("".join(numbers))
+        fails = [_low(wins, n, targets=n) > 0.2 for wins in range(n + 1)]
+        assert fails.index(True) == needed
+        assert _low(needed, n, targets=n // 4) < 0.2
+
+
+def _low(wins, n, targets):
+    """The lower bound of wins by the first tuples, of consecutive targets."""
+    return clustered([place < wins for place in range(n)], [k * targets // n for k in range(n)])[1]

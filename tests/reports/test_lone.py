@@ -2,13 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from advrec.reports import results, terminal
 from advrec.reports.page.cells import Table, TextCell
-from advrec.reports.page.lone import known_part
+from advrec.reports.page.lone import MEASURED, known_part
 from advrec.reports.tables.rows import DASH
 from advrec.run.files import read_json, write_json, write_text
 from advrec.spec import study as study_file
@@ -100,3 +101,13 @@ def test_a_table_keeps_what_is_known():
     assert part.columns == ["a", "c"]
     assert [[cell.text for cell in row] for row in part.rows] == [["m", "1"], ["n", DASH]]
     assert known_part(table(("m", DASH, DASH))) is None
+
+
+def test_what_is_quoted_stands_in_the_results():
+    text = (Path(__file__).parents[2] / "docs/results/label-free.md").read_text(encoding="utf-8")
+    (photographs,) = re.findall(r"of which ([\d,]+) are trained on", text)
+    (row,) = re.findall(r"^\| c \| `fare`, one epoch \|(.*)\|$", text, re.MULTILINE)
+    kept = row.split("|")[3].strip()
+    assert f"one epoch on {photographs} photographs, kept {kept} of" in MEASURED.replace(
+        "\u00a0", " "
+    )

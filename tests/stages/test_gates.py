@@ -6,9 +6,12 @@ import shutil
 import pytest
 import yaml
 
+from advrec.errors import ConfigError
 from advrec.reports import report, results
+from advrec.run import cells
 from advrec.run.directory import Run
 from tests.commands import advrec
+from tests.conftest import STUDY, study
 from tests.runs import blocks
 
 FAILS = {"model": "unsecured", "attack": "pgd-2", "epsilon": 0.05, "rank": 100, "above": 1}
@@ -143,3 +146,45 @@ def test_models_that_are_left_out_have_no_gates(tried):
     ended = tried([gate], "evaluate", "tiny.yaml", "--set", f"models.start={left_out}")
     assert ended.returncode == 2
     assert "fail_if.0.model is start, which is not among models" in ended.stderr
+
+
+SCORE = json.dumps(
+    [*STUDY["evaluation"]["attacks"], {"attack": "pgd-2", "name": "s", "loss": "score"}]
+)
+TARGETS = {"targets": "best.csv"}
+
+
+@pytest.mark.parametrize(
+    ("attack", "audience", "remedy"),
+    [
+        ("s", ["neighbours", TARGETS], "name one of fgsm, pgd-2"),
+        ("pgd-2", [TARGETS], "leave fail_if out"),
+    ],
+)
+def test_a_gate_on_an_attack_that_no_tuple_meets_is_refused(
+    tried, tmp_path, attack, audience, remedy
+):
+    said = [f"evaluation.attacks={SCORE}", f"evaluation.audience={json.dumps(audience)}"]
+    sets = [word for assignment in said for word in ("--set", assignment)]
+    ended = tried([FAILS | {"attack": attack}], "study", "tiny.yaml", "--out", "new", *sets)
+    assert ended.returncode == 2
+    assert f"fail_if.0.attack is {attack}, which attacks no tuples" in ended.stderr
+    assert remedy in ended.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_gates_know_the_attacks_that_have_cells_of_tuples():
+    """One that is made on a hybrid recommender has none on an encoder."""
+    sections = {
+        "models": {
+            **{"unsecured": {"defense": "none"}, "hybrid": {"recommender": "vbpr"}},
+        },
+        "interactions": {"source": "synthetic", "users": 40},
+        "evaluation": STUDY["evaluation"]
+        | {"attacks": ["pgd-2", {"name": "carried", "attack": "pgd-2", "from": "hybrid"}]},
+    }
+    sections["models"]["hybrid"]["encoder"] = "unsecured"
+    made = study(**sections, fail_if=[FAILS])
+    assert {cell.attack.name for cell in cells.attacks(made)} == {"pgd-2"}
+    with pytest.raises(ConfigError, match="attack is carried, which attacks no tuples"):
+        study(**sections, fail_if=[FAILS | {"attack": "carried"}])
