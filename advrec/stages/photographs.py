@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from advrec.catalog import files, shards
@@ -16,7 +18,7 @@ from advrec.distributed.prepare import prepare_shards, preparers
 from advrec.errors import ConfigError, StudyError
 from advrec.run import identity
 from advrec.run.directory import Run
-from advrec.run.files import read_json
+from advrec.run.files import read_json, write_json
 from advrec.run.log import say
 from advrec.spec.base import SPLITS
 from advrec.spec.catalog import CatalogSpec
@@ -24,6 +26,9 @@ from advrec.spec.label_free import EVERY, LabelFree
 from advrec.spec.study import Study
 from advrec.stages import prepare
 
+STAMPS = "files.json"
+MOMENT_S = 2.0
+"""Seconds that a file system's times of change may be coarse by."""
 FEW = 1000
 """Images below which it is said that they are few."""
 
@@ -47,10 +52,11 @@ def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) ->
         return {}
     there, spec = run.training_images(place), _spec(study, place)
     listing = _listed(place, model)
-    wanted = _identity(study, listing)
+    stamps, wanted = _stamps(listing), _identity(study, listing)
     if there.identities().get("prepared") != wanted:
         shutil.rmtree(there.directory, ignore_errors=True)
         there.claim("prepared", wanted, made=False)
+    _remember(there, stamps)
     if not there.catalog.exists():
         with preparers(prepare.processes(study, connect)) as pool:
             prepare_shards(there, spec, listing, pool)
@@ -63,7 +69,7 @@ def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) ->
 
 def refuse_changed(run: Run, study: Study, model: str) -> None:
     """Refuse a folder that holds other images than a model was trained on. One that is gone is no
-    change.
+    change. Where names, sizes and times of change are the same, no image is read.
 
     Raises:
         StudyError: it does.
@@ -75,11 +81,15 @@ def refuse_changed(run: Run, study: Study, model: str) -> None:
         listing = _listed(place, model)
     except ConfigError:
         return
-    if run.training_images(place).identities().get("prepared") != _identity(study, listing):
+    there, stamps = run.training_images(place), _stamps(listing)
+    if stamps is not None and stamps == read_json(there.directory / STAMPS, default=None):
+        return
+    if there.identities().get("prepared") != _identity(study, listing):
         raise StudyError(
             f"models.{model}.images: {place} holds other images than {model} was trained on; "
             "name another --out, or another folder for a model of another name"
         )
+    _remember(there, stamps)
 
 
 def remarks(run: Run, study: Study, model: str) -> list[str]:
@@ -177,6 +187,29 @@ def _identity(study: Study, listing: Listing) -> dict[str, Any]:
                 digest.update(str(error).encode())
     made = identity.prepared(catalog, listing_sha256=digest.hexdigest(), shard=shards.SHARD)
     return made | {"duplicates": study.catalog.duplicates}
+
+
+def _stamps(listing: Listing) -> dict[str, str] | None:
+    """Names, sizes and times of change of local files, as a hash. None: they tell nothing, for the
+    files are not local, or one changed a moment ago and may change once more within one time.
+    """
+    if "://" in listing.root:
+        return None
+    digest, newest = hashlib.sha256(), 0.0
+    for image in listing.articles:
+        try:
+            found = (Path(listing.root) / image.name).lstat()
+        except (OSError, ValueError):
+            return None
+        digest.update(repr((image.name, found.st_size, found.st_mtime_ns)).encode())
+        newest = max(newest, found.st_mtime)
+    return None if newest > time.time() - MOMENT_S else {"sha256": digest.hexdigest()}
+
+
+def _remember(there: Run, stamps: dict[str, str] | None) -> None:
+    """Keep what tells that the files of a folder are those that were hashed."""
+    if stamps is not None:
+        write_json(there.directory / STAMPS, stamps)
 
 
 def _say(decision: Decision, place: str, model: str) -> None:

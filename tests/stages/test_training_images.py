@@ -1,6 +1,7 @@
 """Images that a defense without labels trains on: the catalog's, or those of a folder."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from advrec.catalog import images
+from advrec.catalog import files, images
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.sources import folder
 from advrec.run import identity
@@ -144,6 +145,37 @@ def test_a_trained_models_images_may_go_and_may_not_change(home, prepared, photo
         refused = train(home)
         assert refused.returncode == 2
         assert "holds models/m made with images" in refused.stderr
+
+
+def test_images_are_not_read_again_where_sizes_and_times_are_the_same(
+    home, prepared, photographs, monkeypatch
+):
+    def age(seconds):
+        for path in photographs.rglob("*"):
+            os.utime(path, (seconds, seconds), follow_symlinks=False)
+
+    read, names = files.LocalRoot.read, []
+
+    def noted(self, name):
+        names.append(name)
+        return read(self, name)
+
+    age(1e9)
+    written(home, prepared, m=FARE | {"images": "photos", "epochs": 1})
+    assert train(home).returncode == 0
+    monkeypatch.setattr(files.LocalRoot, "read", noted)
+    assert "train m: done before" in train(home).stdout
+    assert not names
+    age(1.1e9)  # what is in them is the same
+    assert "train m: done before" in train(home).stdout
+    assert names
+    names.clear()
+    assert "train m: done before" in train(home).stdout
+    assert not names
+    pixels = bytearray((photographs / "00.png").read_bytes())
+    pixels[-30] ^= 1
+    (photographs / "00.png").write_bytes(pixels)
+    assert train(home).returncode == 2
 
 
 def test_a_folder_that_changes_before_its_model_is_trained_is_prepared_anew(

@@ -27,9 +27,10 @@ from advrec.training.judges import Drifts
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
 from tests.conftest import study
-from tests.training.test_resume import DEFENSES, together
+from tests.training.test_resume import together
 
 EPSILON = 8 / 255
+DEFENSES = [{"defense": "fare"}, {"defense": "lore"}, {"defense": "act-fare"}]
 RHO = 0.05
 
 
@@ -418,9 +419,7 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "keys", [{"defense": "fare"}, {"defense": "lore"}, {"defense": "act-fare"}], ids=str
-)
+@pytest.mark.parametrize("keys", DEFENSES, ids=lambda keys: keys["defense"])
 def test_a_training_that_is_stopped_after_every_epoch_ends_with_the_weights_of_an_undisturbed_one(
     catalog, tmp_path, keys
 ):

@@ -92,7 +92,12 @@ def take(spec: OwnModel) -> Taken:
             return Taken(build(named), named)
     if spec.checkpoint is not None:
         file = weight_files.read(Path(spec.checkpoint))
-        model, taken, normaliser = _from_file(config, file)
+        try:
+            model, taken, normaliser = _from_file(config, file)
+        except MisfitError as reason:
+            if _folder(spec) is not None:
+                raise
+            raise MisfitError(f"{reason}; lay its {CONFIG} beside it") from None
     else:
         with base.hub(spec, instead=OFFLINE):
             source = str(_folder(spec) or _name(spec))
@@ -245,7 +250,13 @@ def _from(config: Any, source: str | None, **keys: Any) -> Found:
     kind, flags = _class(config), dict[str, Any]()
     for _ in range(2):
         model, info = kind.from_pretrained(
-            source, config=config, output_loading_info=True, dtype=torch.float32, **flags, **keys
+            source,
+            config=config,
+            output_loading_info=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are named below
+            **flags,
+            **keys,
         )
         missing = {str(name) for name in info["missing_keys"]}
         if not missing or not all(name.startswith("pooler.") for name in missing):
@@ -255,7 +266,13 @@ def _from(config: Any, source: str | None, **keys: Any) -> Found:
     def found() -> tuple[nn.Module, str]:
         beside = sorted(map(str, info["unexpected_keys"]))
         surplus = [name for name in beside if not name.startswith(BESIDE)]
-        wrong = sorted(missing | {str(each[0]) for each in info["mismatched_keys"]})
+        shapes = [
+            f"{name} is {tuple(has)} where the model has {tuple(wants)}"
+            for name, has, wants in sorted(info["mismatched_keys"])
+        ]
+        if shapes:
+            raise MisfitError(listed(shapes, 1))
+        wrong = sorted(missing)
         if wrong or surplus:
             lacks = f"it lacks {listed(wrong, 3)}" if wrong else f"it holds {listed(surplus, 3)}"
             raise MisfitError(lacks + ("" if wrong else " besides"))

@@ -38,10 +38,12 @@ def take(spec: OwnModel) -> Taken:
     except (AdvrecError, MisfitError, MemoryError):
         raise
     except Exception as error:  # each library raises its own kinds
-        size = "" if spec.input_size is None else f" for an input_size of {spec.input_size}"
+        size, mend = "", "mend the configuration that it is built from"
+        if spec.input_size is not None:
+            size, mend = f" for an input_size of {spec.input_size}", "choose another input_size"
         raise ConfigError(
             f"{spec.model} cannot be built{size} ({type(error).__name__}: {first_line(error)}); "
-            "mend that key, or the configuration that it is built from"
+            f"{mend}"
         ) from error
 
 

@@ -215,6 +215,17 @@ def test_a_checkpoint_of_another_width_says_what_does_not_fit(tmp_path):
     with pytest.raises(ConfigError, match=f"{file} does not fit the model: .*32") as said:
         adoption.adopt(OwnModel(model="hf/vit", checkpoint=str(file)), 32)
     assert "\n" not in str(said.value)
+    assert str(said.value).endswith("lay its config.json beside it")
+    vit().config.save_pretrained(tmp_path)
+    adoption.adopt(OwnModel(model="hf/vit", checkpoint=str(file)), 32)
+
+
+def test_a_configuration_of_another_width_than_its_weights_is_named(tmp_path):
+    vit().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"hidden_size": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r" is \(.*32.*\) where the model has \(.*64.*\)"):
+        adoption.adopt(OwnModel(model=f"hf/{tmp_path}", weights="pretrained"), 32)
 
 
 def test_a_folder_whose_fault_is_its_own_is_named_and_no_hub(tmp_path):
