@@ -74,9 +74,12 @@ class Catalog:
         groups = equal_images(self._image_hashes)
         return groups if groups.any() else None
 
-    def ids_of(self, split: Split) -> npt.NDArray[np.int32]:
-        """Articles (n,) of a split, ascending."""
-        return np.flatnonzero(self._splits == split).astype(np.int32)
+    def ids_of(self, split: Split, most: int | None = None) -> npt.NDArray[np.int32]:
+        """Articles (n,) of a split, ascending. Where it has more than `most`, every second, third,
+        or so on: a catalog may be in the order of its categories, and the first would be of a few.
+        """
+        ids = np.flatnonzero(self._splits == split).astype(np.int32)
+        return ids[:: max(1, -(-len(ids) // most))] if most else ids
 
     def hashes_of(self, ids: Ids) -> set[str]:
         """Hashes of the prepared images of articles (n,), as far as they are known."""

@@ -155,7 +155,7 @@ class Models:
         if not self._run.index(model).exists():
             self._measure_index(model, exact)
         if not self._run.lists(model).exists():
-            queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
+            queries = self._catalog.ids_of(self._study.evaluation.split, lists.QUERIES)
             write_table(self._run.lists(model), lists.nearest(exact, queries))
 
     def _compare(self, model: str, embeddings: Floats) -> None:
@@ -170,11 +170,11 @@ class Models:
             say(f"model {model}: what it changed cannot be said: {error}")
             return
         originals = read_embeddings(self._run, first, embeddings.shape[1])
-        queries = self._catalog.ids_of(self._study.evaluation.split)[: lists.QUERIES]
+        queries = self._catalog.ids_of(self._study.evaluation.split, lists.QUERIES)
         write_table(path, changes(embeddings, originals, queries))
 
     def _measure_index(self, model: str, exact: ExactIndex) -> None:
-        queries = self._catalog.ids_of(self._study.evaluation.split)[:RECALL_QUERIES]
+        queries = self._catalog.ids_of(self._study.evaluation.split, RECALL_QUERIES)
         measured = hnsw.measure_recall(exact, queries, groups=self._catalog.groups, threads=cores())
         recall, *others = (value for key, value in measured.items() if key.startswith("recall_at_"))
         copies = ""

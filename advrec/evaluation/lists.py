@@ -16,7 +16,7 @@ from advrec.recommenders.ranks import ExactIndex
 from advrec.run import schema
 
 NEIGHBOURS = 10
-QUERIES = 1000  # articles of the evaluation's split whose lists are kept
+QUERIES = 1000  # most articles of the evaluation's split whose lists are kept
 
 
 def nearest(index: ExactIndex, article_ids: Ids) -> pa.Table:

@@ -144,7 +144,7 @@ def _overlap(
 ) -> float:
     """The share, 0..1, of the validation articles' lists of ten that `model` has too."""
     first = frozen(checkpoint.load(base.weights(model))).to(device)
-    ids = catalog.ids_of("validation")[: lists.QUERIES]
+    ids = catalog.ids_of("validation", lists.QUERIES)
     with exact_arithmetic(THREADS):
         items = load.from_catalog(first, catalog, device).bank.items
     made = changes(recommender.bank.items, items, ids)

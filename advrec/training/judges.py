@@ -146,7 +146,7 @@ class Drifts:
 
     def validate(self, network: Network, stage: Stage, epoch: int) -> Validated:
         """Measure the median drifts on images of the validation split."""
-        ids = self._catalog.ids_of(selection(self._catalog))[:VALIDATED_IMAGES]
+        ids = self._catalog.ids_of(selection(self._catalog), VALIDATED_IMAGES)
         clean, attacked = self._drifts(network, ids, stage)
         measured = {
             "validation_drift": float(np.median(clean)),
@@ -158,7 +158,7 @@ class Drifts:
         """Return median and 95th percentile of the drifts, and the share, 0..1, of clean ones
         above rho.
         """
-        ids = self._catalog.ids_of("test")[:MEASURED_IMAGES]
+        ids = self._catalog.ids_of("test", MEASURED_IMAGES)
         clean, attacked = self._drifts(network, ids, stage)
         return {
             "n": len(ids),

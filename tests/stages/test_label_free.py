@@ -1,5 +1,6 @@
 """A shop's own encoder is defended without labels, evaluated and reported, as a user does it."""
 
+import itertools
 import json
 import re
 import shutil
@@ -11,12 +12,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from advrec.distributed import train
+from advrec.catalog.dataset import Catalog
+from advrec.distributed import evaluate, train
 from advrec.model import checkpoint
 from advrec.model.own import OwnNetwork
 from advrec.reports.tables.rows import DASH
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
+from advrec.spec import study as study_file
 from tests.commands import advrec
 
 SHOP = {"model": "shop.encoders:normed"}
@@ -181,3 +184,44 @@ def test_what_cannot_be_defended_is_refused(defended, tmp_path, models, said):
     refused = advrec("train", "s.yaml", cwd=tmp_path)
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in said), refused.stderr
+
+
+@pytest.mark.usefixtures("importable")
+def test_lists_above_the_limit_are_of_the_whole_split(defended, tmp_path, monkeypatch):
+    """Not of its first articles, which are of the first categories of a folder."""
+    directory, run, _ = defended
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    again = Run(tmp_path / "results" / "study")
+    again.lists("held").unlink()
+    again.changes("held").unlink()
+    again.index("held").unlink()
+    test = Catalog(again).ids_of("test").tolist()
+    limit = len(test) // 3
+    monkeypatch.setattr("advrec.evaluation.lists.QUERIES", limit)
+    monkeypatch.setattr("advrec.distributed.models.RECALL_QUERIES", limit)
+    evaluate.embed(again, study_file.read(again.study), Catalog(again), "held", grows=False)
+    evenly = test[:: -(-len(test) // limit)]
+    assert 2 < len(evenly) <= limit
+    assert evenly[-1] >= test[-4]
+    for path in (again.lists("held"), again.changes("held")):
+        made = pd.read_parquet(path).set_index("article_id")
+        assert made.index.tolist() == evenly
+        before = run.lists("held") if path == again.lists("held") else run.changes("held")
+        column = made.columns[0]
+        whole = pd.read_parquet(before).set_index("article_id").loc[evenly]
+        assert all(np.array_equal(*both) for both in zip(made[column], whole[column], strict=True))
+    assert json.loads(again.index("held").read_text())["queries"] == len(evenly)
+
+
+@pytest.mark.parametrize("most", [1, 5, 19, 20, 21, 1000])
+def test_articles_of_a_split_up_to_a_limit_are_at_even_distances(catalog, most):
+    every = catalog.ids_of("test").tolist()
+    some = catalog.ids_of("test", most).tolist()
+    if len(every) <= most:
+        assert some == every
+    else:
+        assert len(some) <= most
+        places = [every.index(each) for each in some]
+        assert places[0] == 0
+        assert len({after - before for before, after in itertools.pairwise(places)}) < 2
+        assert len(every) - places[-1] <= -(-len(every) // most)

@@ -484,3 +484,27 @@ def test_drifts_of_few_images_are_measured_by_more_workers_than_there_are_images
     judge = Drifts(catalog, Second(1, 2, torch.device("cpu")), encoder(), attacked)
     clean, attacked = judge._drifts(network, catalog.ids_of("test")[:1], Stage(1, EPSILON))
     assert clean.tolist() == attacked.tolist() == [0.0]
+
+
+def test_drift_above_the_limit_is_of_articles_of_the_whole_split(catalog, monkeypatch):
+    """Not of its first ones, which are of the first categories of a folder."""
+    measured = []
+
+    class Seen(Drifts):
+        def _drifts(self, network, ids, stage):
+            measured.append(ids.tolist())
+            return np.ones(len(ids)), np.ones(len(ids))
+
+    monkeypatch.setattr("advrec.training.judges.VALIDATED_IMAGES", 4)
+    monkeypatch.setattr("advrec.training.judges.MEASURED_IMAGES", 6)
+    network = encoder()
+    judge, stage = (
+        Seen(catalog, Workers.of(torch.device("cpu")), network, None),
+        Stage(steps=1, epsilon=EPSILON),
+    )
+    judge.validate(network, stage, 1)
+    assert judge.metrics(network, stage)["n"] == len(measured[1])
+    for ids, split, most in zip(measured, ("validation", "test"), (4, 6), strict=True):
+        every = catalog.ids_of(split).tolist()
+        assert len(every) > most
+        assert ids == every[:: -(-len(every) // most)]
