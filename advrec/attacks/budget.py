@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advrec.spec.budgets import LEVELS
+from advrec.spec.budgets import LEVELS, ROUNDING
 
 
 class Ball(NamedTuple):
@@ -45,8 +45,7 @@ def in_levels(epsilon: Tensor) -> Tensor:
     """Budgets (N,) or (E, N), 0..1, cut to the whole levels that an image of 8 bits may change by;
     float64.
     """
-    # a whole number of levels, divided and multiplied again, may lie a rounding below itself
-    return torch.floor(epsilon.double() * LEVELS + 1e-9) / LEVELS
+    return torch.floor(epsilon.double() * LEVELS + ROUNDING) / LEVELS
 
 
 def linf(clean: Tensor, images: Tensor) -> Tensor:

@@ -141,7 +141,9 @@ def promotion_block_of(
 ) -> PromotionBlock:
     """The block of a cell for some promoted articles (n,), at `places` (n,) among all of them."""
     evaluation, attack = study.evaluation, cell.attack
-    stops = attack.stop if attack.stop == "converged" else "rank-1"
+    stop = attack.stop
+    if stop != "converged":
+        stop = "never" if attack.share is None else "rank-1"
     return PromotionBlock(
         attack_ids=article_ids,
         pixels=catalog.pixels(article_ids),
@@ -150,7 +152,7 @@ def promotion_block_of(
         examples=0,
         label=attack.attack,
         seed=study.seed,
-        stop="never" if attack.share is None and attack.stop != "converged" else stops,
+        stop=stop,
         nested=attack.nested,
         deliveries=cell.deliveries,
         through=attack.through,

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer, SerializationInfo, WrapValidator
 
 LEVELS = 255
+ROUNDING = 1e-9
+"""Share of a level by which whole levels, divided and multiplied again, may lie below theirs."""
 _IN_LEVELS = re.compile(rf"([0-9]+(?:\.[0-9]+)?)/{LEVELS}")
 _NONE = "{!r} is no budget: write a number of 0 to 1, as 0.01 or 2/255"
 AS_WRITTEN = "budgets as written"
@@ -65,7 +67,7 @@ def in_levels(budgets: Iterable[float]) -> bool:
 
 def below_one_level(budgets: Iterable[float]) -> list[float]:
     """Those budgets above 0 that change nothing in an image of 8 bits."""
-    return [each for each in budgets if each > 0.0 and each * LEVELS + 1e-9 < 1.0]
+    return [each for each in budgets if each > 0.0 and each * LEVELS + ROUNDING < 1.0]
 
 
 def plain(value: Any) -> Any:
