@@ -71,7 +71,7 @@ class Wishes(Aim):
             weights=self._weights[rows].to(self.device),
             temperature=self._temperature[rows].to(self.device),
             judged=block.loss,
-            descended=block.loss,
+            descended=losses.REACH if block.loss == losses.HIT else block.loss,
             share=block.share,
             sign=-1.0 if block.goal == "demote" else 1.0,
         )

@@ -116,6 +116,15 @@ class CategoryOf(Alike):
 
 
 HIT, SCORE, EMBEDDING = "hit", "score", "embedding"
+REACH = "reach"
+"""Loss that hit is descended by.
+
+Why: its own gradient dies away with the distance to a threshold, so an image that has won some
+queries never finds the others. On a drawn catalog (32 articles, budget 0.05) HR@10 was 10.1 % by
+its own, 13.0 % by this one.
+"""
+NARROWER, SLANT = 0.25, 0.02
+"""T of reach as a share of that of hit, and the weight of what is linear in it."""
 LARGE = 1e6
 """Cost that stands for an infinite one, where fewer articles compete than the rank asked for."""
 
@@ -124,8 +133,9 @@ LARGE = 1e6
 class Promotion(Objective):
     """An article before many queries at once: N images, S queries.
 
-    hit is minus the smoothed HR@K, the mean of sigmoid((tau_u - cost_u) / T); score is the mean
-    cost, one fixed direction; embedding is the squared distance to one embedding, for an adversary
+    hit is minus the smoothed HR@K, the mean of sigmoid((tau_u - cost_u) / T), judged by that and
+    descended by reach: a softsign, whose slope never dies away, and a slant. score is the mean
+    cost, one fixed direction. embedding is the squared distance to one embedding, for an adversary
     who knows no query, as a share of that embedding's square length.
 
     Args:
@@ -175,7 +185,7 @@ class Promotion(Objective):
 
     def surrogate(self) -> Self:
         """The same goal by gradients of the mean cost, and of hit where that is the goal."""
-        return dataclasses.replace(self, descended=HIT if self.judged == SCORE else SCORE)
+        return dataclasses.replace(self, descended=REACH if self.judged == SCORE else SCORE)
 
     def select(self, rows: Tensor) -> Self:
         """The loss of some of the images: those at `rows` (n,), int64."""
@@ -202,4 +212,7 @@ class Promotion(Objective):
         if loss == SCORE:
             return (costs * self.weights).sum(1)
         margins = (self.thresholds - costs) / self.temperature[:, None]
+        if loss == REACH:
+            steep = margins / NARROWER
+            return -((functional.softsign(steep) + SLANT * steep) * self.weights).sum(1)
         return -(torch.sigmoid(margins) * self.weights).sum(1)

@@ -177,6 +177,24 @@ def test_05_a_loss_is_one_value_an_image_and_its_gradient_that_of_finite_differe
     assert torch.allclose((ahead - behind) / (2 * step), slope, rtol=0.05, atol=0.02)
 
 
+def test_hit_is_descended_where_its_own_gradient_has_died_away():
+    """Queries that an article misses by many temperatures still draw it."""
+    objective = Wishes(hybrid(), block()).objective(np.arange(6))
+    images = to_images(PIXELS[:6])
+    far = dataclasses.replace(
+        objective, thresholds=objective.thresholds - 50.0 * objective.temperature[:, None]
+    )
+
+    def steepness(loss):
+        return evaluate(loss, images).gradient.flatten(1).norm(dim=1)
+
+    own = steepness(dataclasses.replace(far, descended="hit"))
+    assert (steepness(far) > 1e6 * own).all()
+    near = steepness(dataclasses.replace(objective, descended="hit"))
+    assert (steepness(far) > 1e-3 * near).all()
+    assert torch.equal(far(images), dataclasses.replace(far, descended="hit")(images))
+
+
 def test_07_pixels_do_not_move_users_who_do_not_look_at_them():
     blind = hybrid(visual=0.0)
     found = rows(blind, "apgd-5", block())
