@@ -89,7 +89,7 @@ def _promotions(study: Study, model: str, audience: str) -> list[Cell]:
             audience=audience,
         )
         for attack in evaluation.attacks
-        if evaluation.measures(audience) and _can_be_made(study, model, attack)
+        if audience in study.audiences_of(model, attack)
     ]
 
 
@@ -108,12 +108,6 @@ def _category_attacks(study: Study, model: str) -> list[Cell]:
         for attack in (wanted.entries if wanted else ())
         if classifies or attack.name != CLASS
     ]
-
-
-def _can_be_made(study: Study, model: str, attack: AttackSpec) -> bool:
-    """Say whether the model that an attack is made on has the audiences of the attacked one."""
-    source = attack.source
-    return source is None or (source in study.hybrids) == (model in study.hybrids)
 
 
 def num_blocks(study: Study, cell: Cell, tuples: int) -> int:

@@ -1,10 +1,11 @@
 """Gates of a study file: the success above which its commands end with exit code 4."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from advrec.spec.attacks import AttackSpec
 from advrec.spec.base import FLOAT, Delivery, Name, Strict
 from advrec.spec.budgets import Epsilon, shown
 from advrec.spec.messages import suggest
@@ -18,13 +19,18 @@ class Gate(Strict):
     epsilon: Epsilon
     """Budget, one of `evaluation.epsilons`."""
     rank: Annotated[int, Field(ge=1)]
-    """Rank that counts as success, one of `evaluation.ranks`."""
+    """Rank that counts as success, one of `evaluation.ranks`; the K of HR@K before an audience."""
     above: Annotated[float, Field(ge=0.0, lt=100.0)]
-    """Success in percent. The gate fails where the lower bound of the success rate's 95 % interval
-    lies above it.
+    """Percent: of tuples the success, before an audience HR@K after the attack. The gate fails
+    where the lower bound of its 95 % interval lies above it. That of HR@K is a bootstrap over the
+    promoted articles.
     """
     delivery: Delivery = FLOAT
     """Form of the image that is judged, one of `evaluation.delivery`; float: as computed."""
+    audience: Literal["neighbours", "targets", "users"] | None = None
+    """Before whom. By default users for a hybrid; for an encoder neighbours (its tuples), or
+    targets where the attack meets no tuples.
+    """
 
 
 def refuse_unknown(gates: Sequence[Gate], known: Mapping[str, Sequence[Any]]) -> None:
@@ -48,22 +54,34 @@ def refuse_unknown(gates: Sequence[Gate], known: Mapping[str, Sequence[Any]]) ->
                 )
 
 
-def refuse_unattacked(gates: Sequence[Gate], attacks: Sequence[str]) -> None:
-    """Refuse a gate on an attack of the study that no tuple meets.
+def refuse_unattacked(
+    gates: Sequence[Gate],
+    attacks: Sequence[AttackSpec],
+    audiences_of: Callable[[str, AttackSpec], Sequence[str]],
+) -> None:
+    """Refuse a gate on what is never attacked, or on an attack that pushes articles down.
 
     Args:
-        attacks: names of those of tuples.
+        attacks: those of the study.
+        audiences_of: before whom an attack on a model is measured.
 
     Raises:
         ValueError: there is one.
     """
     for number, gate in enumerate(gates):
-        if gate.attack not in attacks:
-            named = f"name one of {', '.join(attacks)}" if attacks else "leave fail_if out"
-            raise ValueError(
-                f"fail_if.{number}.attack is {gate.attack}, which attacks no tuples, and a gate "
-                f"judges success on tuples; {named}"
-            )
+        before = {attack.name: audiences_of(gate.model, attack) for attack in attacks}
+        rising = [attack.name for attack in attacks if attack.goal == "promote"]
+        fit = [name for name in rising if before[name] and gate.audience in (None, *before[name])]
+        if gate.attack in fit:
+            continue
+        if gate.attack not in rising:
+            reason = "which pushes articles down, and a gate judges how far they rise"
+        elif before[gate.attack] and gate.audience:
+            reason = f"which is not measured before {gate.audience} on {gate.model}"
+        else:
+            reason = f"which is not made on {gate.model}"
+        named = f"name one of {', '.join(fit)}" if fit else "leave this gate out"
+        raise ValueError(f"fail_if.{number}.attack is {gate.attack}, {reason}; {named}")
 
 
 def _nearest(value: Any, values: Sequence[Any]) -> str:

@@ -14,7 +14,7 @@ from advrec.errors import ConfigError
 from advrec.spec import audiences, chains
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AttackSpec, default_through
-from advrec.spec.audiences import NEIGHBOURS, USERS
+from advrec.spec.audiences import NEIGHBOURS, TARGETS, USERS
 from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
@@ -71,6 +71,14 @@ class Study(Strict):
             for attack in self.evaluation.attacks
             if not attack.for_audiences and attack.source not in self.hybrids
         ]
+
+    def audiences_of(self, model: str, attack: AttackSpec) -> list[str]:
+        """Before whom an attack on a compared model is measured: neighbours, targets or users."""
+        if attack.source is not None and (attack.source in self.hybrids) != (model in self.hybrids):
+            return []
+        measured = map(audiences.name, self.evaluation.audience or _usual(self))
+        own = {USERS} if model in self.hybrids else {NEIGHBOURS, TARGETS}
+        return sorted(own & {*measured} - ({NEIGHBOURS} if attack.for_audiences else set()))
 
     @property
     def compared(self) -> "Study":
@@ -157,14 +165,14 @@ class Study(Strict):
     def _gates(self) -> "Study":
         evaluation = self.evaluation
         known = {
-            "models": list(self.compared.models),
+            "models": [name for name, spec in self.models.items() if spec.compared],
             "evaluation.attacks": [attack.name for attack in evaluation.attacks],
             "evaluation.epsilons": evaluation.epsilons,
             "evaluation.ranks": evaluation.ranks,
             "evaluation.delivery": (FLOAT, *evaluation.round_trips),
         }
         refuse_unknown(self.fail_if, known)
-        refuse_unattacked(self.fail_if, [attack.name for attack in self.on_tuples])
+        refuse_unattacked(self.fail_if, evaluation.attacks, self.audiences_of)
         return self
 
 

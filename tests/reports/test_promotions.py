@@ -5,15 +5,17 @@ import shutil
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import bootstrap
-from advrec.reports import results, terminal
+from advrec.reports import junit, results, terminal
 from advrec.reports.page.banners import banners
 from advrec.reports.report import write_report
+from advrec.reports.tables import gates
 from advrec.reports.tables import promotions as tables
 from advrec.reports.tables import reached
 from advrec.reports.tables.every import all_tables
@@ -179,6 +181,60 @@ def test_differences_are_paired_over_articles(promoted):
     bounds = row[["hr_difference_low", "hr_difference_high"]].to_numpy()[0]
     assert bounds == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.1 * paired.std())
     assert len(table) == 2 * 6 * 2 * 2
+
+
+def test_gates_before_users_judge_the_bootstrap_over_articles(promoted, tmp_path):
+    run, ranks = promoted
+    own = ranks[(ranks.model == "vbpr") & (ranks.attack == "hit") & (ranks.epsilon == 0.05)]
+    hits = (own[~own.owns].rank_after <= 10).groupby(own.article_id).mean().to_numpy()
+    random = np.random.default_rng(1)
+    drawn = [random.choice(hits, len(hits)).mean() for _ in range(4000)]
+    low, high = 100 * np.quantile(drawn, (0.025, 0.975))
+    gate = {"model": "vbpr", "attack": "hit", "epsilon": 0.05, "rank": 10}
+    limits = [low - 2, low + 2]
+    run = Run(shutil.copytree(run.directory, tmp_path / "run"))
+    study = yaml.safe_load(run.study.read_text())
+    study["fail_if"] = [gate | {"above": float(limit)} for limit in limits]
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+    failed, passed = gates.judge(results.read(run))
+    assert (failed.verdict, passed.verdict) == ("failed", "passed")
+    said = failed.measured
+    assert said["percent"] == pytest.approx(100 * hits.mean())
+    assert [said["low_percent"], said["high_percent"]] == pytest.approx([low, high], abs=1)
+    assert failed.name == "hit on vbpr before users at epsilon 0.05, rank 10"
+    assert failed.seconds == pytest.approx(0.5 * ARTICLES)
+    table = gates.gates(results.read(run))
+    assert table["audience"].tolist() == ["users"] * 2
+    assert table["n"].tolist() == [ARTICLES] * 2
+    junit.write(results.read(run), tmp_path / "gates.xml")
+    assert 'failure message="gate failed: hit on vbpr' in (tmp_path / "gates.xml").read_text()
+    page = write_report(results.read(run)).read_text()
+    assert failed.reason.replace("@", "@") in page
+    run.block("vbpr", "hit", 1, "promotions").unlink()
+    assert [each.verdict for each in gates.judge(results.read(run))] == ["not judged"] * 2
+    for block in (0, 2):
+        run.block("vbpr", "hit", block, "promotions").unlink()
+    keys = [f"promotions/vbpr/hit/{block}" for block in range(3)]
+    write_json(run.directory / "set_aside.json", dict.fromkeys(keys, "it was too hot"))
+    none = gates.judge(results.read(run))
+    assert [each.verdict for each in none] == ["failed"] * 2
+    assert "nothing was measured" in none[0].reason
+
+
+def test_a_gate_on_one_article_has_no_interval_and_fails(promoted, tmp_path):
+    run = Run(shutil.copytree(promoted[0].directory, tmp_path / "run"))
+    gate = {"model": "vbpr", "attack": "hit", "epsilon": 0.05, "rank": 10, "above": 99.9}
+    study = yaml.safe_load(run.study.read_text()) | {"fail_if": [gate]}
+    study["evaluation"] |= {"promoted": 1, "block": 1}
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+    first = run.block("vbpr", "hit", 0, "promotions")
+    own = pq.read_table(first)
+    one = own.filter(pc.equal(own["article_id"], own["article_id"][0]))
+    shutil.rmtree(run.promotions)
+    write_table(first, one)
+    (judged,) = gates.judge(results.read(run))
+    assert judged.verdict == "failed"
+    assert "of one article, which has no interval" in judged.reason
 
 
 def test_taste_groups_are_counted_without_who_has_bought_the_article(promoted):

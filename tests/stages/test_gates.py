@@ -1,5 +1,7 @@
 """Gates end commands with exit code 4, are no part of what a run is, and say what they judged."""
 
+import contextlib
+import itertools
 import json
 import shutil
 
@@ -10,8 +12,9 @@ from advrec.errors import ConfigError
 from advrec.reports import report, results
 from advrec.run import cells
 from advrec.run.directory import Run
+from advrec.spec import study as study_file
 from tests.commands import advrec
-from tests.conftest import STUDY, study
+from tests.conftest import STUDY
 from tests.runs import blocks
 
 FAILS = {"model": "unsecured", "attack": "pgd-2", "epsilon": 0.05, "rank": 100, "above": 1}
@@ -148,43 +151,70 @@ def test_models_that_are_left_out_have_no_gates(tried):
     assert "fail_if.0.model is start, which is not among models" in ended.stderr
 
 
-SCORE = json.dumps(
-    [*STUDY["evaluation"]["attacks"], {"attack": "pgd-2", "name": "s", "loss": "score"}]
-)
 TARGETS = {"targets": "best.csv"}
+ALL = {
+    "models": {
+        "unsecured": {"defense": "none"},
+        "hybrid": {"recommender": "vbpr", "encoder": "unsecured"},
+        "left": {"recommender": "bpr", "encoder": "unsecured", "compared": False},
+    },
+    "interactions": {"source": "synthetic", "users": 40},
+}
+ATTACKS = [
+    "pgd-2",
+    {"name": "s", "attack": "pgd-2", "loss": "score"},
+    {"name": "down", "attack": "pgd-2", "goal": "demote"},
+    {"name": "carried", "attack": "pgd-2", "from": "hybrid"},
+]
 
 
 @pytest.mark.parametrize(
-    ("attack", "audience", "remedy"),
+    ("gate", "audience", "said"),
     [
-        ("s", ["neighbours", TARGETS], "name one of fgsm, pgd-2"),
-        ("pgd-2", [TARGETS], "leave fail_if out"),
+        ({"attack": "s"}, ["neighbours", "users"], "attack is s, which is not made on unsecured"),
+        ({"attack": "s"}, ["neighbours"], "belong to the audiences"),
+        ({"audience": "users"}, None, "which is not measured before users on unsecured; leave"),
+        (
+            {"attack": "s", "audience": "neighbours"},
+            ["neighbours", "targets"],
+            "attack is s, which is not measured before neighbours on unsecured; name one of pgd-2",
+        ),
+        ({"attack": "carried"}, None, "attack is carried, which is not made on unsecured"),
+        ({"model": "hybrid", "attack": "down"}, None, "down, which pushes articles down"),
+        ({"model": "hybrid"}, ["neighbours"], "pgd-2, which is not made on hybrid; leave this"),
+        ({"model": "left"}, None, "model is left, which is not among models"),
+        ({"model": "hybrid", "rank": 5}, None, "rank is 5"),
+        ({"audience": "buyers"}, None, "audience"),
     ],
 )
-def test_a_gate_on_an_attack_that_no_tuple_meets_is_refused(
-    tried, tmp_path, attack, audience, remedy
-):
-    said = [f"evaluation.attacks={SCORE}", f"evaluation.audience={json.dumps(audience)}"]
-    sets = [word for assignment in said for word in ("--set", assignment)]
-    ended = tried([FAILS | {"attack": attack}], "study", "tiny.yaml", "--out", "new", *sets)
-    assert ended.returncode == 2
-    assert f"fail_if.0.attack is {attack}, which attacks no tuples" in ended.stderr
-    assert remedy in ended.stderr
-    assert not (tmp_path / "new").exists()
+def test_a_gate_on_what_is_never_attacked_is_refused(tmp_path, gate, audience, said):
+    (tmp_path / "best.csv").write_text("target_name\na\n")
+    attacks = ATTACKS if audience != ["neighbours"] else ATTACKS[:1] + ATTACKS[1:2] * ("s" in said)
+    evaluation = STUDY["evaluation"] | {"attacks": attacks}
+    if audience:
+        evaluation["audience"] = [TARGETS if each == "targets" else each for each in audience]
+    with pytest.raises(ConfigError, match=said):
+        study_file.resolve(
+            STUDY | ALL | {"evaluation": evaluation, "fail_if": [FAILS | gate]}, "test", tmp_path
+        )
 
 
-def test_gates_know_the_attacks_that_have_cells_of_tuples():
-    """One that is made on a hybrid recommender has none on an encoder."""
-    sections = {
-        "models": {
-            **{"unsecured": {"defense": "none"}, "hybrid": {"recommender": "vbpr"}},
-        },
-        "interactions": {"source": "synthetic", "users": 40},
-        "evaluation": STUDY["evaluation"]
-        | {"attacks": ["pgd-2", {"name": "carried", "attack": "pgd-2", "from": "hybrid"}]},
-    }
-    sections["models"]["hybrid"]["encoder"] = "unsecured"
-    made = study(**sections, fail_if=[FAILS])
-    assert {cell.attack.name for cell in cells.attacks(made)} == {"pgd-2"}
-    with pytest.raises(ConfigError, match="attack is carried, which attacks no tuples"):
-        study(**sections, fail_if=[FAILS | {"attack": "carried"}])
+def test_gates_know_the_attacks_that_have_cells(tmp_path):
+    """Whatever has a cell may have a gate, and nothing else but what pushes down."""
+    (tmp_path / "best.csv").write_text("target_name\na\n")
+    audience = ["neighbours", TARGETS, "users"]
+    evaluation = STUDY["evaluation"] | {"attacks": ATTACKS, "audience": audience}
+    content = STUDY | ALL | {"evaluation": evaluation}
+    made = study_file.resolve(content, "test", tmp_path)
+    known = {(each.model, each.attack.name, each.audience) for each in cells.cells(made)}
+    allowed = set()
+    for model, attack, before in itertools.product(
+        ("unsecured", "hybrid"),
+        ("pgd-2", "s", "down", "carried"),
+        ("neighbours", "targets", "users"),
+    ):
+        gate = FAILS | {"model": model, "attack": attack, "audience": before}
+        with contextlib.suppress(ConfigError):
+            study_file.resolve(content | {"fail_if": [gate]}, "test", tmp_path)
+            allowed.add((model, attack, before))
+    assert allowed == {each for each in known if each[1] != "down"}

@@ -1,5 +1,6 @@
 """A study with audiences: what an evaluation writes, goes on with, and refuses."""
 
+import json
 import shutil
 
 import numpy as np
@@ -118,6 +119,25 @@ def test_the_resolved_study_needs_no_csv_any_more(done, tmp_path):
     assert list(audience["targets"].values()) == [1.0, 2.0, 3.0]
     names = Catalog(Run(directory / "run")).names
     assert list(audience["targets"]) == [names[each] for each in targets]
+
+
+def test_a_gate_before_targets_ends_with_4(ready, done):
+    directory, _ = done
+    gate = {"model": "unsecured", "attack": "hit", "epsilon": 0.02, "rank": 10, "above": 0}
+    found = rows(directory / "run")
+    found = found[(found.attack == "hit") & (found.epsilon == 0.02)]
+    percent = 100 * found.hr_after_10.mean()
+    assert percent > 0
+    lowest = 100 * found.hr_after_10.min()
+    gates = f"fail_if={json.dumps([gate, gate | {'above': 99, 'audience': 'targets'}])}"
+    ended = advrec("evaluate", "best.yaml", "--out", "run", "--set", gates, cwd=directory)
+    said = f"hit on unsecured before targets at epsilon 0.02, rank 10: HR@10 {percent:.1f} % (95 %"
+    assert f"gate passed: {said}" in ended.stdout
+    assert "bootstrap interval over articles" in ended.stdout
+    assert "n = 5 articles); its lower bound is not above 99 %" in ended.stdout
+    assert ended.returncode == (4 if lowest > 0 or "gate failed" in ended.stderr else 0)
+    again = advrec("evaluate", "best.yaml", "--out", "run", cwd=directory)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,30 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from advrec.evaluation import bootstrap
 from advrec.evaluation.rates import SHARE, shares
 from advrec.reports.results import Results
+from advrec.reports.tables import promotions
 from advrec.reports.tables.rows import records
 from advrec.run import schema
+from advrec.run.cells import PROMOTIONS
+from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.base import FLOAT
 from advrec.spec.gates import Gate
 
 Verdict = Literal["passed", "failed", "not judged"]
-COLUMNS = ["model", "attack", "epsilon", "rank", "delivery", "above_percent", "verdict", *SHARE]
+COLUMNS = [
+    *("model", "attack", "audience", "epsilon", "rank", "delivery"),
+    *("above_percent", "verdict", *SHARE),
+]
 
 
 class Judged(NamedTuple):
     """A gate with its verdict."""
 
     gate: Gate
+    audience: str
+    """Before whom it judges."""
     name: str
     """The judged cell, in words."""
     verdict: Verdict
@@ -27,7 +36,7 @@ class Judged(NamedTuple):
     seconds: float
     """Time of the attacks behind it."""
     measured: dict[str, Any]
-    """Columns of SHARE; none where no tuple was measured."""
+    """Columns of SHARE, those that are known; none where nothing was measured."""
 
     @property
     def sentence(self) -> str:
@@ -38,17 +47,25 @@ class Judged(NamedTuple):
 def judge(results: Results) -> list[Judged]:
     """Judge every gate of the study, in its order.
 
-    A gate fails where the lower bound of the interval of `rates.shares` lies above its `above`; or
-    where all its work was set aside. While blocks of its attack on its model are missing it is not
-    judged.
+    A gate fails where the lower bound of its interval lies above its `above`; or where nothing has
+    such a bound: all its work was set aside, or one article alone was promoted. The interval is
+    that of `rates.shares`, or before an audience a bootstrap over articles. While blocks of its
+    attack on its model are missing it is not judged.
     """
     return [_judged(results, gate) for gate in results.study.fail_if]
 
 
 def gates(results: Results) -> pd.DataFrame:
-    """One row a gate: the cell that it names, verdict, and success with its interval."""
+    """One row a gate: the cell that it names, verdict, and success with its interval; before an
+    audience HR@K after the attack.
+    """
     rows = [
-        {**each.gate.model_dump(), "verdict": each.verdict, **each.measured}
+        {
+            **each.gate.model_dump(),
+            "audience": each.audience,
+            "verdict": each.verdict,
+            **each.measured,
+        }
         for each in judge(results)
     ]
     table = pd.DataFrame(rows).rename(columns={"above": "above_percent"})
@@ -56,19 +73,17 @@ def gates(results: Results) -> pd.DataFrame:
 
 
 def _judged(results: Results, gate: Gate) -> Judged:
-    rows, blocks = results.outcomes, results.blocks
-    blocks = blocks[blocks["part"] == "attacks"]
-    column = "adversarial_rank" if gate.delivery == FLOAT else schema.delivered(gate.delivery)[1]
-    cell = rows[
-        (rows["model"] == gate.model)
-        & (rows["attack"] == gate.attack)
-        & (rows["epsilon"] == gate.epsilon)
-        & rows[column].notna()
+    attack = results.attack(gate.attack)
+    audience = gate.audience or results.whole.audiences_of(gate.model, attack)[0]
+    on_tuples = audience == NEIGHBOURS
+    blocks = results.blocks
+    own = blocks[
+        (blocks["part"] == ("attacks" if on_tuples else PROMOTIONS))
+        & (blocks["model"] == gate.model)
+        & (blocks["attack"] == gate.attack)
     ]
-    own = blocks[(blocks["model"] == gate.model) & (blocks["attack"] == gate.attack)]
     missing, set_aside = (own[own["state"] == state] for state in ("missing", "set aside"))
-    counted = shares(cell.assign(won=cell[column] <= gate.rank), ["model"])
-    measured = {key: records(counted)[0][key] for key in SHARE} if len(counted) else {}
+    measured, seconds = _tuples(results, gate) if on_tuples else _articles(results, gate)
     verdict: Verdict
     if len(missing):
         verdict, measured = "not judged", {}
@@ -79,16 +94,59 @@ def _judged(results: Results, gate: Gate) -> Judged:
             f"nothing was measured, so nothing says that success is at most {gate.above:g} %; "
             f"`advrec status {results.run.directory}` says what was set aside, and why"
         )
+    elif pd.isna(measured["low_percent"]):
+        verdict = "failed"
+        reason = (
+            f"HR@{gate.rank} {measured['percent']:.1f} % of one article, which has no interval, so "
+            f"nothing says that it is at most {gate.above:g} %; promote more articles"
+        )
     else:
         is_above = measured["low_percent"] > gate.above
         verdict = "failed" if is_above else "passed"
         given_up = f", {set_aside['tuples'].sum():,} set aside" if len(set_aside) else ""
+        what, how, unit = (
+            ("success", "95 % interval", "tuples")
+            if on_tuples
+            else (f"HR@{gate.rank}", "95 % bootstrap interval over articles", "articles")
+        )
         reason = (
-            f"success {measured['percent']:.1f} % (95 % interval {measured['low_percent']:.1f} to "
-            f"{measured['high_percent']:.1f}, n = {measured['n']:,} tuples{given_up}); "
+            f"{what} {measured['percent']:.1f} % ({how} {measured['low_percent']:.1f} to "
+            f"{measured['high_percent']:.1f}, n = {measured['n']:,} {unit}{given_up}); "
             f"its lower bound is {'above' if is_above else 'not above'} {gate.above:g} %"
         )
-    name = f"{gate.attack} on {gate.model} at epsilon {results.shown(gate.epsilon)}"
+    name = f"{gate.attack} on {gate.model}{'' if on_tuples else f' before {audience}'}"
     delivered = "" if gate.delivery == FLOAT else f" after {gate.delivery}"
-    name += f", rank {gate.rank}{delivered}"
-    return Judged(gate, name, verdict, reason, float(cell["seconds"].sum()), measured)
+    name += f" at epsilon {results.shown(gate.epsilon)}, rank {gate.rank}{delivered}"
+    return Judged(gate, audience, name, verdict, reason, seconds, measured)
+
+
+def _tuples(results: Results, gate: Gate) -> tuple[dict[str, Any], float]:
+    """Success on tuples, and the seconds of the attacks."""
+    rows = results.outcomes
+    column = "adversarial_rank" if gate.delivery == FLOAT else schema.delivered(gate.delivery)[1]
+    cell = rows[
+        (rows["model"] == gate.model)
+        & (rows["attack"] == gate.attack)
+        & (rows["epsilon"] == gate.epsilon)
+        & rows[column].notna()
+    ]
+    counted = shares(cell.assign(won=cell[column] <= gate.rank), ["model"])
+    measured = {key: records(counted)[0][key] for key in SHARE} if len(counted) else {}
+    return measured, float(cell["seconds"].sum())
+
+
+def _articles(results: Results, gate: Gate) -> tuple[dict[str, Any], float]:
+    """HR@K of promoted articles after the attack, and the seconds of the attacks."""
+    rows = promotions.rows(results)
+    cell = rows[
+        (rows["model"] == gate.model)
+        & (rows["attack"] == gate.attack)
+        & (rows["epsilon"] == gate.epsilon)
+        & (rows["delivery"] == gate.delivery)
+    ]
+    if cell.empty:
+        return {}, 0.0
+    found = bootstrap.bounded(100.0 * cell[[f"hr_after_{gate.rank}"]].set_axis(["percent"], axis=1))
+    measured = {"n": len(cell), "percent": found["percent"]}
+    measured |= {f"{bound}_percent": found[f"percent_{bound}"] for bound in ("low", "high")}
+    return measured, float(cell["seconds"].sum())
