@@ -15,9 +15,8 @@ from advrec.evaluation import bootstrap
 from advrec.reports import junit, results, terminal
 from advrec.reports.page.banners import banners
 from advrec.reports.report import write_report
-from advrec.reports.tables import gates
+from advrec.reports.tables import gates, reached
 from advrec.reports.tables import promotions as tables
-from advrec.reports.tables import reached
 from advrec.reports.tables.every import all_tables
 from advrec.run import interactions as sold
 from advrec.run import promotions, schema
