@@ -172,7 +172,6 @@ ATTACKS = [
     ("gate", "audience", "said"),
     [
         ({"attack": "s"}, ["neighbours", "users"], "attack is s, which is not made on unsecured"),
-        ({"attack": "s"}, ["neighbours"], "belong to the audiences"),
         ({"audience": "users"}, None, "which is not measured before users on unsecured; leave"),
         (
             {"attack": "s", "audience": "neighbours"},
@@ -189,7 +188,7 @@ ATTACKS = [
 )
 def test_a_gate_on_what_is_never_attacked_is_refused(tmp_path, gate, audience, said):
     (tmp_path / "best.csv").write_text("target_name\na\n")
-    attacks = ATTACKS if audience != ["neighbours"] else ATTACKS[:1] + ATTACKS[1:2] * ("s" in said)
+    attacks = ATTACKS[:1] if audience == ["neighbours"] else ATTACKS
     evaluation = STUDY["evaluation"] | {"attacks": attacks}
     if audience:
         evaluation["audience"] = [TARGETS if each == "targets" else each for each in audience]
