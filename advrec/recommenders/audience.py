@@ -1,5 +1,6 @@
 """Audiences: many queries that one article is ranked for, and what its ranks are worth to it."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from advrec.recommenders.ranks import ExactIndex
 BYTES = 2**26
 """Size of the costs of all articles for the queries that are ranked at once."""
 TILE = 4096  # articles at once in float64
+KEPT = 2**28
+"""Size of the items in float64 that are kept for all queries; of larger ones each tile is made
+anew.
+"""
 TIES_WITHIN = 1e-12
 """Relative to the largest cost: matrix products in float64 err by less, and what is nearer is
 compared pair by pair, so that equal embeddings stay ties.
@@ -56,8 +61,10 @@ class Thresholds(NamedTuple):
 
 
 def thresholds(index: ExactIndex, query_ids: Ids, rank: int) -> Thresholds:
-    """The thresholds of queries (Q,) at a rank K: one pass over the articles."""
-    lowest = index.lowest(query_ids, rank + 1)
+    """The thresholds of queries (Q,) at a rank K: one pass over the articles, which the index
+    keeps.
+    """
+    lowest = index.kept_lowest(query_ids, rank + 1)
     return Thresholds(lowest[:, -2], lowest[:, -1])
 
 
@@ -80,8 +87,8 @@ def costs_of(bank: Bank, query_ids: Ids, article_ids: Ids, candidates: Floats) -
 def ranks_for_all(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
     """Rank (n, C, Q) of each candidate (n, C, D) of an article (n,) in the list of each query (Q,).
 
-    As `ExactIndex.ranks`, for many queries: every query's costs are computed and sorted once, in
-    float64, for all candidates. A query that has seen the article ranks it all the same.
+    As `ExactIndex.ranks`, for many queries: every query's costs are computed in float64 and sorted
+    once for all candidates. A query that has seen the article ranks it all the same.
 
     Raises:
         ValueError: a candidate is not finite, or zero where vectors count at unit length.
@@ -93,57 +100,86 @@ def ranks_for_all(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidate
     n, each = candidates.shape[:2]
     ranks = np.empty((n, each, len(query_ids)), dtype=np.int32)
     at_once = max(1, BYTES // (8 * len(index)))
+    costs = AllCosts(index.bank, at_once)
     for first in range(0, len(query_ids), at_once):
         some = query_ids[first : first + at_once]
-        ranks[..., first : first + at_once] = _ranks(index, some, article_ids, candidates)
+        ranks[..., first : first + at_once] = _ranks(
+            index, costs(some), some, article_ids, candidates
+        )
     return ranks
 
 
-def _ranks(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
-    bank = index.bank
-    costs = all_costs(bank, query_ids)
-    own = costs_of(bank, query_ids, article_ids, candidates)
-    unchanged = costs[:, article_ids].T[:, None].copy()
+def _ranks(
+    index: ExactIndex, costs: Doubles, query_ids: Ids, article_ids: Ids, candidates: Floats
+) -> Ids:
+    """Ranks (n, C, Q) as `ranks_for_all` gives them, from the costs (Q, N) of all articles.
+
+    Costs are sorted in float32, which takes half the time. Rounding keeps their order: where no
+    rival's cost rounds to that of a candidate, as many are better in float64.
+    """
+    own = costs_of(index.bank, query_ids, article_ids, candidates)
     within = TIES_WITHIN * np.maximum(np.abs(own).max(initial=0.0), 1.0)
-    low, high = own - within, own + within
-    costs.sort(axis=1)
-    better, near = np.empty_like(own, dtype=np.int64), np.empty_like(own, dtype=np.int64)
-    for query, row in enumerate(costs):
-        better[..., query] = row.searchsorted(low[..., query], "left")
-        near[..., query] = row.searchsorted(high[..., query], "right")
-    near -= better
+    low, high = (own - within).astype(np.float32), (own + within).astype(np.float32)
     # the article that the candidate replaces does not compete
-    better -= unchanged < low
-    near -= (unchanged >= low) & (unchanged <= high)
-    for user in np.flatnonzero(near.any(axis=(0, 1))):
-        one = query_ids[user : user + 1]
-        theirs = all_costs(bank, one)[0]
-        for place, form in np.argwhere(near[..., user]):
-            tied = np.abs(theirs - own[place, form, user]) <= within
-            tied[article_ids[place]] = False
-            rivals = np.flatnonzero(tied).astype(np.int32)
-            exact = index.pair_costs(np.repeat(one, len(rivals)), rivals, bank.items[rivals])
-            mine = candidates[place, form][None]
-            limit = index.pair_costs(one, article_ids[place : place + 1], mine)
-            better[place, form, user] += np.count_nonzero(exact < limit)
+    replaced = costs[:, article_ids].astype(np.float32).T[:, None]
+    between = (low <= replaced) & (replaced <= high)
+    better = np.empty(own.shape, dtype=np.int64)
+    near = np.empty(own.shape, dtype=bool)
+    row = np.empty(len(index) + 2, dtype=np.float32)  # stays in the cache
+    for query, exactly in enumerate(costs):
+        row[:-2], row[-2:] = exactly, np.inf
+        row.sort()
+        first = row.searchsorted(low[..., query])
+        better[..., query] = first
+        near[..., query] = row[first + between[..., query]] <= high[..., query]
+    better -= replaced < low
+    for place, form, query in np.argwhere(near):
+        one, article = query_ids[query : query + 1], article_ids[place : place + 1]
+        gaps = costs[query] - own[place, form, query]
+        gaps[article] = np.inf
+        tied = np.flatnonzero(np.abs(gaps) <= within).astype(np.int32)
+        exact = index.pair_costs(np.repeat(one, len(tied)), tied, index.bank.items[tied])
+        limit = index.pair_costs(one, article, candidates[place, form][None])
+        better[place, form, query] = np.count_nonzero(gaps < -within)
+        better[place, form, query] += np.count_nonzero(exact < limit)
     return (1 + better).astype(np.int32)
 
 
-def all_costs(bank: Bank, query_ids: Ids) -> Doubles:
-    """Costs (Q, N) in float64 of all articles; infinite where one does not compete."""
-    costs = np.empty((len(query_ids), len(bank)))
-    queries = -_scaled(bank, bank.vectors(query_ids))
-    for first in range(0, len(bank), TILE):
-        items = _scaled(bank, bank.items[first : first + TILE])
-        costs[:, first : first + TILE] = queries @ items.T
-    if bank.unit:
-        costs += 1.0
-    offsets = bank.offsets_of(query_ids, slice(0, len(bank)))
-    if offsets is not None:
-        costs -= offsets
-    places, articles = bank.excluded(query_ids)
-    costs[places, articles] = np.inf
-    return costs
+class AllCosts:
+    """Costs in float64 of all articles of a bank, for some queries after others.
+
+    Args:
+        at_once: most queries of a call.
+    """
+
+    def __init__(self, bank: Bank, at_once: int) -> None:
+        self._bank = bank
+        self._room = np.empty((min(at_once, bank.num_queries), len(bank)))
+        self._kept = [*self._tiles()] if 8 * bank.items.size <= KEPT else None
+
+    def __call__(self, query_ids: Ids) -> Doubles:
+        """Costs (Q, N) for queries (Q,), until the next call; infinite where an article does not
+        compete.
+        """
+        bank, first = self._bank, 0
+        costs = self._room[: len(query_ids)]
+        queries = -_scaled(bank, bank.vectors(query_ids))
+        for items in self._kept or self._tiles():
+            np.matmul(queries, items.T, out=costs[:, first : first + len(items)])
+            first += len(items)
+        if bank.unit:
+            costs += 1.0
+        offsets = bank.offsets_of(query_ids, slice(0, len(bank)))
+        if offsets is not None:
+            costs -= offsets
+        places, articles = bank.excluded(query_ids)
+        costs[places, articles] = np.inf
+        return costs
+
+    def _tiles(self) -> Iterator[Doubles]:
+        """Items (w, D) as they count, tile by tile."""
+        for first in range(0, len(self._bank), TILE):
+            yield _scaled(self._bank, self._bank.items[first : first + TILE])
 
 
 def _scaled(bank: Bank, vectors: Floats) -> Doubles:

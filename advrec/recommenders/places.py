@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from advrec.recommenders.audience import BYTES, TIES_WITHIN, all_costs
+from advrec.recommenders.audience import BYTES, TIES_WITHIN, AllCosts
 from advrec.recommenders.bank import Doubles, Ids, Rows
 from advrec.recommenders.ranks import ExactIndex
 
@@ -76,9 +76,10 @@ def _placed(
     bank = index.bank
     k = min(k, len(index))
     at_once = max(1, BYTES // (8 * max(len(index), k * bank.items.shape[1])))
+    all_costs = AllCosts(bank, at_once)
     for start in range(0, len(query_ids), at_once):
         some = query_ids[start : start + at_once]
-        costs = all_costs(bank, some)
+        costs = all_costs(some)
         size = np.abs(costs, where=np.isfinite(costs), out=np.zeros_like(costs)).max()
         last = np.partition(costs, k - 1, axis=1)[:, k - 1 :][:, :1]
         near = (costs <= last + 2.0 * TIES_WITHIN * max(size, 1.0)) & np.isfinite(costs)

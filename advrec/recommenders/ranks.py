@@ -60,6 +60,7 @@ class ExactIndex:
         self.bank = bank
         self._inverse_norms = (1.0 / bank.item_norms).astype(np.float32) if bank.unit else None
         self._largest_item = float(bank.item_norms.max())
+        self._kept: tuple[bytes, int, Floats] | None = None
         # two more, for a cosine distance that an offset is taken from
         self._largest_offset = (
             0.0 if bank.offsets is None else 2.0 + float(np.abs(bank.offsets).max())
@@ -174,6 +175,15 @@ class ExactIndex:
             else:
                 lowest[rows] = np.minimum(lowest[rows], costs.min(axis=1, keepdims=True))
         return lowest
+
+    def kept_lowest(self, query_ids: Ids, k: int) -> Floats:
+        """`lowest` (Q, k) of the queries (Q,) of an audience, once: block after block asks for the
+        same.
+        """
+        asked = query_ids.tobytes()
+        if self._kept is None or self._kept[:2] != (asked, k):
+            self._kept = asked, k, self.lowest(query_ids, k)
+        return self._kept[2]
 
     def top_k(self, query_ids: Ids, k: int) -> TopK:
         """The k best articles of queries (Q,): ids (Q, k) and costs (Q, k), best first, equal ones

@@ -73,9 +73,40 @@ def test_04_an_audience_is_ranked_in_pieces_as_at_once(monkeypatch):
     whole = audience.ranks_for_all(ExactIndex(bank), asked, articles, candidates)
     monkeypatch.setattr(audience, "BYTES", 8 * 50 * 7)
     monkeypatch.setattr(audience, "TILE", 16)
+    monkeypatch.setattr(audience, "KEPT", 0)
     assert np.array_equal(
         audience.ranks_for_all(ExactIndex(bank), asked, articles, candidates), whole
     )
+
+
+def test_04_costs_that_only_float64_tells_apart_rank_as_they_are():
+    rng = np.random.default_rng(3)
+    near = 1.0 + 1e-7 * rng.integers(0, 4, (40, 2))  # float32 has two or three values for these
+    bank = Bank(
+        items=near.astype(np.float32), queries=np.array([[3.0, 0.7]], np.float32), unit=False
+    )
+    articles = np.arange(8, dtype=np.int32)
+    candidates = np.stack([bank.items[articles], bank.items[articles + 9]], axis=1)
+    ranks = audience.ranks_for_all(ExactIndex(bank), np.zeros(1, np.int32), articles, candidates)
+    expected = [
+        [[brute_rank(bank, 0, article, each)] for each in both]
+        for article, both in zip(articles, candidates, strict=True)
+    ]
+    assert ranks.tolist() == expected
+    assert len(np.unique(ranks)) > 4
+
+
+def test_thresholds_are_computed_once_for_all_blocks(monkeypatch):
+    rng = np.random.default_rng(4)
+    bank = Bank(items=rng.normal(size=(30, 4)).astype(np.float32))
+    index, asked, passes = ExactIndex(bank), np.arange(5, dtype=np.int32), []
+    tiles = index._tiles
+    monkeypatch.setattr(index, "_tiles", lambda *args: passes.append(args) or tiles(*args))
+    for ids, rank, total in ((asked, 3, 1), (asked.copy(), 3, 1), (asked, 4, 2), (asked[:4], 4, 3)):
+        found = audience.thresholds(index, ids, rank)
+        assert len(passes) == total
+        fresh = audience.thresholds(ExactIndex(bank), ids, rank)
+        assert all(np.array_equal(one, other) for one, other in zip(found, fresh, strict=True))
 
 
 def test_the_threshold_of_an_article_is_that_of_its_k_th_best_rival():
