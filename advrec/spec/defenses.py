@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from advrec.spec.base import refuse_repeats
 from advrec.spec.budgets import Epsilon
 from advrec.spec.label_free import LABEL_FREE
-from advrec.spec.training import Margin, Steps, Training
+from advrec.spec.training import Steps, Training, Triplets
 
 Backbone = Literal[
     "mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "efficientnet_b0", "convnext_tiny"
@@ -254,19 +254,13 @@ class FriendlyTraining(SteppedModel):
         return self
 
 
-class AntiCollapse(SteppedModel):
+class AntiCollapse(Triplets, SteppedModel):
     """Anti-collapse triplets, after Zhou et al. 2021."""
 
     label = "anti-collapse triplets"
     implementation = "advrec.training.defenses.anticollapse:AntiCollapseTriplet"
 
     defense: Literal["act"]
-    margin: Margin = 0.2
-    """Cosine distance by which an attacked image is to stay nearer to itself than to the article
-    it was moved towards.
-    """
-    weight: Annotated[float, Field(gt=0.0)] = 4.0
-    """Weight of the embeddings' loss against that of the classes."""
 
 
 DEFENSES: tuple[type[Training], ...] = (

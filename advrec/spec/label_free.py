@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from advrec.spec.budgets import Epsilon
 from advrec.spec.catalog import absolute
-from advrec.spec.training import Margin, Steps, Training
+from advrec.spec.training import Steps, Training, Triplets
 
 TRAIN, EVERY = "train", "catalog"
 """Values of `images` that name no folder."""
@@ -101,7 +101,7 @@ class LagrangianFineTuning(LabelFree):
     """
 
 
-class AntiCollapseFineTuning(LabelFree):
+class AntiCollapseFineTuning(Triplets, LabelFree):
     """Anti-collapse triplets, after Zhou et al. 2021, without classes: the distance of fare stands
     in their place.
     """
@@ -110,12 +110,6 @@ class AntiCollapseFineTuning(LabelFree):
     implementation = "advrec.training.defenses.anticollapse:AntiCollapseFineTuning"
 
     defense: Literal["act-fare"]
-    margin: Margin = 0.2
-    """Cosine distance by which an attacked image is to stay nearer to itself than to the article
-    it was moved towards.
-    """
-    weight: Annotated[float, Field(gt=0.0)] = 4.0
-    """Weight of the triplets against the drift of clean and attacked images."""
 
 
 LABEL_FREE: tuple[type[LabelFree], ...] = (

@@ -7,7 +7,6 @@ from pydantic import Field
 from advrec.spec.base import Strict
 
 Steps = Annotated[int, Field(ge=1)]
-Margin = Annotated[float, Field(gt=0.0, le=2.0)]
 
 
 class Entry(Strict):
@@ -64,3 +63,16 @@ class Training(Entry):
             articles: of the training split.
         """
         return (max(articles - self.batch, 0) // self.batch + 1) * self.steps_a_batch
+
+
+class Triplets(Strict):
+    """The keys of anti-collapse triplets."""
+
+    margin: Annotated[float, Field(gt=0.0, le=2.0)] = 0.2
+    """Cosine distance by which an attacked image is to stay nearer to itself than to the article
+    it was moved towards.
+    """
+    weight: Annotated[float, Field(gt=0.0)] = 4.0
+    """Weight of the triplets against the rest of the loss: that of the classes, of act-fare the
+    drift of clean and attacked images.
+    """

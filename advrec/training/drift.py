@@ -4,12 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Self
 
-import torch
 from torch import Tensor
 
-from advrec.attacks.gradient import PGD
 from advrec.attacks.objective import Losses, Objective
-from advrec.attacks.problem import Problem
 from advrec.recommenders.losses import squared_distance
 
 SHORTEST = 0.01
@@ -28,7 +25,8 @@ def squared_drift(embeddings: Tensor, originals: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Leaving(Objective):
-    """Minus the squared distance from the original embeddings: an objective to descend.
+    """Minus the squared distance from the original embeddings: an objective to descend. At an image
+    itself its gradient is zero while the network is what it was.
 
     Args:
         embed: images (N, 3, H, W) to raw embeddings (N, D).
@@ -50,22 +48,3 @@ class Leaving(Objective):
     def select(self, rows: Tensor) -> Self:
         """Narrow the objective to the images of `rows` (n,)."""
         return dataclasses.replace(self, originals=self.originals[rows])
-
-
-def pushed(
-    embed: Callable[[Tensor], Tensor],
-    images: Tensor,
-    originals: Tensor,
-    attack: PGD,
-    epsilon: float,
-    noise: Tensor,
-) -> Tensor:
-    """Images (N, 3, H, W) attacked so that their embeddings leave the original ones (N, D).
-
-    Args:
-        noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins. At the image itself the
-            gradient is zero while the network is what it was.
-    """
-    budgets = torch.full((len(images),), epsilon, dtype=torch.float64, device=images.device)
-    objective = Leaving(embed=embed, originals=originals)
-    return attack(Problem(objective, images, budgets, images + epsilon * noise)).images

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from advrec.attacks.gradient import PGD
-from advrec.attacks.problem import Problem
+from advrec.attacks.objective import Objective
 from advrec.model.fashionnet import FashionNet
 from advrec.recommenders.losses import CosineDistance, cosine_distance
 from advrec.training.data import Batch
 from advrec.training.defenses import fare
-from advrec.training.defenses.base import Defense, Forward, budgets, halves, problem_of
+from advrec.training.defenses.base import Defense, Forward, halves, problem_of
 from advrec.training.drift import squared_drift
 from advrec.training.judges import Embed
 from advrec.training.schedule import Stage
@@ -70,27 +70,15 @@ class AntiCollapseFineTuning(fare.FineTuning):
     margin: float
     weight: float
 
-    def attacked(
-        self,
-        embed: Embed,
-        images: Tensor,
-        originals: Tensor,
-        stage: Stage,
-        noise: Tensor,
-        others: Tensor | None = None,
-    ) -> Tensor:
-        """Return images (N, 3, H, W), each moved towards its other one.
-
-        Args:
-            noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
-            others: (N, 3, H, W), of another article each; None: of the article before.
+    def wish(
+        self, embed: Embed, images: Tensor, originals: Tensor, others: Tensor | None
+    ) -> Objective:
+        """Return the distance of images (N, 3, H, W) to their other ones: of the article before,
+        where none are given.
         """
         with torch.no_grad():
             targets = embed(images).roll(1, 0) if others is None else embed(others)
-            objective = CosineDistance(embed, targets)
-        start = images + stage.epsilon * noise
-        problem = Problem(objective, images, budgets(images, stage.epsilon), start)
-        return self.pgd(stage)(problem).images
+        return CosineDistance(embed, targets)
 
     def loss(self, forward: Forward, batch: Batch, images: Tensor) -> Tensor:
         """Return the mean loss () of clean and of moved images (N, 3, H, W) together."""

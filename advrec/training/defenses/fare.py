@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from advrec.attacks.gradient import PGD
+from advrec.attacks.objective import Objective
+from advrec.attacks.problem import Problem
 from advrec.catalog.dataset import Catalog
 from advrec.model.checkpoint import Network
 from advrec.training.data import Batch
-from advrec.training.defenses.base import Defense, Forward, uniform_noise
-from advrec.training.drift import pushed, squared_drift
+from advrec.training.defenses.base import Defense, Forward, budgets, uniform_noise
+from advrec.training.drift import Leaving, squared_drift
 from advrec.training.judges import Drifts, Embed
 from advrec.training.schedule import Stage
 from advrec.training.workers import Workers
@@ -65,13 +67,23 @@ class FineTuning(Defense):
         noise: Tensor,
         others: Tensor | None = None,
     ) -> Tensor:
-        """Return images (N, 3, H, W) whose embeddings have left the original ones (N, D).
+        """Return images (N, 3, H, W), attacked: of FARE so that their embeddings leave the
+        original ones (N, D).
 
         Args:
             noise: (N, 3, H, W) in [-1, 1), in budgets: where the attack begins.
             others: (N, 3, H, W), of another article each, for an attack towards articles.
         """
-        return pushed(embed, images, originals, self.pgd(stage), stage.epsilon, noise)
+        objective = self.wish(embed, images, originals, others)
+        start = images + stage.epsilon * noise
+        problem = Problem(objective, images, budgets(images, stage.epsilon), start)
+        return self.pgd(stage)(problem).images
+
+    def wish(
+        self, embed: Embed, images: Tensor, originals: Tensor, others: Tensor | None
+    ) -> Objective:
+        """Return what the attack on images (N, 3, H, W) makes small; see `attacked`."""
+        return Leaving(embed=embed, originals=originals)
 
     def pgd(self, stage: Stage) -> PGD:
         """Return the attack of a stage."""
