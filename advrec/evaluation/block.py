@@ -1,7 +1,7 @@
 """One block, of tuples or of promoted articles: the work of one result file, and its result."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ class AnyBlock:
     """Budgets, rising."""
     batch: int
     """Images on the device at once."""
-    examples: int
+    examples: int = 0
     """Keep the adversarial images of tuples with a smaller id than this."""
     label: str
     """The attack's name, for the column winner."""
@@ -145,17 +145,8 @@ def promotion_block_of(
     if stop != "converged":
         stop = "never" if attack.share is None else "rank-1"
     return PromotionBlock(
-        attack_ids=article_ids,
-        pixels=catalog.pixels(article_ids),
-        epsilons=cell.epsilons,
-        batch=evaluation.at_once,
-        examples=0,
-        label=attack.attack,
-        seed=study.seed,
+        **attacked(study, cell, article_ids, catalog),
         stop=stop,
-        nested=attack.nested,
-        deliveries=cell.deliveries,
-        through=attack.through,
         audience=everyone,
         ranks=evaluation.ranks,
         aim=evaluation.aim,
@@ -166,25 +157,30 @@ def promotion_block_of(
     )
 
 
+def attacked(study: Study, cell: Cell, attack_ids: Ids, catalog: Catalog) -> dict[str, Any]:
+    """Fields of any block of a cell, in which some articles (n,) are attacked."""
+    return {
+        "attack_ids": attack_ids,
+        "pixels": catalog.pixels(attack_ids),
+        "epsilons": cell.epsilons,
+        "batch": study.evaluation.at_once,
+        "label": cell.attack.attack,
+        "seed": study.seed,
+        "nested": cell.attack.nested,
+        "deliveries": cell.deliveries,
+        "through": cell.attack.through,
+    }
+
+
 def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Block:
     """The block of a cell for some rows of schema.TUPLES."""
-    evaluation = study.evaluation
-    attack_ids: Ids = tuples["attack_id"].to_numpy()
     return Block(
+        **attacked(study, cell, tuples["attack_id"].to_numpy(), catalog),
         tuple_ids=tuples["tuple_id"].to_numpy(),
         target_ids=tuples["target_id"].to_numpy(),
-        attack_ids=attack_ids,
-        pixels=catalog.pixels(attack_ids),
-        epsilons=cell.epsilons,
-        batch=evaluation.at_once,
-        examples=evaluation.examples if cell.part == "attacks" else 0,
-        label=cell.attack.attack,
-        seed=study.seed,
+        examples=study.evaluation.examples if cell.part == "attacks" else 0,
         stop=cell.attack.stop,
-        nested=cell.attack.nested,
-        deliveries=cell.deliveries,
         groups=catalog.groups,
-        through=cell.attack.through,
         minimal_rank=cell.attack.rank if cell.attack.minimal else None,
     )
 

@@ -1,11 +1,13 @@
 """Bootstrap intervals of means (B. Efron, 1979): what is measured is drawn anew, with repeats."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from advrec.recommenders.bank import Doubles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BOUNDS = ("", "_low", "_high")
 """Ends of the names of columns that hold a mean and its bounds."""
@@ -33,16 +35,30 @@ def means(values: Doubles, seed: int = 0) -> Means:
     if n < 2:
         nothing = np.full(columns, np.nan)
         return Means(values.mean(axis=0), nothing, nothing)
-    random = np.random.default_rng(seed)
+    return Means(values.mean(axis=0), *_bounds(values, np.ones(n), seed))
+
+
+def repeated(values: Doubles, seed: int = 0) -> Means:
+    """The same, of many rows (n, c) of which few are different, as those of users: time and memory
+    are of the different ones. The interval is another draw.
+    """
+    rows, counts = np.unique(values, axis=0, return_counts=True)
+    if len(values) < 2:
+        return means(values)
+    return Means(values.mean(axis=0), *_bounds(rows, counts.astype(np.float64), seed))
+
+
+def _bounds(rows: Doubles, counts: Doubles, seed: int) -> tuple[Doubles, Doubles]:
+    """Bounds (c,) of the means of rows (r, c), of which each was measured so many times (r,)."""
+    n, random = int(counts.sum()), np.random.default_rng(seed)
     drawn = [
-        random.multinomial(n, np.full(n, 1.0 / n), size=CHUNK) @ values / n
-        for _ in range(0, RESAMPLES, CHUNK)
+        random.multinomial(n, counts / n, size=CHUNK) @ rows / n for _ in range(0, RESAMPLES, CHUNK)
     ]
     low, high = np.quantile(np.concatenate(drawn), (0.025, 0.975), axis=0)
-    return Means(values.mean(axis=0), low, high)
+    return low, high
 
 
-def bounded(values: pd.DataFrame) -> dict[str, float]:
+def bounded(values: "pd.DataFrame") -> dict[str, float]:
     """The mean of each column of values (n, c) and its bounds, by the column's name and BOUNDS."""
     found = means(values.to_numpy(np.float64))
     return {

@@ -3,7 +3,7 @@ swapped at once, then all users' lists are made anew.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +17,16 @@ from advrec.attacks.result import Reached, Smallest
 from advrec.catalog import interactions
 from advrec.catalog.dataset import Catalog
 from advrec.errors import ConfigError
+from advrec.evaluation import bootstrap
 from advrec.evaluation.attempts import Aim, Bounds
-from advrec.evaluation.block import CategoryBlock, Outcomes
+from advrec.evaluation.block import CategoryBlock, Outcomes, attacked
 from advrec.evaluation.harness import attack_all
 from advrec.evaluation.measure import Measure
 from advrec.evaluation.promotions import Wishes
 from advrec.evaluation.rows import Places, Rows
 from advrec.recommenders import load, losses, places
 from advrec.recommenders.audience import Audience
-from advrec.recommenders.bank import Floats
+from advrec.recommenders.bank import Doubles, Floats
 from advrec.recommenders.ranks import ExactIndex
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
@@ -34,11 +35,13 @@ from advrec.run.cells import Cell
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
 from advrec.spec.audiences import USERS
+from advrec.spec.base import FLOAT
 from advrec.spec.category_attack import CENTROID, CLASS, HIT
 from advrec.spec.study import Study
 
 SPENT = ("gradient_steps", "forward_passes", "seconds")
-NOTED = ("epsilon", "linf", "l2", "raw_linf", *SPENT, "batch", "winner", "inherited")
+NORMS = ("linf", "l2")
+NOTED = ("epsilon", *NORMS, "raw_linf", *SPENT, "batch", "winner", "inherited")
 """Columns that are noted of each image."""
 
 
@@ -106,14 +109,7 @@ def category_block_of(
     users = np.arange(interactions.read(run, len(catalog)).num_users, dtype=np.int32)
     evaluation = study.evaluation
     return CategoryBlock(
-        attack_ids=ids,
-        pixels=catalog.pixels(ids),
-        epsilons=cell.epsilons,
-        batch=evaluation.at_once,
-        examples=0,
-        label=cell.attack.attack,
-        seed=study.seed,
-        nested=cell.attack.nested,
+        **attacked(study, cell, ids, catalog),
         audience=Audience(USERS, users, np.ones(len(users))),
         ranks=evaluation.ranks,
         aim=evaluation.aim,
@@ -149,7 +145,7 @@ def evaluate_category(recommender: Recommender, attack: Attack, block: CategoryB
         items.append(measure.items)
         noted.append(measure.outcomes().rows)
     return Outcomes(
-        _rows(recommender, block, np.concatenate(items, axis=1), pa.concat_tables(noted)),
+        _rows(recommender, block, np.concatenate(items, axis=2), pa.concat_tables(noted)),
         schema.EXAMPLES.empty_table(),
     )
 
@@ -186,13 +182,20 @@ class Swapped(Measure):
 
     block: CategoryBlock
     items: Floats
-    """(E, n, D')"""
+    """(E, F, n, D'), F forms: as computed, and by delivery."""
 
     def __init__(self, recommender: Recommender, block: CategoryBlock) -> None:
         self._recommender, self.block = recommender, block
-        self.table = Rows(block, pa.schema([schema.OUTCOMES.field(name) for name in NOTED]))
+        fields = [schema.OUTCOMES.field(name) for name in NOTED]
+        fields += [
+            schema.OUTCOMES.field(norm).with_name(schema.suffixed(norm, delivery))
+            for delivery in block.through
+            for norm in NORMS
+        ]
+        self.table = Rows(block, pa.schema(fields))
         clean = recommender.bank.items[block.attack_ids]
-        self.items = np.repeat(clean[None], len(block.epsilons), axis=0)
+        self._forms = (FLOAT, *block.deliveries)
+        self.items = np.tile(clean, (len(block.epsilons), len(self._forms), 1, 1))
 
     def unchanged(self, places: Places) -> Mapping[str, Any]:
         """Nothing."""
@@ -205,7 +208,8 @@ class Swapped(Measure):
         places, number = np.divmod(rows, len(self.block.epsilons))
         changed = (images != clean).flatten(1).any(1).cpu().numpy()
         items = self._recommender.items(images, self.block.attack_ids[places])
-        self.items[number[changed], places[changed]] = items[changed]
+        form = self._forms.index(delivery)
+        self.items[number[changed], form, places[changed]] = items[changed]
         return {}
 
     def keep(self, rows: Places, images: Tensor, delivery: str) -> None:
@@ -226,38 +230,75 @@ class Swapped(Measure):
 def _rows(
     recommender: Recommender, block: CategoryBlock, items: Floats, noted: pa.Table
 ) -> pa.Table:
-    """Rows of category_attacks, from items (E, n, D') of the attacked images and what was noted of
-    each image and epsilon.
+    """Rows of category_attacks, from items (E, F, n, D') of the attacked images and what was noted
+    of each image and epsilon.
     """
     index, count = recommender.index, len(block.epsilons)
-    members = np.zeros(len(index), dtype=bool)
-    members[block.attack_ids] = True
+    everything = np.arange(len(index))
+    members, target = (np.isin(everything, ids) for ids in (block.attack_ids, block.resembled))
 
     def held(of: ExactIndex) -> places.Held:
-        return places.held(of, block.audience.query_ids, members, block.ranks)
+        return places.held(of, block.audience.query_ids, members, target, block.ranks)
+
+    def of_images(name: str) -> npt.NDArray[Any]:
+        """Values (n, E) that were noted."""
+        values: npt.NDArray[Any] = noted[name].to_numpy().reshape(-1, count)
+        return values
 
     before = held(index)
-    after = [held(_swapped(index, block.attack_ids, each)) for each in items]
-    images = {
-        name: noted[name].to_numpy().reshape(-1, count) for name in ("linf", "l2", "batch", *SPENT)
-    }
     columns: dict[str, Any] = {
         "epsilon": np.array(block.epsilons),
         "origin": [block.origin] * count,
         "target": [block.target] * count,
         "articles": np.full(count, len(block.attack_ids), dtype=np.int32),
         "users": np.full(count, len(block.audience.query_ids), dtype=np.int32),
-        "batch": images["batch"].min(axis=0),
-        **{name: images[name].sum(axis=0) for name in SPENT},
+        "batch": of_images("batch").min(axis=0),
+        **{name: of_images(name).sum(axis=0) for name in SPENT},
     }
-    for norm in ("linf", "l2"):
-        columns[f"{norm}_max"] = images[norm].max(axis=0)
-        columns[f"{norm}_mean"] = images[norm].mean(axis=0)
-    for place, rank in enumerate(block.ranks):
-        for name in places.Held._fields:
-            columns[f"{name}_before_{rank}"] = np.full(count, getattr(before, name)[place])
-            columns[f"{name}_after_{rank}"] = [getattr(each, name)[place] for each in after]
-    return schema.table(category_attacks(block.ranks), columns)
+    worth = _worth(before, block.ranks, "before")
+    columns |= {name: np.full(count, value) for name, value in worth.items()}
+    for form, delivery in enumerate((FLOAT, *block.deliveries)):
+        after = [held(_swapped(index, block.attack_ids, each)) for each in items[:, form]]
+        found = [
+            _worth(each, block.ranks, "after") | _change(before, each, block.ranks)
+            for each in after
+        ]
+        columns |= {_of(name, delivery): [row[name] for row in found] for name in found[0]}
+        for norm in NORMS if delivery in (FLOAT, *block.through) else ():
+            values = of_images(_of(norm, delivery))
+            columns[_of(f"{norm}_max", delivery)] = values.max(axis=0)
+            columns[_of(f"{norm}_mean", delivery)] = values.mean(axis=0)
+    return schema.table(category_attacks(block.ranks, block.deliveries, block.through), columns)
+
+
+def _of(name: str, delivery: str) -> str:
+    """Name of a column that is about a delivery, or float."""
+    return name if delivery == FLOAT else schema.suffixed(name, delivery)
+
+
+def _worth(held: places.Held, ranks: Sequence[int], when: str) -> dict[str, float]:
+    """Columns of what a category holds."""
+    columns: dict[str, float] = {}
+    for place, rank in enumerate(ranks):
+        columns |= _interval(f"chr_{when}_{rank}", held.chr[place], held.by_query[:, place])
+        columns[f"ndcg_{when}_{rank}"] = held.ndcg[place]
+        columns[f"target_chr_{when}_{rank}"] = held.target_chr[place]
+    return columns
+
+
+def _change(before: places.Held, after: places.Held, ranks: Sequence[int]) -> dict[str, float]:
+    """Columns of how much more it holds after an attack; the same users are drawn for both."""
+    changes, by_query = after.chr - before.chr, after.by_query - before.by_query
+    columns: dict[str, float] = {}
+    for place, rank in enumerate(ranks):
+        columns |= _interval(f"chr_change_{rank}", changes[place], by_query[:, place])
+    return columns
+
+
+def _interval(name: str, share: float, by_query: Doubles) -> dict[str, float]:
+    """A share and its bounds, by that of each query (Q,)."""
+    found = bootstrap.repeated(by_query[:, None])
+    return {name: share, f"{name}_low": found.low[0], f"{name}_high": found.high[0]}
 
 
 def _swapped(index: ExactIndex, article_ids: npt.NDArray[np.int32], items: Floats) -> ExactIndex:

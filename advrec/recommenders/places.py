@@ -21,11 +21,17 @@ class Held(NamedTuple):
     ndcg: Doubles
     """(R,), the same where place p counts 1 / log2(p + 1), as a share of what all K places count.
     """
+    by_query: Doubles
+    """(Q, R), CHR@K of each query's list alone."""
+    target_chr: Doubles
+    """(R,), CHR@K of the target's articles in the same lists."""
 
 
 class Placed(NamedTuple):
     """Articles and their places in the list of one query after the other, from 0."""
 
+    queries: Rows
+    """(m,), places among the queries asked for."""
     articles: Ids
     """(m,)"""
     places: Rows
@@ -33,22 +39,34 @@ class Placed(NamedTuple):
 
 
 def held(
-    index: ExactIndex, query_ids: Ids, members: npt.NDArray[np.bool_], ranks: Sequence[int]
+    index: ExactIndex,
+    query_ids: Ids,
+    members: npt.NDArray[np.bool_],
+    target: npt.NDArray[np.bool_],
+    ranks: Sequence[int],
 ) -> Held:
-    """Measure how much of the lists of queries (Q,) the `members` (N,) of a category hold.
+    """Measure how much of the lists of queries (Q,) the `members` (N,) of a category hold, and
+    those of a `target` (N,).
 
     An article that a query has seen has no place there. Where costs are equal, members come first:
     ties go to the adversary. Where fewer than K articles compete, the places behind them are empty.
     """
     longest = max(ranks)
-    counts = np.zeros(longest)
-    for articles, places in _placed(index, query_ids, longest, ~members):
-        counts += np.bincount(places[members[articles]], minlength=longest)
+    counts, size = np.zeros(longest), len(query_ids)
+    by_query, of_target = np.zeros((size, len(ranks))), np.zeros(longest)
+    for queries, articles, places in _placed(index, query_ids, longest, ~members):
+        own = members[articles]
+        counts += np.bincount(places[own], minlength=longest)
+        of_target += np.bincount(places[target[articles]], minlength=longest)
+        for place, rank in enumerate(ranks):
+            by_query[:, place] += np.bincount(queries[own & (places < rank)], minlength=size)
     gains = 1.0 / np.log2(np.arange(longest) + 2.0)
-    worth = counts * gains / len(query_ids)
+    worth = counts * gains / size
     return Held(
-        np.array([counts[:rank].sum() / (rank * len(query_ids)) for rank in ranks]),
+        np.array([counts[:rank].sum() / (rank * size) for rank in ranks]),
         np.array([worth[:rank].sum() / gains[:rank].sum() for rank in ranks]),
+        by_query / np.array(ranks),
+        np.array([of_target[:rank].sum() / (rank * size) for rank in ranks]),
     )
 
 
@@ -59,7 +77,7 @@ def shares(
     in the order of articles.
     """
     counts = np.zeros(num)
-    for articles, _ in _placed(index, query_ids, rank, np.arange(len(index))):
+    for _, articles, _ in _placed(index, query_ids, rank, np.arange(len(index))):
         counts += np.bincount(labels[articles], minlength=num)
     return np.asarray(counts / (rank * len(query_ids)))
 
@@ -90,4 +108,4 @@ def _placed(
         first = np.searchsorted(queries, np.arange(len(some)))
         places = np.arange(len(queries)) - first[queries]
         there = places < k
-        yield Placed(articles[sorted_rows][there], places[there])
+        yield Placed(start + queries[there], articles[sorted_rows][there], places[there])

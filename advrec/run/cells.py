@@ -94,18 +94,20 @@ def _promotions(study: Study, model: str, audience: str) -> list[Cell]:
 
 
 def _category_attacks(study: Study, model: str) -> list[Cell]:
-    wanted = study.evaluation.category_attack
+    evaluation = study.evaluation
+    wanted, deliveries = evaluation.category_attack, evaluation.round_trips
     classifies = has_categories(study.models, study.hybrids[model].encoder)
     return [
         Cell(
             CATEGORY_ATTACKS,
             model,
             attack,
-            study.evaluation.epsilons,
+            evaluation.epsilons,
+            deliveries,
             articles=1,
             audience=USERS,
         )
-        for attack in (wanted.entries if wanted else ())
+        for attack in (wanted.entries(deliveries) if wanted else ())
         if classifies or attack.name != CLASS
     ]
 

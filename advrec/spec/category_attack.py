@@ -1,6 +1,6 @@
 """The category attack of a study: all images of one category are swapped at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -28,17 +28,18 @@ class CategoryAttack(Strict):
     """Category that they are to resemble; by default the one that the first hybrid recommends most.
     """
     attack: str = "pgd-10"
-    """A name of the table of attacks, but minimal-K."""
+    """A name of the table of attacks, but minimal-K. It sees the study's deliveries where an entry
+    of `attacks` does that does not say `through`.
+    """
     towards: Annotated[tuple[Towards, ...], Field(min_length=1)] = (CLASS, CENTROID, HIT)
     """Losses that are made small, each in rows of its own. class: the cross entropy of the target,
     by the category head of the hybrid's encoder, where it has one; centroid: the squared distance
     to the mean embedding of the target; hit: the loss `hit` of `attacks`, before all users.
     """
 
-    @property
-    def entries(self) -> tuple[AttackSpec, ...]:
+    def entries(self, deliveries: Sequence[str]) -> tuple[AttackSpec, ...]:
         """An entry of `attacks` for each of `towards`, which it is named by."""
-        entry = AttackSpec.named(self.attack)
+        entry = AttackSpec.named(self.attack, deliveries)
         return tuple(entry.model_copy(update={"name": towards}) for towards in self.towards)
 
     @model_validator(mode="after")

@@ -113,7 +113,7 @@ def test_a_centroid_attack_gains_what_the_closed_form_says():
     gap = made.embedded[TARGET].mean(axis=0) - clean
     moved = clean + epsilon * np.abs(weights).sum(axis=1) * np.sign(gap)
     items = made.factors.candidates(moved.astype(np.float32), ORIGIN)
-    assert measure.items[0] == pytest.approx(items, abs=1e-4)
+    assert measure.items[0, 0] == pytest.approx(items, abs=1e-4)
     # what it holds of the lists is that of these items
     swapped = made.bank.items.copy()
     swapped[ORIGIN] = items
@@ -170,6 +170,50 @@ def test_the_loss_of_a_point_is_a_share_of_its_square_length():
 
 def test_it_is_the_audience_of_all_users():
     made = shop()
-    members = np.isin(np.arange(N), ORIGIN)
-    held = places.held(made.index, EVERYONE.query_ids, members, (10,))
-    assert found("hit").chr_before_10[0] == held.chr[0]
+    members, target = (np.isin(np.arange(N), ids) for ids in (ORIGIN, TARGET))
+    held = places.held(made.index, EVERYONE.query_ids, members, target, (10,))
+    table = found("hit")
+    assert table.chr_before_10[0] == held.chr[0]
+    assert table.target_chr_before_10[0] == held.target_chr[0]
+
+
+def test_intervals_are_of_users_and_hold_what_they_are_of():
+    table = found("hit", epsilons=(0.0, 0.05))
+    for when in ("before", "after", "change"):
+        value, low, high = (table[f"chr_{when}_10{end}"] for end in ("", "_low", "_high"))
+        assert (low <= value).all()
+        assert (value <= high).all()
+    change = table.chr_after_10 - table.chr_before_10
+    assert table.chr_change_10.to_numpy() == pytest.approx(change.to_numpy())
+    # the same users are drawn before and after: nothing has changed for any of them
+    assert table.chr_change_10_low[0] == table.chr_change_10_high[0] == 0.0
+    # a naive bootstrap, user by user
+    made, swapped = shop(), category("hit", epsilons=(0.05,), piece=len(ORIGIN))
+    measure = Swapped(made, swapped)
+    attack_all(aim_of(made, swapped), measure, registry.build("pgd-4"))
+    shares = []
+    for items in (made.bank.items[ORIGIN], measure.items[0, 0]):
+        whole = made.bank.items.copy()
+        whole[ORIGIN] = items
+        scores = made.bank.queries.astype(np.float64) @ whole.T
+        scores[np.repeat(np.arange(USERS), 5), made.bank.seen.articles] = -np.inf
+        shares.append(np.isin(np.argsort(-scores, axis=1)[:, :10], ORIGIN).mean(axis=1))
+    rng = np.random.default_rng(1)
+    drawn = (shares[1] - shares[0])[rng.integers(USERS, size=(4000, USERS))].mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    width = high - low
+    assert table.chr_change_10_low[1] == pytest.approx(low, abs=0.15 * width)
+    assert table.chr_change_10_high[1] == pytest.approx(high, abs=0.15 * width)
+
+
+def test_deliveries_are_columns_of_their_own():
+    ways = {"deliveries": ("png", "jpeg-90"), "through": ("jpeg-90",), "epsilons": (0.0, 0.02)}
+    table = found("hit", "apgd-3", **ways)
+    assert {"chr_after_10_png", "ndcg_after_10_jpeg_90", "linf_max_jpeg_90"} <= {*table.columns}
+    assert {"linf_max_png", "chr_before_10_png"} & {*table.columns} == set()
+    alone = found("hit", "apgd-3", epsilons=(0.0, 0.02))
+    assert table[alone.columns[:-4]].equals(alone[alone.columns[:-4]])
+    assert (table.gradient_steps == [1, 2] * alone.gradient_steps).all()  # of 0 nothing is made
+    # eight bits of an image of eight bits are that image
+    assert table.chr_after_10_png[0] == table.chr_before_10[0]
+    assert table.linf_max_jpeg_90[1] == pytest.approx(5 / 255)  # the whole levels within 0.02

@@ -34,8 +34,9 @@ def test_04_chr_and_ndcg_equal_brute_force(seed, size, monkeypatch):
     monkeypatch.setattr(places, "BYTES", size)  # one query at a time
     rng = np.random.default_rng(seed)
     of, members = bank(rng), rng.random(N) < 0.3
+    target = ~members & (rng.random(N) < 0.4)
     users = np.arange(QUERIES, dtype=np.int32)
-    found = places.held(ExactIndex(of), users, members, RANKS)
+    found = places.held(ExactIndex(of), users, members, target, RANKS)
     for place, rank in enumerate(RANKS):
         gains = [1 / np.log2(p + 2) for p in range(rank)]
         held = [
@@ -45,6 +46,10 @@ def test_04_chr_and_ndcg_equal_brute_force(seed, size, monkeypatch):
         assert found.chr[place] == pytest.approx(sum(map(len, held)) / (rank * QUERIES))
         worth = sum(gains[p] for each in held for p in each)
         assert found.ndcg[place] == pytest.approx(worth / (QUERIES * sum(gains)))
+        shares = [len(each) / rank for each in held]
+        assert found.by_query[:, place] == pytest.approx(shares)
+        others = [target[each[:rank]].sum() / rank for each in lists(of, ~members)]
+        assert found.target_chr[place] == pytest.approx(np.mean(others))
 
 
 @pytest.mark.parametrize("rank", RANKS)
@@ -72,4 +77,6 @@ def test_04_equal_items_stay_ties_whatever_a_product_makes_of_them():
     users = np.arange(50, dtype=np.int32)
     # of two equal articles the member comes first, whichever it is
     for members in (copies, ~copies):
-        assert places.held(index, users, members, (1, 2, 10)).chr == pytest.approx([1.0, 0.5, 0.5])
+        found = places.held(index, users, members, ~members, (1, 2, 10))
+        assert found.chr == pytest.approx([1.0, 0.5, 0.5])
+        assert found.target_chr == pytest.approx([0.0, 0.5, 0.5])

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from advrec.catalog.dataset import Catalog
 from advrec.reports import results, terminal
+from advrec.reports.page import categories as page
 from advrec.reports.tables import category_attacks
 from advrec.run import cells
 from advrec.run.directory import Run
@@ -118,9 +119,32 @@ def test_terminal_and_table_say_it(swapped):
     said = terminal.comparison_text(results.read(run))
     largest = table[(table.epsilon == 0.05) & (table["rank"] == 10) & (table.towards == "hit")]
     assert f"all images of {table.origin[0]} ({table.articles[0]}) attacked to resemble" in said
-    assert f"vbpr, towards hit: {100 * largest.chr_before.iloc[0]:.1f} % before, " in said
+    vbpr = largest.iloc[0]
+    bounds = f"({100 * vbpr.chr_before_low:.1f} to {100 * vbpr.chr_before_high:.1f})"
+    assert f"vbpr, towards hit: {100 * vbpr.chr_before:.1f} % {bounds} before, " in said
     status = advrec("status", "run", cwd=directory).stdout
     assert "vbpr centroid on a whole category: 1 of 1 blocks done" in status
+
+
+def test_the_page_has_every_way_and_budget_and_leads_with_the_largest_gain(swapped):
+    read = results.read(Run(swapped[0] / "run"))
+    table = category_attacks.category_attacks(read)
+    section = page.section(read)
+    assert len(section.table.rows) == 2 * 3 * 2
+    assert {len(row) for row in section.table.rows} == {len(section.table.columns)}
+    best = category_attacks.headline(read).sort_values("chr_change").iloc[-1]
+    shown = f"{100 * best.chr_after:.1f}\u00a0% ({100 * best.chr_after_low:.1f} to"
+    assert shown in section.said
+    assert f"by <b>{best.model}</b>" in section.said
+    (row,) = [
+        row
+        for row in section.table.rows
+        if [cell.text for cell in row[:3]] == ["vbpr", "hit", "10"]
+    ]
+    of = table[(table.model == "vbpr") & (table.towards == "hit") & (table["rank"] == 10)]
+    for cell, (_, known) in zip(row[4:6], of.iterrows(), strict=True):
+        assert cell.text == f"{100 * known.chr_after:.1f} %"
+        assert cell.below == f"{100 * known.chr_after_low:.1f} to {100 * known.chr_after_high:.1f}"
 
 
 def test_a_missing_part_is_made_again_and_equal(swapped, tmp_path):

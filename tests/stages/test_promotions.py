@@ -53,8 +53,8 @@ def study(ready, directory, **evaluation):
 
 def rows(run, part="promotions"):
     table = ds.dataset(run / part, partitioning="hive").to_table().to_pandas()
-    keys = ["model", "attack", "article_id", "epsilon"]
-    keys += ["query_id"] * (part == "promotion_ranks")
+    keys = ["model", "attack", "article_id", "tuple_id", "epsilon", "query_id"]
+    keys = [key for key in keys if key in table]
     return table.drop(columns="seconds", errors="ignore").sort_values(keys, ignore_index=True)
 
 
@@ -190,6 +190,7 @@ USERS = {"interactions": {"source": "synthetic", "users": 30, "purchases": 5}}
 HYBRIDS = {
     "unsecured": {"defense": "none", "epochs": 1},
     "vbpr": {"recommender": "vbpr", "encoder": "unsecured", "factors": 4, "epochs": 3},
+    "wide": {"join": ["unsecured", "unsecured"]},
 }
 
 
@@ -202,6 +203,7 @@ def before_users(ready, directory, **evaluation):
         "epsilons": [0.0, 0.03],
         "ranks": [1, 10],
         "ranks_of": 2,
+        "category_attack": {"attack": "fgsm"},
     }
     path = directory / "users.yaml"
     return write_study(path, ready, evaluation=usual | evaluation, models=HYBRIDS, **USERS)
@@ -257,13 +259,18 @@ def test_too_many_promoted_articles_are_refused_before_any_training(ready, hybri
     assert not (run / "models" / "vbpr").exists()
 
 
+PARTS = ("promotions", "promotion_ranks", "category_attacks", "attacks")
+
+
 @pytest.mark.ray
 def test_a_promotion_killed_with_9_goes_on_and_any_actors_give_the_same_rows(
     ready, hybrid, tmp_path
 ):
-    """Two actors are killed, one goes on, and the rows are those of no actor at all."""
+    """Two actors are killed, one goes on, and the rows are those of no actor at all: of a hybrid,
+    before users and of a whole category; of a joined model, on tuples.
+    """
     run = shutil.copytree(hybrid / "run", tmp_path / "run")
-    for part in ("promotions", "promotion_ranks"):
+    for part in PARTS:
         shutil.rmtree(run / part)
     before_users(ready, tmp_path)
     evaluate = ("evaluate", "users.yaml", "--out", run, "--set")
@@ -278,5 +285,5 @@ def test_a_promotion_killed_with_9_goes_on_and_any_actors_give_the_same_rows(
     assert 3 <= len(made) < 12, "the kill came too late to show anything"
     assert advrec(*evaluate, "resources.actors=1", cwd=tmp_path).returncode == 0
     assert all(path.read_bytes() == content for path, content in made.items())
-    for part in ("promotions", "promotion_ranks"):
+    for part in PARTS:
         pd.testing.assert_frame_equal(rows(run, part), rows(hybrid / "run", part))

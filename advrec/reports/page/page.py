@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jinja2
 import pandas as pd
 
-from advrec.reports.page import hybrids, images, promotions, sections, success, tiles
+from advrec.reports.page import categories, hybrids, images, promotions, sections, success, tiles
 from advrec.reports.page.banners import banners
 from advrec.reports.page.lone import next_steps
 from advrec.reports.page.verdict import verdict
@@ -92,6 +92,7 @@ def render(
         budget=sections.budget(results, tables),
         on_tuples=bool(results.attacks),
         promotions=promotions.section(results),
+        swapped=categories.section(results),
         utility=hybrids.utility_table(results),
         feature_attacks=hybrids.attacks_table(results),
         delivered=success.delivered_tables(results),
