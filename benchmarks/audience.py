@@ -44,7 +44,7 @@ def main() -> None:
     print(f"step, whole audience / one target: {ratios.text(found['step'])}")
     print(
         f"{found['seconds_an_article']:.2f} s an article for the ranks of {parsed.users:,} users "
-        f"among {parsed.articles:,} articles; thresholds {found['thresholds_s']:.1f} s a block; "
+        f"among {parsed.articles:,} articles; thresholds {found['thresholds_s']:.1f} s, once; "
         f"{found['peak_mib']:,.0f} MiB at most"
     )
     ratios.write(parsed.json, found)
