@@ -35,7 +35,7 @@ from advrec.evaluation.promoted import Promoted
 from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
-from advrec.run.cells import CATEGORY_ATTACKS, PROMOTIONS, Cell
+from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, Cell
 from advrec.run.directory import FUSED, LEVELS, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
@@ -259,7 +259,7 @@ class _Stage:
         """The content of the tuples, or of those who stand in their place."""
         if cell.part == CATEGORY_ATTACKS:
             return self.models.sha256[next(iter(self._study.hybrids))]
-        if cell.part != PROMOTIONS:
+        if cell.part not in BEFORE_AUDIENCES:
             return self._tuples_hash
         assert self._promoted is not None, "the stage has drawn them"
         return self._promoted.hash_of(cell.audience)
@@ -295,12 +295,12 @@ class _Stage:
         if one.cell.part == CATEGORY_ATTACKS:
             run, study, catalog = self._run, self._study, self._catalog
             return category_block_of(run, study, one.cell, catalog, self._categories)
-        if one.cell.part != PROMOTIONS:
+        if one.cell.part not in BEFORE_AUDIENCES:
             rows = self._rows(one.cell, one.block)
             return block_of(self._study, one.cell, rows, self._catalog)
         assert self._promoted is not None, "the stage has drawn them"
         size = self._study.evaluation.block
-        ids = self._promoted.article_ids[one.block * size :][:size]
+        ids = self._promoted.article_ids[: one.cell.articles][one.block * size :][:size]
         places = one.block * size + np.arange(len(ids))
         everyone = self._promoted.audiences[one.cell.audience]
         return promotion_block_of(self._study, one.cell, ids, places, everyone, self._catalog)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
-from advrec.run.cells import CATEGORY_ATTACKS, PROMOTIONS, Cell
+from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, CHECKS, Cell
 from advrec.run.directory import Run
 from advrec.run.pace import Pace, Piece
 from advrec.run.progress import Progress
@@ -93,10 +93,10 @@ class Watch:
             self._meters.done(
                 one.cell.model, attack, tuples=one.tuples, steps=steps, success=success
             )
-        name = f"check {attack}" if one.cell.part == "checks" else attack
+        name = f"check {attack}" if one.cell.part in CHECKS else attack
         rate = self._steps / self._progress.elapsed()
         at = {
-            PROMOTIONS: f"of {one.cell.audience} at rank <= {self._aim}",
+            **dict.fromkeys(BEFORE_AUDIENCES, f"of {one.cell.audience} at rank <= {self._aim}"),
             CATEGORY_ATTACKS: f"of the users' first {self._aim} places",
         }.get(one.cell.part, f"at rank <= {self._rank}")
         note = (
@@ -115,7 +115,7 @@ class Watch:
 
     def _share(self, cell: Cell) -> str | None:
         """The column that is a share of an audience; None: rows have a rank."""
-        columns = {PROMOTIONS: "hr_after", CATEGORY_ATTACKS: "chr_after"}
+        columns = dict.fromkeys(BEFORE_AUDIENCES, "hr_after") | {CATEGORY_ATTACKS: "chr_after"}
         return f"{columns[cell.part]}_{self._aim}" if cell.part in columns else None
 
     def __enter__(self) -> Watch:

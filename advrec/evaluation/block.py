@@ -13,7 +13,7 @@ from advrec.catalog.dataset import Catalog
 from advrec.model.encoder import Images
 from advrec.recommenders.audience import Audience
 from advrec.recommenders.bank import Ids
-from advrec.run.cells import Cell
+from advrec.run.cells import PROMOTIONS, Cell
 from advrec.spec.attacks import AttackSpec, Stop
 from advrec.spec.study import Study
 
@@ -141,6 +141,7 @@ def promotion_block_of(
 ) -> PromotionBlock:
     """The block of a cell for some promoted articles (n,), at `places` (n,) among all of them."""
     evaluation, attack = study.evaluation, cell.attack
+    ranks_of = evaluation.ranks_of if cell.part == PROMOTIONS else 0
     stop = attack.stop
     if stop != "converged":
         stop = "never" if attack.share is None else "rank-1"
@@ -153,7 +154,7 @@ def promotion_block_of(
         loss=attack.loss,
         goal=attack.goal,
         share=attack.share,
-        keeps_ranks=places < evaluation.ranks_of,
+        keeps_ranks=places < ranks_of,
     )
 
 

@@ -7,7 +7,7 @@ model look safe.
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -23,26 +23,16 @@ from advrec.evaluation.probes import (
     transfer_name,
 )
 from advrec.evaluation.rates import clustered, paired_difference, wilson
+from advrec.evaluation.verdicts import GAIN, Check, Difference, judged, side, unknown, worst
 from advrec.spec.attacks import ENSEMBLES
+from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.budgets import shown
 from advrec.spec.study import Study
 
-Verdict = Literal["passed", "undecided", "failed", "not measured", "information"]
-
 NEARLY_ALL = 97.0  # percent, of the interval's upper bound: 60 of 64, or 15 of 16, still pass
 FEW = 0.01  # of the images may have no gradient, by the lower bound of the interval: 2 of 64
-GAIN = 1.0  # points: what doubled steps or one more restart may still gain
 SAME = 1e-5  # cosine distance: two embeddings of one image differ by less
 COLLAPSED_COSINE, COLLAPSED_RANK = 0.95, 3.0
-
-
-class Check(NamedTuple):
-    name: str
-    verdict: Verdict
-    measured: str
-    """With n and interval."""
-    remedy: str
-    """Advice for a check that failed."""
 
 
 def judge(
@@ -59,9 +49,12 @@ def judge(
         rank: success is a rank of at most this.
         probes: rows of the cells of `cells`, with the columns model and attack.
         outcomes: rows of the study's own attacks, likewise.
-        health: what health.measure gave; empty if it is not there.
+        health: what health.measure gave; empty if it is not there. Where no tuples are attacked the
+            checks are those of it alone.
     """
     own = outcomes[outcomes["model"] == model]
+    if not study.evaluation.measures(NEIGHBOURS):
+        return _health(health)
     known = _Probes(probes[probes["model"] == model], rank)
     middle, largest = budgets(study)
     or_auto = (
@@ -72,7 +65,7 @@ def judge(
     weak = f"not converged: give the study's attacks more steps or restarts{or_auto}"
     other = transfer_name(other_model(study, model) or "")
     return [
-        _budget_kept(own, known.rows),
+        budget_kept(own, known.rows),
         _no_budget(known),
         _monotone(study, known, or_auto),
         _strong_enough(study, known, own, middle, weak),
@@ -134,8 +127,8 @@ class _Probes:
         remedy: str = "",
     ) -> Check:
         """Success of `after` minus that of `before`, in points; see `_compare`."""
-        first = _side(before), self.ranks(*before) <= self.rank
-        second = _side(after), self.ranks(*after) <= self.rank
+        first = side(*before), self.ranks(*before) <= self.rank
+        second = side(*after), self.ranks(*after) <= self.rank
         return _compare(
             name, first, second, self.targets, at_least=at_least, at_most=at_most, remedy=remedy
         )
@@ -158,23 +151,19 @@ def _compare(
     (first_label, first), (second_label, second) = before, after
     tuples = first.index.intersection(second.index)
     if not len(tuples):
-        return _unknown(name)
+        return unknown(name)
     differences = second[tuples].astype(int) - first[tuples].astype(int)
-    difference = 100.0 * float(differences.mean())
-    low, high = (100.0 * bound for bound in paired_difference(differences, targets[tuples]))
+    bounds = (100.0 * bound for bound in paired_difference(differences, targets[tuples]))
+    difference = Difference(100.0 * float(differences.mean()), *bounds)
     text = (
         f"{second_label} {_percent(second[tuples])}, {first_label} {_percent(first[tuples])}: "
-        f"{difference:+.1f} points ({low:+.1f} to {high:+.1f}), n = {len(tuples)}"
+        f"{difference}, n = {len(tuples)}"
     )
     if at_least is None and at_most is None:
         return Check(name, "information", text, "")
     if not (first[tuples].any() or second[tuples].any()):
         return Check(name, "information", f"{text}; nothing succeeds, so nothing is tested", "")
-    kept = (at_least is None or difference >= at_least) and (
-        at_most is None or difference <= at_most
-    )
-    beyond = (at_least is not None and high < at_least) or (at_most is not None and low > at_most)
-    return Check(name, "passed" if kept else "failed" if beyond else "undecided", text, remedy)
+    return Check(name, difference.keeps(at_least, at_most), text, remedy)
 
 
 def _strong_enough(
@@ -192,7 +181,7 @@ def _strong_enough(
         & outcomes["tuple_id"].isin(probe.index)
     ]
     if not len(rows):
-        return _unknown(name)
+        return unknown(name)
     solved = (rows["adversarial_rank"] <= known.rank).groupby(rows["attack"]).mean()
     best = max((str(attack) for attack in solved.index), key=lambda attack: float(solved[attack]))
     own = (
@@ -201,15 +190,16 @@ def _strong_enough(
     )
     return _compare(
         name,
-        (_side((LONGER, epsilon)), probe),
-        (f"{best} at {shown(epsilon)}", own),
+        (side(LONGER, epsilon), probe),
+        (side(best, epsilon), own),
         known.targets,
         at_least=0.0,
         remedy=remedy,
     )
 
 
-def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
+def budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
+    """Whether no image of rows, the study's and the probes', is beyond its budget."""
     rows = pd.concat([outcomes, probes])
     # linf, and linf_D of the images that were made for a delivery D.
     largest = rows[[name for name in rows.columns if name.startswith("linf")]].astype("float64")
@@ -220,7 +210,7 @@ def _budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
         "stopped the evaluation"
     )
     remedy = "a fault of advrec: please report it; no number of this run counts"
-    return _check("budget and box are kept", broken == 0, len(rows), text, remedy)
+    return judged("budget and box are kept", broken == 0, len(rows), text, remedy)
 
 
 def _no_budget(known: _Probes) -> Check:
@@ -240,7 +230,7 @@ def _no_budget(known: _Probes) -> Check:
         "the model embeds the same image in different ways: put it into evaluation mode, remove "
         "its randomness"
     )
-    return _check("no budget, no change", difference < SAME, len(rows), text, remedy)
+    return judged("no budget, no change", difference < SAME, len(rows), text, remedy)
 
 
 def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
@@ -250,9 +240,6 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
         for smaller, larger in itertools.pairwise(epsilons)
     ]
     measured = [step for step in steps if step.verdict != "not measured"]
-    worst: Verdict = next(
-        (v for v in ("failed", "undecided") if any(step.verdict == v for step in steps)), "passed"
-    )
     share = ", ".join(
         f"{_percent(known.ranks(WHITE_BOX, e) <= known.rank)} at {shown(e)}"
         for e in epsilons
@@ -266,7 +253,7 @@ def _monotone(study: Study, known: _Probes, or_auto: str) -> Check:
     name = "success rises with the budget"
     if not measured:
         return Check(name, "not measured", "", "needs two budgets above 0")
-    return Check(name, worst, f"{share}, n = {n}", remedy)
+    return Check(name, worst(step.verdict for step in steps), f"{share}, n = {n}", remedy)
 
 
 def _everything(known: _Probes) -> Check:
@@ -280,13 +267,13 @@ def _everything(known: _Probes) -> Check:
         "with every pixel free an attack should succeed: gradients masked? Look for rounding, "
         "saturation or randomness in the model"
     )
-    return _check("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)
+    return judged("without a limit nearly all succeed", high >= NEARLY_ALL, n, text, remedy)
 
 
 def _health(health: Mapping[str, Any]) -> list[Check]:
     names = ("gradients are not zero", "two forward passes agree", "embeddings are spread out")
     if not health:
-        return [_unknown(name) for name in names]
+        return [unknown(name) for name in names]
     n, zeros = health["n"], health["zero_gradients"]
     broken = health.get("broken_gradients", 0)  # which runs of before 0.3 have not counted
     difference = max(health["repeat_difference"], health["alone_difference"])
@@ -294,7 +281,7 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
         health["mean_cosine"] <= COLLAPSED_COSINE and health["effective_rank"] >= COLLAPSED_RANK
     )
     return [
-        _check(
+        judged(
             names[0],
             float(wilson(zeros, n)[0]) <= FEW and health["zero_values"] < 0.5 and not broken,
             n,
@@ -306,7 +293,7 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
             else "gradients masked: something in the model is flat or saturated, and attacks by "
             "gradients cannot see through it",
         ),
-        _check(
+        judged(
             names[1],
             difference < SAME,
             n,
@@ -316,7 +303,7 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
             "the model draws random numbers, or an image's embedding depends on the batch: put "
             "BatchNorm and dropout into evaluation mode",
         ),
-        _check(
+        judged(
             names[2],
             spread,
             health["embeddings"],
@@ -329,22 +316,5 @@ def _health(health: Mapping[str, Any]) -> list[Check]:
     ]
 
 
-def _check(name: str, passed: bool, n: int, measured: str, remedy: str) -> Check:
-    return Check(name, "passed" if passed else "failed", measured, remedy) if n else _unknown(name)
-
-
-def _unknown(name: str) -> Check:
-    return Check(
-        name,
-        "not measured",
-        "",
-        "run `advrec evaluate`; what compares models needs a second one in the study",
-    )
-
-
 def _percent(solved: "pd.Series[bool]") -> str:
     return f"{100.0 * solved.mean():.1f} %"
-
-
-def _side(side: tuple[str, float]) -> str:
-    return f"{side[0]} at {shown(side[1])}"

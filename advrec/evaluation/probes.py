@@ -2,9 +2,11 @@
 Free of torch.
 """
 
+from collections.abc import Iterator
 from statistics import median_low
+from typing import NamedTuple
 
-from advrec.run.cells import Cell
+from advrec.run.cells import PROMOTION_CHECKS, Cell
 from advrec.spec.attacks import AttackSpec, Stop
 from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.study import Study
@@ -16,12 +18,30 @@ WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restar
 UNLIMITED, EVERYTHING = "mifgsm-100", 1.0
 
 
+class Names(NamedTuple):
+    """Probes on audiences."""
+
+    white: str
+    longer: str
+    restarted: str
+    black_box: str
+    unlimited: str
+
+
+AUDIENCE = Names("apgd-25", "apgd-50", "apgd-25-restarted", "square-200", "mifgsm-50")
+"""Fewer steps than on tuples: every query has its say in each of them."""
+
+
 def cells(study: Study) -> list[Cell]:
-    """The cells that are measured for the checks, on the first tuples of the study: one an attack
-    and model.
+    """The cells that are measured for the checks, on the first tuples and promoted articles of the
+    study: one an attack and model.
     """
     if not study.evaluation.checks:
         return []
+    return [*_on_tuples(study), *_on_audiences(study)]
+
+
+def _on_tuples(study: Study) -> list[Cell]:
     middle, largest = budgets(study)
     all_budgets = tuple(epsilon for epsilon in study.evaluation.epsilons if epsilon > 0) or (
         middle,
@@ -49,6 +69,34 @@ def cells(study: Study) -> list[Cell]:
             for attack, epsilons in probes
         ]
     return probes_of_all
+
+
+def _on_audiences(study: Study) -> Iterator[Cell]:
+    middle, largest = budgets(study)
+    evaluation = study.evaluation
+    all_budgets = tuple(epsilon for epsilon in evaluation.epsilons if epsilon > 0) or (middle,)
+    probes = [
+        (_probe(AUDIENCE.white, stop="never"), all_budgets),
+        (_probe(AUDIENCE.longer, stop="never"), (middle,)),
+        (_probe(AUDIENCE.white, AUDIENCE.restarted, restarts=1, stop="never"), (middle,)),
+        (_probe(AUDIENCE.black_box, stop="never"), (largest,)),
+        (_probe(AUDIENCE.unlimited, stop="never"), (EVERYTHING,)),
+        (_probe("fgsm", stop="never"), (0.0,)),
+        (_probe("noise", stop="never"), (largest,)),
+    ]
+    for model, spec in study.models.items():
+        for attack, epsilons in probes if spec.compared else ():
+            for audience in study.audiences_of(model, attack):
+                if audience != NEIGHBOURS:
+                    yield Cell(
+                        PROMOTION_CHECKS,
+                        model,
+                        attack,
+                        epsilons,
+                        first=evaluation.checks,
+                        articles=min(evaluation.checks, evaluation.num_promoted),
+                        audience=audience,
+                    )
 
 
 def budgets(study: Study) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def write_report(
             f"{run.directory}: {missing} of {total} blocks are missing; "
             "run `advrec evaluate` to compute them, or pass --partial to report what is there"
         )
-    tables = all_tables(results) | ({"against": compared.rows} if compared else {})
+    tables = all_tables(results) | (compared.tables if compared else {})
     for name, table in tables.items():
         write_text(run.report / "tables" / f"{name}.csv", as_csv(table))
         write_text(run.report / "tables" / f"{name}.tex", _latex(results, table))

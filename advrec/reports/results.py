@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from advrec.errors import ConfigError
-from advrec.evaluation import checks, effort, lists, probes
-from advrec.evaluation.checks import Check
+from advrec.evaluation import audience_checks, checks, effort, lists, probes
 from advrec.evaluation.rates import headline_rank, success_table
+from advrec.evaluation.verdicts import Check
 from advrec.reports import gaps
 from advrec.reports.tables import published
 from advrec.run import cells, identity, own_columns, schema, strangers
@@ -200,26 +200,27 @@ class Results:
 
     @cached_property
     def checks(self) -> list[tuple[str, Check]]:
-        """Each model with each check of it, in the study's order; none where they are off."""
+        """Each model with each check of it, then those before audiences; none where off."""
         if not self.study.evaluation.checks:
             return []
         needed = self.outcomes[
             ["model", "attack", "tuple_id", "epsilon", "adversarial_rank", *self.norms]
         ]
-        return [
+        on_models = [
             (model, check)
             for model in self.study.models
             for check in checks.judge(
                 self.study, model, self.rank, self.probes, needed, self.health.get(model, {})
             )
         ]
+        return on_models + audience_checks.examine(self.run, self.whole)
 
     @cached_property
     def missing_check_blocks(self) -> int:
         """Blocks that the checks need and that have no file, for whatever reason."""
         return sum(
             1
-            for cell in probes.cells(self.study)
+            for cell in probes.cells(self.whole)
             for _ in cells.missing_blocks(self.run, self.study, cell, self.tuples)
         )
 
@@ -322,6 +323,7 @@ def _probes(run: Run, study: Study) -> pd.DataFrame:
     wanted = {
         (cell.model, cell.attack.name, epsilon)
         for cell in probes.cells(study)
+        if cell.part == "checks"
         for epsilon in cell.epsilons
     }
     keys = pd.MultiIndex.from_frame(rows[["model", "attack", "epsilon"]])

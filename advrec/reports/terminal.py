@@ -11,6 +11,7 @@ from advrec.reports.tables import (
     equal,
     minimal,
     promotions,
+    promotions_against,
     quantities,
     utility,
 )
@@ -90,19 +91,24 @@ def _missing(results: Results) -> list[str]:
 
 def _differences(results: Results, compared: Comparison) -> list[str]:
     """The cells in which two runs differ, the most certain first."""
-    rows = compared.rows
+    rows, lines = compared.rows, []
     sure = rows[rows["clustered_p_value"] < 0.05].sort_values("clustered_p_value")
-    lines = [
-        f"against {compared.other}, on the tuples of both: "
-        f"{len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"
-    ]
+    if len(rows):
+        lines = [
+            f"against {compared.other}, on the tuples of both: "
+            f"{len(sure)} of {len(rows)} cells differ (p < 0.05, by target)"
+        ]
     for row in records(sure.head(DIFFERENCES)):
         lines.append(
             f"  {row['attack']} on {row['model']} at {results.shown(row['epsilon'])}: "
             f"{row['percent']:.1f} here, {row['other_percent']:.1f} there "
             f"({row['low_points']:+.1f} to {row['high_points']:+.1f} points, n = {row['n']:,})"
         )
-    return lines + compared.notes
+    return (
+        lines
+        + promotions_against.text(results, compared.other, compared.promotions)
+        + compared.notes
+    )
 
 
 def label(quantity: str) -> str:

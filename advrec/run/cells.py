@@ -14,6 +14,9 @@ from advrec.spec.category_attack import CLASS, has_categories
 from advrec.spec.study import Study
 
 PROMOTIONS = "promotions"
+PROMOTION_CHECKS = "promotion_checks"
+BEFORE_AUDIENCES = (PROMOTIONS, PROMOTION_CHECKS)
+CHECKS = ("checks", PROMOTION_CHECKS)
 CATEGORY_ATTACKS = "category_attacks"
 
 
@@ -22,7 +25,7 @@ class Cell(NamedTuple):
 
     part: str
     """attacks: tuples; promotions: articles before audiences; category_attacks: all articles of a
-    category at once; checks: what the evaluation measures about itself.
+    category at once; checks and promotion_checks: what the evaluation measures about itself.
     """
     model: str
     attack: AttackSpec
@@ -30,7 +33,7 @@ class Cell(NamedTuple):
     deliveries: tuple[str, ...] = ()
     """Deliveries other than float."""
     first: int | None = None
-    """Number of tuples that are attacked, the first ones; None: all."""
+    """Number of tuples or articles that checks attack at most, the first ones; None: all."""
     articles: int | None = None
     """Number of promoted articles; 1 for a category, which is one block; None: tuples are attacked.
     """

@@ -63,6 +63,7 @@ class Run:
         self.promotions = self.directory / "promotions"
         self.category_attacks = self.directory / "category_attacks"
         self.checks = self.directory / "checks"
+        self.promotion_checks = self.directory / "promotion_checks"
         self.examples = self.directory / "examples"
         self.report = self.directory / "report"
         self.log = self.directory / "advrec.log"
@@ -134,7 +135,7 @@ class Run:
 
     def block(self, model: str, attack: str, block: int, part: str = "attacks") -> Path:
         """A file of outcomes; `part` is attacks, promotions, promotion_ranks, category_attacks, or
-        checks for what the evaluation measures about itself.
+        checks and promotion_checks for what the evaluation measures about itself.
         """
         return (
             self.directory

@@ -11,7 +11,7 @@ from typing import Any
 
 from advrec.errors import ConfigError
 from advrec.run import files, fingerprint
-from advrec.run.cells import PROMOTIONS, Cell, cells, is_begun
+from advrec.run.cells import BEFORE_AUDIENCES, Cell, cells, is_begun
 from advrec.run.directory import FUSED, LEVELS, Run, meant
 from advrec.run.measured import measured
 from advrec.run.provenance import file_hash
@@ -222,7 +222,7 @@ def as_finished(recorded: Identity | None, wanted: Identity) -> Identity:
 def cell(study: Study, cell: Cell) -> Identity:
     """Determine the rows of a cell as far as the study says it; `outcomes` adds the hashes."""
     block = study.evaluation.block
-    mere = set() if cell.part == PROMOTIONS else {"loss", "share", "goal"}
+    mere = set() if cell.part in BEFORE_AUDIENCES else {"loss", "share", "goal"}
     return {
         **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere}),
         **measured(study, cell),

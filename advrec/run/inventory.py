@@ -29,6 +29,10 @@ TABLES: Mapping[str, tuple[str, pa.Schema]] = {
     "promoted.parquet": ("an article that is attacked before audiences", promotions.PROMOTED),
     "targets.parquet": ("a target article", promotions.TARGETS),
     f"promotions/{BLOCKS}": ("a promoted article at an epsilon", promotions.promotions([10])),
+    f"promotion_checks/{BLOCKS}": (
+        "a promoted article at an epsilon, for the self-checks",
+        promotions.promotions([10]),
+    ),
     f"promotion_ranks/{BLOCKS}": ("such a row and a query", promotions.RANKS),
     f"category_attacks/{BLOCKS}": (
         "an epsilon, at which all images of a category are swapped",

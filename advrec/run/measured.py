@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from advrec.run.cells import CATEGORY_ATTACKS, PROMOTIONS, Cell
+from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, Cell
 from advrec.spec.audiences import TARGETS
 from advrec.spec.study import Study, canonical_hash
 
 
 def measured(study: Study, cell: Cell) -> dict[str, Any]:
     """Determine a cell beside its attack: nothing where tuples are attacked."""
-    if cell.part == PROMOTIONS:
+    if cell.part in BEFORE_AUDIENCES:
         return _before(study, cell)
     return _swapped(study) if cell.part == CATEGORY_ATTACKS else {}
 

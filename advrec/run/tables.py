@@ -80,21 +80,22 @@ def read_outcomes(directory: Path, columns: pa.Schema = schema.OUTCOMES) -> pa.T
     return outcomes(directory, columns).to_table()
 
 
-def refuse_copies(rows: "pd.DataFrame", directory: Path, *also: str) -> None:
-    """Refuse rows of attacks/, checks/ or examples/ of which two are about the same.
+def refuse_copies(rows: "pd.DataFrame", directory: Path, *also: str, of: str = "tuple_id") -> None:
+    """Refuse rows of attacks/, promotions/, checks/ or examples/ of which two are about the same.
 
     Args:
-        also: columns that tell rows apart, beside model, attack, tuple and budget.
+        also: columns that tell rows apart, beside model, attack, budget and `of`.
+        of: the column of who is attacked, tuple_id or article_id.
 
     Raises:
         AdvrecError: there are some; the message names the first.
     """
-    twice = rows[rows.duplicated(["model", "attack", "tuple_id", "epsilon", *also])]
+    twice = rows[rows.duplicated(["model", "attack", of, "epsilon", *also])]
     if len(twice):
         first = twice.iloc[0]
         raise AdvrecError(
             f"{directory}: rows of {first['attack']} on {first['model']} stand there twice, as "
-            f"tuple {first['tuple_id']} at epsilon {first['epsilon']:g}; "
+            f"{of.removesuffix('_id')} {first[of]} at epsilon {first['epsilon']:g}; "
             "delete the block file that is a copy"
         )
 

@@ -43,7 +43,7 @@ class EvaluationSpec(Strict):
     jpeg-Q-444 (colours at full resolution), webp-Q, avif-Q (quality Q, 1 to 100); one or several.
     """
     checks: Annotated[int, Field(ge=0)] = 64
-    """On how many tuples the evaluation examines itself; 0: not at all."""
+    """On how many tuples, and promoted articles, the evaluation examines itself; 0: not at all."""
     audience: Annotated[Audiences, Field(min_length=1)] | None = None
     """Before whom articles are to stand; one or several: neighbours (a tuple's target article),
     {targets: best-sellers.csv} (all of a weighted list) and users (of hybrid recommenders). A model

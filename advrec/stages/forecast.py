@@ -23,7 +23,7 @@ from advrec.model.fashionnet import Architecture, FashionNet
 from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 from advrec.model.memory import keep_freed
 from advrec.recommenders.recommender import Recommender
-from advrec.run.cells import CATEGORY_ATTACKS, Cell
+from advrec.run.cells import CATEGORY_ATTACKS, CHECKS, Cell
 from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
@@ -110,7 +110,7 @@ class Forecast(NamedTuple):
         )
         yield f"          {model}: {_memory(step, self.articles)}"
         for cell, blocks, images, seconds in forecast.cells:
-            if cell.part != "checks":
+            if cell.part not in CHECKS:
                 all_steps = cell.attack.stop == "never" and not cell.attack.nested
                 yield (
                     f"          {model} {cell.attack.name}: {blocks} blocks of "
@@ -120,7 +120,7 @@ class Forecast(NamedTuple):
                     f"{_long(cell, images, seconds)}"
                 )
         checks = sum(
-            blocks * seconds for cell, blocks, _, seconds in forecast.cells if cell.part == "checks"
+            blocks * seconds for cell, blocks, _, seconds in forecast.cells if cell.part in CHECKS
         )
         if checks:
             yield f"          {model} checks: up to about {duration(checks)} in all"
@@ -155,7 +155,7 @@ def forecast(
             forecasts = [
                 CellForecast(cell, blocks, images, block_seconds(study, cell, images, step, own))
                 for cell, blocks in missing.items()
-                for images in [_images_of(run, study, cell)]
+                for images in [_images_of(run, study, cell, plan.tuples or 0)]
             ]
             models.append(ModelForecast(model, step, forecasts))
     each = max((_process(model.step) for model in models), default=0.0)
@@ -267,11 +267,16 @@ def _process(step: Step) -> float:
     return memory.PROCESS_BYTES + step.weights + step.activations
 
 
-def _images_of(run: Run, study: Study, cell: Cell) -> int:
-    """Images of a whole block; of a category that is not named, or not prepared, the most."""
+def _images_of(run: Run, study: Study, cell: Cell, tuples: int) -> int:
+    """Images of a whole block, or of all that there are; of a category that is not named, or not
+    prepared, the most.
+
+    Args:
+        tuples: of the study.
+    """
     wanted = study.evaluation.category_attack
     if cell.part != CATEGORY_ATTACKS or wanted is None:
-        return study.evaluation.block
+        return min(study.evaluation.block, cell.tuples(tuples))
     if not run.catalog.exists():
         return study.catalog.articles or study.evaluation.block
     names = pq.read_table(run.catalog, columns=["category"])["category"].to_pylist()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from advrec.run import cells
-from advrec.run.cells import CATEGORY_ATTACKS
+from advrec.run.cells import CATEGORY_ATTACKS, CHECKS
 from advrec.run.directory import Run
 from advrec.spec.models import OwnModel
 from advrec.spec.study import Study
@@ -21,7 +21,7 @@ def is_stale(run: Run) -> bool:
     page = run.report / "index.html"
     if not page.exists():
         return False
-    parts = (run.attacks, run.checks, run.promotions, run.category_attacks)
+    parts = (run.attacks, run.promotions, run.category_attacks, run.checks, run.promotion_checks)
     tables = (table for part in parts for table in part.rglob("*.parquet"))
     return any(table.stat().st_mtime > page.stat().st_mtime for table in tables)
 
@@ -88,7 +88,7 @@ def _evaluated(study: Study, plan: Plan) -> Iterator[str]:
         yield f"evaluate  {cell.model} {cell.attack.name}{before}: {state}"
     yield from (f"evaluate  {line}" for line in category_attack.left_out(study))
     if plan.tuples is not None and study.evaluation.checks:
-        left = sum(len(blocks) for cell, blocks in plan.blocks.items() if cell.part == "checks")
+        left = sum(len(blocks) for cell, blocks in plan.blocks.items() if cell.part in CHECKS)
         yield f"evaluate  checks: {f'{left} blocks to do' if left else 'done'}"
 
 

@@ -223,8 +223,8 @@ def test_an_image_beyond_its_budget_is_flagged():
     rows = pd.DataFrame(
         {"model": "m", "attack": "a", "epsilon": [0.03, 0.03], "linf": np.float32([0.03, 0.0301])}
     )
-    assert checks._budget_kept(rows, rows.iloc[:0]).verdict == "failed"
-    assert checks._budget_kept(rows.iloc[:1], rows.iloc[:0]).verdict == "passed"
+    assert checks.budget_kept(rows, rows.iloc[:0]).verdict == "failed"
+    assert checks.budget_kept(rows.iloc[:1], rows.iloc[:0]).verdict == "passed"
 
 
 def test_effective_rank_and_mean_cosine_of_known_embeddings(catalog):

@@ -12,11 +12,13 @@ import yaml
 
 from advrec.errors import AdvrecError, ConfigError
 from advrec.evaluation import bootstrap
+from advrec.evaluation.rates import wilson
 from advrec.reports import junit, results, terminal
 from advrec.reports.page.banners import banners
 from advrec.reports.report import write_report
 from advrec.reports.tables import gates, reached
 from advrec.reports.tables import promotions as tables
+from advrec.reports.tables.against import compare
 from advrec.reports.tables.every import all_tables
 from advrec.run import interactions as sold
 from advrec.run import promotions, schema
@@ -284,6 +286,83 @@ def test_smallest_budgets_stand_once_an_article(promoted):
     assert set(table["share"]) == {0.5}
     odd = table["article_id"] % 2 == 1
     assert (np.isfinite(table["epsilon_high"]) == odd).all()
+
+
+def test_curves_and_costs_count_articles(promoted):
+    read = results.read(promoted[0])
+    curve = tables.curve(read)
+    assert curve.groupby(["model", "attack"]).ngroups == 2
+    odd = np.mean([article % 2 for article in PROMOTED])
+    for row in curve.itertuples():
+        assert row.n == ARTICLES
+        assert row.percent == pytest.approx(100 * odd if row.epsilon >= 0.02 else 0.0)
+    assert set(curve["epsilon"]) == {0.0, 0.02, 0.05}
+    low, high = (100 * float(each) for each in wilson(odd * ARTICLES, ARTICLES))
+    assert curve["low_percent"].iloc[-1] == pytest.approx(low)
+    assert curve["high_percent"].iloc[-1] == pytest.approx(high)
+    spent = tables.spent(read)
+    assert len(spent) == 2 * len(ATTACKS)
+    per_article = spent[[f"{name}_per_article" for name in tables.SPENT]].drop_duplicates()
+    assert per_article.to_numpy().tolist() == [[16.0, 18.0, 1.0]]  # two budgets
+    assert set(spent["seconds"]) == {1.0 * ARTICLES}
+    said = terminal.comparison_text(read)
+    assert "vbpr before users, small: articles that reach 50 % of them: " in said
+
+
+def test_two_runs_are_compared_on_the_articles_that_both_attacked(promoted, tmp_path):
+    run, ranks = promoted
+    other = Run(shutil.copytree(run.directory, tmp_path / "other"))
+    other.block("vbpr", "hit", 0, "promotions").unlink()
+    path = other.block("vbpr", "hit", 1, "promotions")
+    table = pq.read_table(path)
+    place = table.column_names.index("hr_after_10")
+    nobody = pa.array(np.zeros(len(table)))
+    write_table(path, table.set_column(place, table.schema.field(place), nobody))
+    compared = compare(results.read(run), results.read(other))
+    made = compared.promotions
+    assert len(made) == 2 * 4 * 2
+    row = made.query("model == 'vbpr' and attack == 'hit' and epsilon == 0.05").iloc[0]
+    own = ranks[(ranks.model == "vbpr") & (ranks.attack == "hit") & (ranks.epsilon == 0.05)]
+    hits = (own[~own.owns].rank_after <= 10).groupby(own.article_id).mean()
+    changed, same = hits[PROMOTED[BLOCK : 2 * BLOCK]], hits[PROMOTED[2 * BLOCK :]]
+    both = np.concatenate([changed, same])
+    differences = np.concatenate([changed, np.zeros(len(same))])
+    assert row.n == len(both) == 7
+    assert row.hr_after == pytest.approx(both.mean())
+    assert row.hr_difference == pytest.approx(differences.mean())
+    random = np.random.default_rng(1)
+    drawn = [random.choice(differences, 7).mean() for _ in range(4000)]
+    expected = np.quantile(drawn, (0.025, 0.975))
+    bounds = [row.hr_difference_low, row.hr_difference_high]
+    assert bounds == pytest.approx(expected, abs=0.02)
+    others = made[(made.model == "bpr") | (made.attack != "hit")]
+    assert (others[["hr_difference", "hr_difference_low", "hr_difference_high"]] == 0.0).all(None)
+    text = terminal.comparison_text(results.read(run), compared)
+    assert "on the promoted articles of both: 2 of 16 cells differ" in text
+    assert "  hit on vbpr before users at 0.05, float: HR@10" in text
+    run = Run(shutil.copytree(run.directory, tmp_path / "run"))
+    page = write_report(results.read(run), compared=compared).read_text()
+    assert "HR@10 after the attack, on the articles that both runs attacked" in page
+    assert (run.report / "tables" / "promotions_against.csv").exists()
+
+
+def test_runs_without_a_common_tuple_are_compared_by_their_articles(promoted, tmp_path):
+    run = Run(shutil.copytree(promoted[0].directory, tmp_path / "run"))
+    shutil.rmtree(run.attacks)
+    study = yaml.safe_load(run.study.read_text())
+    study["evaluation"]["audience"] = "users"
+    write_text(run.study, yaml.safe_dump(study, sort_keys=False))
+    users = pq.read_table(run.users).to_pydict()
+    users["user"][0] = "stranger"
+    write_table(run.users, schema.table(sold.users(pa.string(), drawn=True), users))
+    compared = compare(results.read(run), results.read(promoted[0]))
+    assert compared.rows.empty
+    assert "The audience users is another there: other users." in compared.notes
+    text = terminal.comparison_text(results.read(run), compared)
+    assert "on the tuples of both" not in text
+    assert "0 of 16 cells differ" in text
+    assert "Compared with" in write_report(results.read(run), compared=compared).read_text()
+    assert not (run.report / "tables" / "against.csv").exists()
 
 
 def test_missing_blocks_of_promotions_make_a_report_partial(promoted, tmp_path):

@@ -12,6 +12,9 @@ import yaml
 from safetensors.numpy import load_file
 
 from advrec.catalog.dataset import Catalog
+from advrec.evaluation import probes
+from advrec.reports import junit, results
+from advrec.reports.page import appendix
 from advrec.run.directory import Run
 from advrec.run.tables import read_embeddings
 from tests.commands import advrec, kill_when
@@ -119,6 +122,43 @@ def test_the_resolved_study_needs_no_csv_any_more(done, tmp_path):
     assert list(audience["targets"].values()) == [1.0, 2.0, 3.0]
     names = Catalog(Run(directory / "run")).names
     assert list(audience["targets"]) == [names[each] for each in targets]
+
+
+def test_an_evaluation_examines_itself_before_targets(ready, done, tmp_path, monkeypatch):
+    short = probes.Names("apgd-2", "apgd-3", "apgd-2-restarted", "square-3", "mifgsm-2")
+    monkeypatch.setattr(probes, "AUDIENCE", short)
+    run = Run(shutil.copytree(done[0] / "run", tmp_path / "run"))
+    best_sellers(ready, tmp_path)
+    study(ready, tmp_path, checks=3)
+    before = rows(run.directory), rows(run.directory, "promotion_ranks")
+    command = ("evaluate", "best.yaml", "--out", "run")
+    dry = advrec(*command, "--dry-run", cwd=tmp_path).stdout
+    assert "evaluate  checks: 14 blocks to do" in dry
+    assert "unsecured checks: up to about" in dry
+    ended = advrec(*command, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    found = rows(run.directory, "promotion_checks")
+    promoted = pq.read_table(run.promoted)["article_id"].to_numpy()
+    assert set(found.article_id) == set(promoted[:3])
+    assert set(found.groupby("attack").size()) == {3}
+    assert set(found.attack) == {*short, "fgsm", "noise"}
+    pd.testing.assert_frame_equal(rows(run.directory), before[0])
+    pd.testing.assert_frame_equal(rows(run.directory, "promotion_ranks"), before[1])
+    assert "evaluate: done before" in advrec(*command, cwd=tmp_path).stdout
+    assert "checks: done" in advrec("status", "run", cwd=tmp_path).stdout
+    read = results.read(run)
+    names = {check.name: check.verdict for _, check in read.checks}
+    assert names["no budget, no change, before targets"] == "passed"
+    assert names["budget and box are kept, before targets"] == "passed"
+    assert names["exposure rises with the budget, before targets"] == "not measured"  # one budget
+    assert "success rises with the budget" not in names  # no tuples
+    assert read.missing_check_blocks == 0
+    junit.write(read, tmp_path / "junit.xml")
+    assert "no budget, no change, before targets" in (tmp_path / "junit.xml").read_text()
+    table = appendix.checks_table(read)
+    assert len(table.rows) == len(names)
+    run.block("unsecured", "noise", 0, "promotion_checks").unlink()
+    assert results.read(run).missing_check_blocks == 1
 
 
 def test_a_gate_before_targets_ends_with_4(ready, done):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from advrec.catalog.summary import warnings
-from advrec.evaluation.checks import Check
+from advrec.evaluation.verdicts import Check
 from advrec.reports.page.cells import Table, TextCell, attack_cell, plain
 from advrec.reports.results import Results
 from advrec.reports.tables import checks, cost, preparation
@@ -14,7 +14,7 @@ def checks_table(results: Results) -> Table | None:
     """Checks of the evaluation: a row a check, a column a model."""
     if not results.checks:
         return None
-    models = list(results.study.models)
+    models = list(dict.fromkeys(model for model, _ in results.checks))
     known = {(model, check.name): check for model, check in results.checks}
     names = dict.fromkeys(check.name for _, check in results.checks)
     body = [

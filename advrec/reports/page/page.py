@@ -67,7 +67,7 @@ def render(
     """The page as HTML text.
 
     Args:
-        tables: all_tables, and `against` where there is a comparison.
+        tables: all_tables, and those of a comparison where there is one.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("advrec.reports.page", "."),

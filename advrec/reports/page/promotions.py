@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from advrec.reports.page.cells import Table, TextCell, attack_cell
@@ -29,6 +30,7 @@ class Promotions:
     groups: Table | None
     utility: Table | None
     budgets: Table | None
+    cost: Table
 
 
 def section(results: Results) -> Promotions | None:
@@ -42,6 +44,7 @@ def section(results: Results) -> Promotions | None:
         groups=_groups(results),
         utility=_beside_utility(results),
         budgets=_budgets(results),
+        cost=_cost(results),
     )
 
 
@@ -166,6 +169,29 @@ def _differences(results: Results) -> Table | None:
     return Table(caption, columns, body, heads=2, source=source) if body else None
 
 
+def against_table(results: Results, made: pd.DataFrame) -> Table | None:
+    """This run and another one on the same articles; None where they share none."""
+    body = [
+        [
+            TextCell(row["model"], f"before {row['audience']}"),
+            attack_cell(results, row["attack"]),
+            TextCell(results.shown(row["epsilon"])),
+            TextCell(row["delivery"]),
+            TextCell(f"{row['n']:,}"),
+            TextCell(f"{100.0 * row['hr_after']:.1f}"),
+            TextCell(f"{100.0 * row['other_hr_after']:.1f}"),
+            _points(row, "hr_difference"),
+        ]
+        for row in records(made)
+    ]
+    columns = ["Model", "Attack", "ε", "Delivery", "n (articles)"]
+    columns += ["Here (%)", "There (%)", "Difference (points)"]
+    rank = results.study.evaluation.aim
+    caption = f"HR@{rank} after the attack, on the articles that both runs attacked"
+    source = "promotions_against"
+    return Table(caption, columns, body, heads=2, source=source) if body else None
+
+
 def _kinds(results: Results) -> Table | None:
     """Cold, tail and head articles, by the strongest attack on each model."""
     table = promotions.exposure(results)
@@ -279,6 +305,25 @@ def _budgets(results: Results) -> Table | None:
     columns = ["Model", "Attack", "n", "Found", "A quarter within", "Half within", "Three quarters"]
     source = "promotion_budgets"
     return Table(caption, columns, body, heads=2, source=source) if body else None
+
+
+def _cost(results: Results) -> Table:
+    body = []
+    for row in records(promotions.spent(results)):
+        spent = [f"{row[f'{name}_per_article']:,.1f}" for name in promotions.SPENT]
+        nested = "yes" if row["nested"] else "no"
+        texts = (nested, row["through"] or DASH, f"{row['n']:,}", f"{row['budgets']}", *spent)
+        body.append(
+            [
+                TextCell(row["model"], f"before {row['audience']}"),
+                attack_cell(results, row["attack"]),
+                *(TextCell(text) for text in (*texts, f"{row['seconds']:,.0f}")),
+            ]
+        )
+    columns = ["Model", "Attack", "Nested", "Through", "n", "Budgets", "Gradient steps"]
+    columns += ["Forward passes", "Seconds", "Seconds in all"]
+    caption = "Mean cost of a promoted article, all its budgets together"
+    return Table(caption, columns, body, heads=2, source="promotion_cost")
 
 
 def _budget(results: Results, epsilon: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from advrec.reports.page import appendix, comparison, equal, images, joined, lone, success, tiles
+from advrec.reports.page import promotions as audiences
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
@@ -54,7 +55,8 @@ class Against:
 
     other: str
     notes: Sequence[str]
-    table: Table
+    tuples: Table | None
+    promotions: Table | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,9 @@ class Checks:
 
     summary: str
     tuples: int
+    """Tuples that were attacked for them; 0 where there are none."""
+    articles: int
+    """Promoted articles, likewise."""
     table: Table | None
     warnings: Sequence[str]
 
@@ -172,17 +177,23 @@ def defenses(results: Results) -> Defenses:
 
 def against(results: Results, compared: Comparison) -> Against:
     """This run beside another one."""
-    table = success.against_table(results, compared.rows)
-    return Against(other=compared.other, notes=compared.notes, table=table)
+    return Against(
+        other=compared.other,
+        notes=compared.notes,
+        tuples=success.against_table(results, compared.rows) if len(compared.rows) else None,
+        promotions=audiences.against_table(results, compared.promotions),
+    )
 
 
 def examination(results: Results) -> Checks:
     """Checks of the evaluation."""
-    tuples = results.study.evaluation.checks
+    evaluation = results.study.evaluation
+    most, promoted = evaluation.checks, (results.blocks["part"] == "promotions").any()
     doubts = (*checks.failed(results), *checks.undecided(results))
     return Checks(
-        summary=checks.summary(results) if tuples else checks.OFF,
-        tuples=min(tuples, results.tuples),
+        summary=checks.summary(results) if most else checks.OFF,
+        tuples=min(most, results.tuples) if results.attacks else 0,
+        articles=min(most, evaluation.num_promoted) if promoted else 0,
         table=appendix.checks_table(results),
         warnings=[checks.warning(model, check) for model, check in doubts],
     )

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from advrec.errors import ConfigError
 from advrec.evaluation.rates import CELL, clustered_sign, mcnemar, paired_difference
 from advrec.reports.results import Results
+from advrec.reports.tables import promotions_against
 from advrec.run import schema
 from advrec.run.tables import read_table
 
@@ -23,16 +24,34 @@ class Comparison(NamedTuple):
     other: str
     """Its directory."""
     rows: pd.DataFrame
-    """against."""
+    """against; empty where no tuple was attacked in both."""
+    promotions: pd.DataFrame
+    """promotions_against.against, likewise."""
     notes: list[str]
     """differences."""
 
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Those that have rows, by the name of their file."""
+        every = {"against": self.rows, "promotions_against": self.promotions}
+        return {name: table for name, table in every.items() if len(table)}
+
 
 def compare(results: Results, other: Results) -> Comparison:
-    """Raises ConfigError as `against`."""
-    return Comparison(
-        str(other.run.directory), against(results, other), differences(results, other)
-    )
+    """Compare two runs.
+
+    Raises:
+        ConfigError: they have nothing in common.
+    """
+    rows, promoted = against(results, other), promotions_against.against(results, other)
+    if rows.empty and promoted.empty:
+        raise ConfigError(
+            f"{other.run.directory}: shares no model, attack, budget and tuple or promoted article "
+            f"with {results.run.directory}, all by name; runs of one catalog and of one seed share "
+            "their tuples"
+        )
+    notes = differences(results, other) + promotions_against.notes(results, other)
+    return Comparison(str(other.run.directory), rows, promoted, notes)
 
 
 def against(results: Results, other: Results) -> pd.DataFrame:
@@ -45,19 +64,10 @@ def against(results: Results, other: Results) -> pd.DataFrame:
     - the difference in points with its 95 % interval (rates.paired_difference, by target);
     - McNemar's exact p-value, which takes tuples as independent;
     - the p-value of sums by target, which does not.
-
-    Raises:
-        ConfigError: the runs have nothing in common.
     """
     both = _keyed(results).merge(
         _keyed(other), on=[*CELL, "target", "attacked"], suffixes=("", "_other")
     )
-    if both.empty:
-        raise ConfigError(
-            f"{other.run.directory}: shares no model, attack, budget and tuple with "
-            f"{results.run.directory}, all by name; "
-            "runs of one catalog and of one seed share their tuples"
-        )
     rows = []
     for key, cell in both.groupby(CELL, observed=True, sort=False):
         here, there, n = cell["rank"] <= results.rank, cell["rank_other"] <= results.rank, len(cell)
@@ -80,8 +90,8 @@ def differences(results: Results, other: Results) -> list[str]:
     }
     changed = sorted(name for name in both if results.attack(name) != other.attack(name))
     said = [f"Of one name but with other settings: {', '.join(changed)}."] if changed else []
-    for model in sorted(results.study.models.keys() & other.study.models.keys()):
-        here, there = (each.study.models[model].model_dump() for each in (results, other))
+    for model in sorted(results.whole.models.keys() & other.whole.models.keys()):
+        here, there = (each.whole.models[model].model_dump() for each in (results, other))
         keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
         changes = ", ".join(f"{key} ({here.get(key)} here, {there.get(key)} there)" for key in keys)
         said += [f"The model {model} differs in {changes}."] if keys else []

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pandas as pd
 
-from advrec.evaluation.checks import Check
+from advrec.evaluation.verdicts import Check
 from advrec.reports.results import Results
 
 OFF = (

@@ -43,11 +43,7 @@ def curve(results: Results) -> pd.DataFrame:
     """
     parts = []
     for (_, attack), rows in budgets(results).groupby(["model", "attack"], sort=False):
-        found = np.sort(rows["epsilon_high"][np.isfinite(rows["epsilon_high"])].to_numpy())
-        largest = results.study.evaluation.epsilons[-1]
-        steps = np.linspace(0.0, 1.0, POINTS)
-        points = np.quantile(found, steps, method="higher") if len(found) else np.array([])
-        for epsilon in np.unique([0.0, *points, largest]):
+        for epsilon in points(rows["epsilon_high"], results.study.evaluation.epsilons[-1]):
             fallen = rows[["model", "attack", "target_id"]].assign(
                 won=rows["epsilon_high"] <= epsilon
             )
@@ -56,6 +52,18 @@ def curve(results: Results) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=CURVE_COLUMNS)
     return pd.concat(parts, ignore_index=True)[CURVE_COLUMNS]
+
+
+def points(budgets: "pd.Series[float]", largest: float) -> list[float]:
+    """Budgets at which a curve is told: 0, at most POINTS of those found, and the largest.
+
+    Args:
+        budgets: infinite where none was found.
+    """
+    found = budgets[np.isfinite(budgets)].to_numpy()
+    steps = np.linspace(0.0, 1.0, POINTS)
+    inside = np.quantile(found, steps, method="higher") if len(found) else []
+    return [float(each) for each in np.unique([0.0, *inside, largest])]
 
 
 def medians(results: Results) -> list[Median]:
@@ -77,16 +85,20 @@ def text(results: Results) -> list[str]:
     """Lines for a terminal: at some budgets of a curve, the percent that falls, with interval."""
     lines = []
     for (model, attack), rows in curve(results).groupby(["model", "attack"], sort=False):
-        rising = [rows[rows["percent"] >= percent].head(1) for percent in (10, 25, 50, 75, 90)]
-        shown = pd.concat([*rising, rows.tail(1)]).drop_duplicates("epsilon")
-        told = (
-            f"{row['percent']:.0f} % ({row['low_percent']:.0f} to {row['high_percent']:.0f}) "
-            f"by {_found(results, row['epsilon'])}"
-            for row in records(shown)
-        )
         rank = rows["rank"].iloc[0]
-        lines.append(f"{attack} on {model}, tuples that reach rank {rank}: {', '.join(told)}")
+        lines.append(f"{attack} on {model}, tuples that reach rank {rank}: {told(results, rows)}")
     return lines
+
+
+def told(results: Results, rows: pd.DataFrame) -> str:
+    """At some budgets of one curve the percent that falls, with its interval."""
+    rising = [rows[rows["percent"] >= percent].head(1) for percent in (10, 25, 50, 75, 90)]
+    shown = pd.concat([*rising, rows.tail(1)]).drop_duplicates("epsilon")
+    return ", ".join(
+        f"{row['percent']:.0f} % ({row['low_percent']:.0f} to {row['high_percent']:.0f}) "
+        f"by {_found(results, row['epsilon'])}"
+        for row in records(shown)
+    )
 
 
 def _found(results: Results, epsilon: float) -> str:

@@ -10,15 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from advrec.errors import AdvrecError
 from advrec.evaluation import bootstrap
+from advrec.evaluation.rates import SHARE, shares
 from advrec.reports.results import Results
-from advrec.reports.tables import cost
+from advrec.reports.tables import cost, minimal
 from advrec.reports.tables.rows import records
 from advrec.run import own_columns, promotions, schema
-from advrec.run.directory import Run
 from advrec.run.interactions import INTERACTIONS
-from advrec.run.tables import read_outcomes, read_table
+from advrec.run.tables import read_outcomes, read_table, refuse_copies
 from advrec.spec.base import FLOAT
 
 CELL = ["model", "audience", "attack", "epsilon", "delivery"]
@@ -40,9 +39,15 @@ DIFFERENCES = [
     *(f"{measure}_difference{bound}" for measure in ("hr", "ndcg") for bound in bootstrap.BOUNDS),
 ]
 BUDGETS = ["model", "audience", "attack", "share", "article_id", *own_columns.MINIMAL.names]
+CURVE = ["model", "audience", "attack", "share", "epsilon", *SHARE]
+SPENT = ("gradient_steps", "forward_passes", "seconds")
+COST = [
+    *("model", "audience", "attack", "share", "nested", "restarts", "from", "through", "n"),
+    *("budgets", *(f"{name}_per_article" for name in SPENT), "seconds"),
+]
 
 
-@lru_cache(maxsize=1)  # all of the report asks for them
+@lru_cache(maxsize=2)  # all of the report asks for them, of two runs where they are compared
 def rows(results: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon, delivery, article), in the study's order: columns of
     run.promotions, with what comes after a delivery in the place of what comes without; and `kind`
@@ -54,7 +59,7 @@ def rows(results: Results) -> pd.DataFrame:
     found: pd.DataFrame = read_outcomes(run.promotions, known).to_pandas()
     found = found[found["epsilon"].isin(list(evaluation.epsilons))]
     found = in_order(results, found.assign(delivery=FLOAT))
-    _refuse_copies(run, found)
+    refuse_copies(found, run.promotions, of="article_id")
     found = found[found["audience_size"] > 0]
     delivered = [
         found.assign(
@@ -82,16 +87,6 @@ def in_order(results: Results, table: pd.DataFrame) -> pd.DataFrame:
         **{name: pd.Categorical(table[name], order) for name, order in orders.items()}
     ).dropna(subset=list(orders))
     return known.sort_values([*CELL, "article_id"], kind="stable", ignore_index=True)
-
-
-def _refuse_copies(run: Run, table: pd.DataFrame) -> None:
-    twice = records(table[table.duplicated(["model", "attack", "article_id", "epsilon"])].head(1))
-    for row in twice:
-        raise AdvrecError(
-            f"{run.promotions}: rows of {row['attack']} on {row['model']} stand "
-            f"there twice, as article {row['article_id']} at epsilon {row['epsilon']:g}; "
-            "delete the block file that is a copy"
-        )
 
 
 def _kinds(results: Results) -> npt.NDArray[np.object_]:
@@ -187,6 +182,41 @@ def budgets(results: Results) -> pd.DataFrame:
     )
 
 
+def curve(results: Results) -> pd.DataFrame:
+    """One row a (model, attack minimal-K, epsilon): the percent of articles that reach the share of
+    their audience within epsilon, with its 95 % interval (Wilson).
+    """
+    keys, parts = ["model", "audience", "attack", "share"], [pd.DataFrame(columns=CURVE)]
+    for _, own in budgets(results).groupby(keys, observed=True, sort=False):
+        for epsilon in minimal.points(own["epsilon_high"], results.study.evaluation.epsilons[-1]):
+            reached = own.assign(won=own["epsilon_high"] <= epsilon, target_id=own["article_id"])
+            parts.append(shares(reached, keys).assign(epsilon=epsilon))
+    return pd.concat(parts[1:] or parts, ignore_index=True)[CURVE]
+
+
+def spent(results: Results) -> pd.DataFrame:
+    """One row a (model, audience, attack): settings, n articles, and means over them of the
+    gradient steps, forward passes and seconds that all budgets together took; seconds in all.
+    """
+    found = []
+    known = rows(results)
+    known = known[known["delivery"] == FLOAT].astype({"seconds": "float64"})
+    for key, cell in known.groupby(["model", "audience", "attack"], observed=True):
+        attack = results.attack(str(key[2]))
+        row = dict(zip(COST, key, strict=False)) | {
+            "share": attack.share,
+            "nested": attack.nested,
+            "restarts": attack.restarts,
+            "from": attack.source,
+            "through": " ".join(attack.through),
+            "n": cell["article_id"].nunique(),
+            "budgets": cell["epsilon"].nunique(),
+            "seconds": cell["seconds"].sum(),
+        }
+        found.append(row | {f"{name}_per_article": cell[name].sum() / row["n"] for name in SPENT})
+    return pd.DataFrame(found, columns=COST)
+
+
 def blocks(results: Results) -> pd.DataFrame:
     """One row a (model, attack): articles and blocks asked for, done, set aside and missing."""
     names = {"all": "articles", "all_done": "articles_done"}
@@ -199,6 +229,8 @@ def every(results: Results) -> dict[str, pd.DataFrame]:
         "promotions": exposure(results),
         "promotion_differences": differences(results),
         "promotion_budgets": budgets(results),
+        "promotion_curve": curve(results),
+        "promotion_cost": spent(results),
         "promotion_blocks": blocks(results),
     }
 
@@ -267,7 +299,17 @@ def text(results: Results) -> list[str]:
         f"articles before an audience: percent of it that has the article at rank {rank} or better,"
         " with 95 % interval over articles"
     )
-    return [heading, *lines] if lines else []
+    return [heading, *lines, *_reached(results)] if lines else []
+
+
+def _reached(results: Results) -> list[str]:
+    """A line an attack minimal-K: at some budgets the percent of articles that reach the share."""
+    keys = ["model", "audience", "attack", "share"]
+    return [
+        f"  {model} before {audience}, {attack}: articles that reach {100.0 * share:g} % of them: "
+        f"{minimal.told(results, own)}"
+        for (model, audience, attack, share), own in curve(results).groupby(keys, sort=False)
+    ]
 
 
 def _percent(row: dict[str, Any], name: str) -> str:
