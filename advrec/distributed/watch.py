@@ -71,8 +71,10 @@ class Watch:
         total = sum(cell.tuples(tuples) for cell in {one.cell: None for one in work.values()})
         left = sum(one.tuples for one in work.values())
         self._pace = Pace({key: Piece(one.cell, one.tuples) for key, one in work.items()})
+        kinds = {"tuples" if one.cell.articles is None else "articles" for one in work.values()}
+        unit = " and ".join(sorted(kinds, reverse=True))
         self._progress = Progress(
-            f"attack {model}", total, "tuples", done=total - left, left=self._pace.left
+            f"attack {model}", total, unit, done=total - left, left=self._pace.left
         )
         self._tallies: dict[Cell, Tally] = {}
         self._steps = 0

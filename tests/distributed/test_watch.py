@@ -56,6 +56,17 @@ def test_success_and_steps_of_blocks_and_of_what_was_there_before(tmp_path, cell
     assert "block 1 is set aside" in said
 
 
+def test_articles_are_counted_as_articles(tmp_path, cell, capsys):
+    promotion = cell._replace(part="promotions", articles=4, audience="users")
+    for work, unit in (
+        ({"a": Work(promotion, 0, 4)}, "4 articles"),
+        ({"a": Work(promotion, 0, 4), "b": Work(cell, 0, 4)}, "8 tuples and articles"),
+    ):
+        with Watch(Run(tmp_path), study(), cell.model, work, 4, None):
+            pass
+        assert f"0/{unit}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_without_ray_there_are_no_meters(tmp_path, cell):
     work = {"block 0": Work(cell, 0, 4)}
     with Watch(Run(tmp_path), study(), cell.model, work, 4, None) as watch:

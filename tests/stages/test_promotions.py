@@ -135,6 +135,9 @@ def test_an_evaluation_examines_itself_before_targets(ready, done, tmp_path, mon
     dry = advrec(*command, "--dry-run", cwd=tmp_path).stdout
     assert "evaluate  checks: 14 blocks to do" in dry
     assert "unsecured checks: up to about" in dry
+    fresh = ("evaluate", "best.yaml", "--out", ready.directory, "--dry-run")
+    whole = advrec(*fresh, "--set", "evaluation.block=32", cwd=tmp_path).stdout
+    assert "unsecured hit: 1 blocks of 5 articles before targets at 2 budgets, about" in whole
     ended = advrec(*command, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     found = rows(run.directory, "promotion_checks")
