@@ -194,7 +194,9 @@ def _strong_enough(
         if attack.source is None and attack.share is None and attack.goal == "promote"
     ]
     articles = known.reached(*probe).index
-    rows = own[own["article_id"].isin(articles) & own["attack"].isin(names)]
+    rows = own[
+        own["article_id"].isin(articles) & own["attack"].isin(names) & (own["epsilon"] == epsilon)
+    ]
     means = {each: known.reached(each, epsilon, rows).mean() for each in rows["attack"].unique()}
     if not names:
         return []

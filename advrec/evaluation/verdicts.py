@@ -1,5 +1,6 @@
 """What a check of an evaluation says, and what decides it. Free of torch."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,7 @@ class Check(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference in points, with its 95 % interval."""
+    """A difference in points, with its 95 % interval; NaN where nothing bounds it."""
 
     value: float
     low: float
@@ -41,7 +42,8 @@ class Difference(NamedTuple):
         return "failed" if beyond else "undecided"
 
     def __str__(self) -> str:
-        return f"{self.value:+.1f} points ({self.low:+.1f} to {self.high:+.1f})"
+        bounds = "" if math.isnan(self.low) else f" ({self.low:+.1f} to {self.high:+.1f})"
+        return f"{self.value:+.1f} points{bounds}"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

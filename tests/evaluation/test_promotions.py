@@ -268,6 +268,30 @@ def test_demotion_pushes_down_what_promotion_lifts():
     assert down.score_shift.to_numpy() == pytest.approx(-up.score_shift.to_numpy(), rel=1e-3)
 
 
+def test_demotion_raises_no_article_where_it_has_steps_enough():
+    """Those in many lists fall, those in none stay there; one long step may overshoot."""
+    shop = hybrid()
+    wanted = block(range(N), goal="demote", epsilons=(0.01, 0.05, 0.2), batch=N)
+    found = rows(shop, "apgd-20", wanted)
+    assert (found.hr_after_10 <= found.hr_before_10).all()
+    many = found[(found.hr_before_10 >= 0.5) & (found.epsilon >= 0.05)]
+    assert len(many) >= 4
+    assert (many.hr_after_10 < many.hr_before_10).all()
+    assert (many.median_rank_after > many.median_rank_before).all()
+    assert (found.hr_before_10 == 0.0).any()
+    # the loss is that of promotion with the other sign
+    places, images = np.arange(6), to_images(PIXELS[:6])
+    up, down = (
+        Wishes(shop, block(goal=goal)).objective(places)(images) for goal in ("promote", "demote")
+    )
+    assert (down == -up).all()
+    assert (up < 0.0).all()
+    # on the way to the last iterate of few steps it may rise: the attack is weak, not the sign
+    jump = rows(shop, "fgsm", wanted)
+    assert jump.hr_after_10.mean() < jump.hr_before_10.mean()
+    assert (jump.hr_after_10 > jump.hr_before_10).any()
+
+
 def test_deliveries_are_columns_of_their_own():
     wanted = block(deliveries=("png", "jpeg-90"), through=("jpeg-90",), epsilons=(0.02,))
     found = rows(hybrid(), "apgd-5", wanted)
