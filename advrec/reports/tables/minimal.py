@@ -62,7 +62,7 @@ def points(budgets: "pd.Series[float]", largest: float) -> list[float]:
     """
     found = budgets[np.isfinite(budgets)].to_numpy()
     steps = np.linspace(0.0, 1.0, POINTS)
-    inside = np.quantile(found, steps, method="higher") if len(found) else []
+    inside = np.quantile(found, steps, method="higher") if len(found) else found
     return [float(each) for each in np.unique([0.0, *inside, largest])]
 
 

@@ -202,18 +202,18 @@ def spent(results: Results) -> pd.DataFrame:
     known = rows(results)
     known = known[known["delivery"] == FLOAT].astype({"seconds": "float64"})
     for key, cell in known.groupby(["model", "audience", "attack"], observed=True):
-        attack = results.attack(str(key[2]))
+        attack, n = results.attack(str(key[2])), cell["article_id"].nunique()
         row = dict(zip(COST, key, strict=False)) | {
             "share": attack.share,
             "nested": attack.nested,
             "restarts": attack.restarts,
             "from": attack.source,
             "through": " ".join(attack.through),
-            "n": cell["article_id"].nunique(),
+            "n": n,
             "budgets": cell["epsilon"].nunique(),
             "seconds": cell["seconds"].sum(),
         }
-        found.append(row | {f"{name}_per_article": cell[name].sum() / row["n"] for name in SPENT})
+        found.append(row | {f"{name}_per_article": cell[name].sum() / n for name in SPENT})
     return pd.DataFrame(found, columns=COST)
 
 
@@ -306,9 +306,9 @@ def _reached(results: Results) -> list[str]:
     """A line an attack minimal-K: at some budgets the percent of articles that reach the share."""
     keys = ["model", "audience", "attack", "share"]
     return [
-        f"  {model} before {audience}, {attack}: articles that reach {100.0 * share:g} % of them: "
-        f"{minimal.told(results, own)}"
-        for (model, audience, attack, share), own in curve(results).groupby(keys, sort=False)
+        f"  {model} before {audience}, {attack}: articles that reach "
+        f"{100.0 * float(own['share'].iloc[0]):g} % of them: {minimal.told(results, own)}"
+        for (model, audience, attack, _), own in curve(results).groupby(keys, sort=False)
     ]
 
 
