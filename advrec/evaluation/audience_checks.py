@@ -12,7 +12,16 @@ import pandas as pd
 from advrec.evaluation import bootstrap, probes
 from advrec.evaluation.checks import budget_kept
 from advrec.evaluation.probes import EVERYTHING, budgets
-from advrec.evaluation.verdicts import GAIN, Check, Difference, judged, side, unknown, worst
+from advrec.evaluation.verdicts import (
+    GAIN,
+    Check,
+    Difference,
+    Verdict,
+    judged,
+    side,
+    unknown,
+    worst,
+)
 from advrec.run import promotions
 from advrec.run.cells import PROMOTION_CHECKS
 from advrec.run.directory import Run
@@ -21,7 +30,7 @@ from advrec.spec.budgets import shown
 from advrec.spec.study import Study
 
 MOST = 50.0
-"""Percent of the audience that a picture without a limit reaches, by the upper bound."""
+"""Percent of its audience that a picture without a limit is to reach on average."""
 MASKED = (
     "gradients masked? Trust no white-box number of this model; look for rounding, saturation or "
     "randomness in its encoder"
@@ -82,7 +91,7 @@ def judge(study: Study, found: pd.DataFrame, own: pd.DataFrame) -> list[Check]:
             at_most=GAIN,
             remedy=weak,
         ),
-        _everything(known),
+        _everything(known, largest),
         known.gain(
             "gradients beat no gradients",
             (probes.AUDIENCE.black_box, largest),
@@ -207,17 +216,20 @@ def _strong_enough(
     return [known.gain(name, probe, after, at_least=-GAIN, remedy=remedy, outcomes=rows)]
 
 
-def _everything(known: _Probes) -> Check:
+def _everything(known: _Probes, largest: float) -> Check:
+    """Passed where a picture without a limit reaches most; failed where it reaches no more than the
+    largest budget does; undecided between, for one picture may not suit everybody.
+    """
     name = "without a limit most are reached"
-    reached = known.reached(probes.AUDIENCE.unlimited, EVERYTHING)
-    n = len(reached)
-    if not n:
-        return unknown(name)
-    value, low, high = (float(each[0]) for each in bootstrap.means(reached.to_numpy()[:, None]))
-    text = (
-        f"{value:.1f} % of HR@{known.aim} at budget {EVERYTHING:g} ({low:.1f} to {high:.1f}), "
-        f"n = {n}"
+    more = known.gain(
+        name,
+        (probes.AUDIENCE.white, largest),
+        (probes.AUDIENCE.unlimited, EVERYTHING),
+        at_least=0.0,
+        remedy=f"a picture may not suit everybody, or {MASKED}",
     )
-    if not known.moves:
-        return Check(name, "information", f"{text}; {known.nothing}, so nothing is tested", "")
-    return judged(name, not high < MOST, n, text, MASKED)
+    if more.verdict in ("not measured", "information"):
+        return more
+    reached = known.reached(probes.AUDIENCE.unlimited, EVERYTHING).mean()
+    verdict: Verdict = "undecided" if more.verdict == "passed" else more.verdict
+    return more._replace(verdict="passed" if reached >= MOST else verdict)

@@ -88,7 +88,7 @@ def test_every_check_before_an_audience_stands_in_the_documents(healthy):
 def test_an_objective_of_the_wrong_sign_is_raised():
     found = verdicts(*measured(hybrid(), goal="demote"))
     assert found["the attack beats noise"] == "failed"
-    assert found["without a limit most are reached"] == "failed"
+    assert found["without a limit most are reached"] == "undecided"
 
 
 def test_masked_gradients_are_raised():
@@ -96,6 +96,7 @@ def test_masked_gradients_are_raised():
     shop = dataclasses.replace(shop, embed=lambda images: linear(Mirror.apply(images)))
     found = verdicts(*measured(shop))
     assert found["gradients beat no gradients"] == "failed"
+    assert found["without a limit most are reached"] == "undecided"
 
 
 def test_a_recommender_that_looks_at_no_image_is_no_fault():
