@@ -334,7 +334,7 @@ def test_two_runs_are_compared_on_the_articles_that_both_attacked(promoted, tmp_
     drawn = [random.choice(differences, 7).mean() for _ in range(4000)]
     expected = np.quantile(drawn, (0.025, 0.975))
     bounds = [row.hr_difference_low, row.hr_difference_high]
-    assert bounds == pytest.approx(expected, abs=0.02)
+    assert bounds == pytest.approx(expected, abs=0.08)
     others = made[(made.model == "bpr") | (made.attack != "hit")]
     assert (others[["hr_difference", "hr_difference_low", "hr_difference_high"]] == 0.0).all(None)
     text = terminal.comparison_text(results.read(run), compared)
