@@ -61,6 +61,8 @@ class Wishes(Aim):
     def objective(self, places: Places) -> losses.Promotion:
         """The loss of the images at `places` (n,)."""
         block, rows = self._block, torch.from_numpy(places)
+        # who pushes an article down must not stir the queries that are far away
+        by_reach = block.loss == losses.HIT and block.goal == "promote"
         return losses.Promotion(
             embed=self._source.embed,
             candidates=self._candidates,
@@ -71,7 +73,7 @@ class Wishes(Aim):
             weights=self._weights[rows].to(self.device),
             temperature=self._temperature[rows].to(self.device),
             judged=block.loss,
-            descended=losses.REACH if block.loss == losses.HIT else block.loss,
+            descended=losses.REACH if by_reach else block.loss,
             share=block.share,
             sign=-1.0 if block.goal == "demote" else 1.0,
         )
