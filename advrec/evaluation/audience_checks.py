@@ -110,7 +110,7 @@ class _Probes:
     def __init__(self, rows: pd.DataFrame, aim: int) -> None:
         self.rows, self.aim = rows[rows["audience_size"] > 0], aim
         self.moves = bool((self.rows["score_shift"] != 0.0).any())
-        """Whether any image moves any score: that of a recommender without images none does."""
+        """Some image moves some score; none does of a recommender without images."""
 
     def reached(self, attack: str, epsilon: float, rows: pd.DataFrame | None = None) -> pd.Series:
         """HR@K (n,) in percent after an attack, indexed by article."""

@@ -199,7 +199,7 @@ def _strong_enough(
 
 
 def budget_kept(outcomes: pd.DataFrame, probes: pd.DataFrame) -> Check:
-    """Whether no image of rows, the study's and the probes', is beyond its budget."""
+    """The check that no image of rows, the study's and the probes', is beyond its budget."""
     rows = pd.concat([outcomes, probes])
     # linf, and linf_D of the images that were made for a delivery D.
     largest = rows[[name for name in rows.columns if name.startswith("linf")]].astype("float64")

@@ -1,4 +1,4 @@
-"""What a check of an evaluation says, and what decides it. Free of torch."""
+"""Checks of an evaluation: what they say, and what decides them. Free of torch."""
 
 import math
 from collections.abc import Iterable
