@@ -206,7 +206,7 @@ class _Stage:
             write_json(self._run.health(model), measured)
 
         most = min(HEALTH_IMAGES, max(2, self._study.evaluation.at_once))
-        pixels = self._catalog.pixels(self._catalog.ids_of(self._study.evaluation.split)[:most])
+        pixels = self._catalog.pixels(self._catalog.ids_of(self._study.evaluation.split, most))
         self._pool.run(
             [Unit(key=key, method="health", arguments=lambda: (reference, pixels))],
             on_result,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from advrec.evaluation import probes
 from advrec.evaluation.rates import headline_rank
 from advrec.run import cells
 from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, CHECKS, Cell
@@ -66,18 +67,32 @@ class Watch:
     ) -> None:
         self._run, self._work, self._meters = run, work, meters
         self._rank, self._aim = headline_rank(study.evaluation.ranks), study.evaluation.aim
-        # Work that was done before counts for the cells that are at work; of finished cells nothing
-        # is said.
-        total = sum(cell.tuples(tuples) for cell in {one.cell: None for one in work.values()})
         left = sum(one.tuples for one in work.values())
+        there = self._done_before(study, model, tuples)
+        done = sum(there.values())
         self._pace = Pace({key: Piece(one.cell, one.tuples) for key, one in work.items()})
-        kinds = {"tuples" if one.cell.articles is None else "articles" for one in work.values()}
+        counted = {*there, *(one.cell for one in work.values())}
+        kinds = {"tuples" if cell.articles is None else "articles" for cell in counted}
         unit = " and ".join(sorted(kinds, reverse=True))
         self._progress = Progress(
-            f"attack {model}", total, unit, done=total - left, left=self._pace.left
+            f"attack {model}", done + left, unit, done=done, left=self._pace.left
         )
         self._tallies: dict[Cell, Tally] = {}
         self._steps = 0
+
+    def _done_before(self, study: Study, model: str, tuples: int) -> dict[Cell, int]:
+        """Tuples of the model's blocks that are there, by cell, whichever command wrote them."""
+        size = study.evaluation.block
+        every = [
+            cell for cell in (*cells.cells(study), *probes.cells(study)) if cell.model == model
+        ]
+        there: dict[Cell, int] = {}
+        for cell in every:
+            for block, _ in cells.block_files(self._run, cell):
+                if cells.block_key(cell, block) not in self._work:
+                    own = max(0, min(size, cell.tuples(tuples) - block * size))
+                    there[cell] = there.get(cell, 0) + own
+        return there
 
     def sent(self, key: str) -> None:
         """Note that a worker begins with a block."""

@@ -44,7 +44,7 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
     try:
         module, taken, normaliser, named = _with_weights(spec, image_size)
     except state_dict.MisfitError as reason:
-        file = spec.checkpoint or f"the weights file of {spec.model}"
+        file = spec.checkpoint or f"the weights file of {spec.shown}"
         raise ConfigError(f"{file} does not fit the model: {reason}") from None
     module.eval()
     for parameter in module.parameters():
@@ -55,7 +55,7 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
     try:
         plain = rehearsal.play(module, images, module)
     except UnfitError as reason:
-        raise ConfigError(f"{spec.model} {reason}") from None
+        raise ConfigError(f"{spec.shown} {reason}") from None
     architecture = OwnArchitecture(
         model=spec.model,
         image_size=image_size,
@@ -65,7 +65,7 @@ def adopt(spec: OwnModel, image_size: int) -> Adopted:
         named=named,
     )
     network = OwnNetwork(architecture, module)
-    _check_state(spec.model, module, registered)
+    _check_state(spec.shown, module, registered)
     chosen = _chosen(network, images, plain)
     network.architecture = dataclasses.replace(architecture, form=chosen.name)
     return Adopted(network, taken, chosen.failed)
@@ -158,7 +158,7 @@ def _with_weights(spec: OwnModel, image_size: int) -> _Loaded:
     if not isinstance(module, Normalised):
         raise ConfigError(
             f"{spec.checkpoint} holds a normaliser of mean {normaliser.mean} and deviation "
-            f"{normaliser.std} besides, which {spec.model} has to apply itself; "
+            f"{normaliser.std} besides, which {spec.shown} has to apply itself; "
             "make it a part of the module, or remove it from the file"
         )
     normaliser.put_into(module)

@@ -20,9 +20,8 @@ from advrec.run.directory import Run
 from advrec.run.distinct import DISTINCT
 from advrec.run.files import read_json
 from advrec.run.tables import read_outcomes, read_table, refuse_copies
-from advrec.spec import budgets
+from advrec.spec import budgets, chains
 from advrec.spec.attacks import AttackSpec
-from advrec.spec.label_free import original
 from advrec.spec.study import Study
 
 Metrics = dict[str, float | None]
@@ -52,7 +51,7 @@ class Results:
     health: dict[str, dict[str, Any]]
     """health.json by model; a model that has none is absent."""
     lists: dict[str, pd.DataFrame]
-    """schema.LISTS by model; a model that has none is absent."""
+    """schema.LISTS by model, compared or not; a model that has none is absent."""
     history: dict[str, pd.DataFrame]
     """own_columns.history by model, compared or not; one that was not trained here is absent."""
     optimizer_steps: dict[str, int]
@@ -118,12 +117,14 @@ class Results:
             (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
         )
 
-    def base(self, model: str) -> str:
-        """The model that a model is compared with: the original of a defense without labels, or
-        else the baseline.
+    def base(self, model: str) -> str | None:
+        """The model that a model is compared with: the original of its defenses without labels, or
+        else the baseline. None for a joined model whose parts have different originals.
         """
-        first = original(self.whole.models, model)
-        return self.baseline if first == model else first
+        if not chains.has_label_free(self.whole.models, model):
+            return self.baseline
+        first, *others = chains.originals(self.whole.models, model)
+        return None if others else first
 
     @property
     def trained_longer(self) -> list[str]:
@@ -177,12 +178,14 @@ class Results:
         """
         rows = []
         for model, own in self.lists.items():
+            if model not in self.study.models:
+                continue
             shares = {
                 f"same_{label}": lists.agreement(own, list(self.labels[label]))
                 for label in ("category", "texture")
             }
             base = self.base(model)
-            if base in self.lists and model != base:
+            if base is not None and base in self.lists and model != base:
                 shares["overlap"] = lists.overlap(own, self.lists[base])
             rows += [
                 (
@@ -268,7 +271,7 @@ def read(run: Run) -> Results:
         metrics=_of_models(run, study, "metrics.json"),
         index=_of_models(run, study, "index.json"),
         health=_of_models(run, study, "health.json"),
-        lists=_tables(run.lists, study, lambda spec: schema.LISTS),
+        lists=_tables(run.lists, whole, lambda spec: schema.LISTS),
         history=history,
         optimizer_steps=effort.optimizer_steps(
             whole,

@@ -16,8 +16,9 @@ from advrec.reports.tables import (
     utility,
 )
 from advrec.reports.tables.against import Comparison
-from advrec.reports.tables.rows import DASH, is_lone, made_on, records, span
-from advrec.spec import accuracy
+from advrec.reports.tables.rows import DASH, has_defenses, is_lone, made_on, records, span
+from advrec.reports.tables.success import strongest, worse_stored
+from advrec.spec import accuracy, budgets
 
 PGD = f"{accuracy.PUBLISHED}, {accuracy.EPSILON:g}"
 LABELS = {
@@ -31,17 +32,18 @@ LABELS = {
     "adversarial_texture_top1_precision": f"texture under {PGD}",
     "same_category": "top 10 of its category",
     "same_texture": "top 10 with its texture",
-    "overlap": "top 10 as without defense",
+    "overlap": "overlap of lists",
     "unattacked": "success without attack",
 }
 """Names of the quantities of `defense_comparison`; every other quantity is an attack's name."""
 CHANGES = {
-    "lists of ten kept": "{overlap_percent:.1f} ({low_percent:.1f} to {high_percent:.1f})",
-    "drift, median": "{drift_median:.2f} (95 %: up to {drift_95:.2f})",
-    "old index, new queries": "{new_query_found_percent:.0f} (rank {new_query_rank_median:g})",
-    "new index, old queries": "{old_query_found_percent:.0f} (rank {old_query_rank_median:g})",
+    "drift, median, % of length": "{drift_percent:.1f} (of 95 % at most {most_percent:.1f})",
+    "old index finds": "{new_query_found_percent:.1f} (median rank {new_query_rank_median:g})",
+    "new index finds": "{old_query_found_percent:.1f} (median rank {old_query_rank_median:g})",
 }
-"""Lines on what a defense without labels changes: their texts, of rows of `changes`."""
+"""Lines on what a defense without labels changes, in percent: their texts. What an index finds is
+searched for by queries of the other model.
+"""
 DIFFERENCES = 10
 """Differences of two runs that are told at most."""
 
@@ -66,6 +68,7 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
     origins = {name: made_on(results, name) for name in results.attacks}
     notes = (
         [f"{name}: {origin}" for name, origin in origins.items() if origin],
+        [*_stored(results), *_too_small(results)],
         minimal.text(results),
         utility.text(results),
         promotions.text(results),
@@ -76,6 +79,27 @@ def comparison_text(results: Results, compared: Comparison | None = None) -> str
         _missing(results),
     )
     return "\n\n".join([title, *blocks, *("\n".join(lines) for lines in notes if lines)]) + "\n"
+
+
+def _stored(results: Results) -> list[str]:
+    """A line a model and budget where images that a shop has stored succeed more than others."""
+    lines = []
+    for epsilon in results.study.evaluation.epsilons:
+        for model, row in strongest(results, epsilon).items():
+            worse = worse_stored(results, row)
+            if worse is not None:
+                lines.append(
+                    f"{model} at {results.shown(epsilon)}: {row['percent']:.1f} as computed, "
+                    f"{worse['percent']:.1f} stored as {worse['delivery']} ({worse['attack']})"
+                )
+    return lines
+
+
+def _too_small(results: Results) -> list[str]:
+    """A line on budgets that a shop cannot store; none where there are none."""
+    small = budgets.below_one_level(results.study.evaluation.epsilons) if results.attacks else []
+    shown = ", ".join(results.shown(each) for each in small)
+    return [f"epsilon {shown}: {budgets.TOO_SMALL}"] if small else []
 
 
 def _missing(results: Results) -> list[str]:
@@ -118,10 +142,10 @@ def label(quantity: str) -> str:
 
 def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, str], Any]) -> str:
     """A block of the comparison; `rows` are those of `quantities` by model and quantity."""
-    lines = [
-        ["model", "n", *models],
-        ["defense", "", *(results.study.models[model].defense for model in models)],
-    ]
+    lines = [["model", "n", *models]]
+    if has_defenses(results):
+        defenses = [results.study.models[model].defense for model in models]
+        lines.append(["defense", "", *defenses])
     for quantity in quantities.quantity_names(results):
         own = [rows.get((model, quantity)) for model in models]
         if quantity in quantities.QUALITY and not any(own):
@@ -140,7 +164,14 @@ def _text_block(results: Results, models: Sequence[str], rows: dict[tuple[str, s
 
 def _changed(results: Results, models: Sequence[str]) -> list[list[str]]:
     """Lines on what defenses without labels change; none where none of the models has one."""
-    table = {row["model"]: row for row in records(changes.changes(results))}
+    table = {
+        row["model"]: row
+        | {
+            "drift_percent": 100 * row["drift_median"],
+            "most_percent": 100 * row["drift_95"],
+        }
+        for row in records(changes.changes(results))
+    }
     known = [table[model] for model in models if model in table]
     lines = []
     for name, text in CHANGES.items():

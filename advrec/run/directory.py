@@ -16,6 +16,7 @@ from advrec.run.files import HELD, TEMPORARY, UNSUPPORTED, read_json, write_json
 from advrec.run.log import say
 from advrec.spec.attacks import AUTO, AUTO_1
 from advrec.spec.label_free import TRAIN
+from advrec.spec.models import without_paths
 
 AUTOGRAD, FUSED, LEVELS = 4, 5, 6
 """Protocols: gradients by autograd (0.1.0, 0.2.0); by the fused step, which may differ in the last
@@ -30,9 +31,10 @@ UNKNOWN = "interactions/"  # and that of an article that was bought and is not i
 def meant(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded identity with the keys that later versions added, as the earlier ones did it:
     before 0.3.0 every attack was blind, none but for rank 1, no step was fused, and `auto` was what
-    is auto-1 now. Defenses without labels took the training split.
+    is auto-1 now. Defenses without labels took the training split. Files were named by their paths.
     """
     whole = {"through": [], "rank": 1, "protocol": AUTOGRAD, "images": TRAIN, **recorded}
+    whole |= without_paths(whole)
     if whole.get("attack") == AUTO and whole["protocol"] < FUSED:
         whole["attack"] = AUTO_1
     return whole

@@ -7,12 +7,12 @@ outlive versions: no key and no value of one that is recorded may change.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from advrec.errors import ConfigError
 from advrec.run import files, fingerprint
 from advrec.run.cells import BEFORE_AUDIENCES, Cell, cells, is_begun
 from advrec.run.directory import FUSED, LEVELS, Run, meant
+from advrec.run.lineage import Identity, weights_hash
 from advrec.run.measured import measured
 from advrec.run.provenance import file_hash
 from advrec.run.tables import embedding_shards
@@ -20,10 +20,9 @@ from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
-from advrec.spec.label_free import TRAIN
-from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel, OwnModel
+from advrec.spec.models import AnyHybrid, JoinedModel, OwnModel, without_paths
 from advrec.spec.search import TuneSpec
-from advrec.spec.study import Study, as_dict, canonical_hash
+from advrec.spec.study import Study, as_dict
 
 PROTOCOL = FUSED  # raised whenever the same inputs give other rows
 NOT_WEIGHTS = frozenset({"compared"})
@@ -31,8 +30,6 @@ NOT_WEIGHTS = frozenset({"compared"})
 
 LATER = ("heads",)
 """Keys of a model's entry that earlier versions had not, recorded only where they say something."""
-
-Identity = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,8 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
     models: dict[str, Identity] = {}
     unhashed: set[str] = set()
     for name, spec in study.models.items():
-        identity = {**_entry(study, name), "seed": study.seed}
+        entry = _entry(study, name)
+        identity = {**entry, **without_paths(entry), "seed": study.seed}
         if not with_code and (isinstance(spec, OwnModel) or spec.init in unhashed):
             unhashed.add(name)
         elif isinstance(spec, OwnModel):
@@ -92,27 +90,6 @@ def identities(study: Study, *, with_code: bool = True) -> Identities:
         interactions=interactions(study),
         code=code,
     )
-
-
-def beneath(run: Run, spec: AnyModel) -> Identity:
-    """Determine, beside `Identities.models`, a joined model or a hybrid by what the run holds: the
-    weights of the models that it is made of, of those that are there, and the interactions that a
-    hybrid learns from. Nothing for another model.
-    """
-    there = [part for part in chains.beneath(spec) if run.weights(part).exists()]
-    weights = {f"weights of {part}": file_hash(run.weights(part)) for part in dict.fromkeys(there)}
-    if not isinstance(spec, AnyHybrid):
-        return weights
-    return weights | {"interactions": canonical_hash(run.identities().get("interactions"))}
-
-
-def weights_hash(identity: Identity) -> str:
-    """Hash of what determines a model's weights.
-
-    Why: `images` came later, and the hashes that runs have recorded are without it.
-    """
-    later = {"images": TRAIN}
-    return canonical_hash({k: v for k, v in identity.items() if later.get(k) != v})
 
 
 def _code(attack: AttackSpec) -> Identity:

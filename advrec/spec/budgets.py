@@ -12,6 +12,11 @@ from pydantic import Field, PlainSerializer, SerializationInfo, WrapValidator
 LEVELS = 255
 ROUNDING = 1e-9
 """Share of a level by which whole levels, divided and multiplied again, may lie below theirs."""
+TOO_SMALL = (
+    "less than one of a pixel's 255 levels, so an image that a shop stores with 8 bits stays as it "
+    "was; success there is of images as they were computed"
+)
+"""Words on budgets of `below_one_level`."""
 _IN_LEVELS = re.compile(rf"([0-9]+(?:\.[0-9]+)?)/{LEVELS}")
 _NONE = "{!r} is no budget: write a number of 0 to 1, as 0.01 or 2/255"
 AS_WRITTEN = "budgets as written"

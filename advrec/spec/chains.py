@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from advrec.spec.defenses import TrainedModel
-from advrec.spec.label_free import FOR_ENCODERS, LabelFree
+from advrec.spec.label_free import FOR_ENCODERS, LabelFree, original
 from advrec.spec.messages import suggest
 from advrec.spec.models import AnyHybrid, AnyModel, JoinedModel
 
@@ -60,6 +60,21 @@ def parts(models: Mapping[str, AnyModel], model: str) -> list[AnyModel]:
     """The entries of the networks that make a model: its own, or those joined, however deep."""
     names = joined(models[model])
     return [each for name in names for each in parts(models, name)] or [models[model]]
+
+
+def has_label_free(models: Mapping[str, AnyModel], model: str) -> bool:
+    """Say whether a model, or a network that it joins, was defended without labels."""
+    return any(isinstance(part, LabelFree) for part in parts(models, model))
+
+
+def originals(models: Mapping[str, AnyModel], model: str) -> set[str]:
+    """Names of the models that a model's defenses without labels began with; of a joined model
+    those of all its parts.
+    """
+    names = joined(models[model])
+    return {first for each in names for first in originals(models, each)} or {
+        original(models, model)
+    }
 
 
 def with_defenses(models: Mapping[str, AnyModel]) -> dict[str, AnyModel]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from advrec.spec.attacks import AttackSpec
+from advrec.spec.attacks import AttackSpec, default_name
 from advrec.spec.base import FLOAT, Delivery, Name, Strict
 from advrec.spec.budgets import Epsilon, shown
 from advrec.spec.messages import suggest
@@ -31,6 +31,16 @@ class Gate(Strict):
     """Before whom. By default users for a hybrid; for an encoder neighbours (its tuples), or
     targets where the attack meets no tuples.
     """
+
+    @field_validator("attack", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        if isinstance(value, str) and ":" in value:
+            raise ValueError(
+                f"{value} is a function, and a gate names an entry of evaluation.attacks; without "
+                f"a name of its own that entry is called {default_name(value)}: write that"
+            )
+        return value
 
 
 def refuse_unknown(gates: Sequence[Gate], known: Mapping[str, Sequence[Any]]) -> None:

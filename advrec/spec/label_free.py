@@ -12,6 +12,8 @@ from advrec.spec.training import Steps, Training, Triplets
 
 TRAIN, EVERY = "train", "catalog"
 """Values of `images` that name no folder."""
+FOLDER = "a folder"
+"""Value of `images` in an identity, for any folder."""
 
 
 class LabelFree(Training):

@@ -5,7 +5,7 @@ joined; and hybrid recommenders over one of them.
 import difflib
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from advrec.spec.base import Name, Strict
 from advrec.spec.defenses import DEFENSES, TrainedModel
 from advrec.spec.hybrids import HYBRID_WORDS, RECOMMENDERS, Amr, Bpr, Vbpr
-from advrec.spec.label_free import LabelFree
+from advrec.spec.label_free import EVERY, FOLDER, TRAIN, LabelFree
 from advrec.spec.training import Entry
 
 AnyTraining = TrainedModel | LabelFree
@@ -57,6 +57,21 @@ def encoder_name(model: str) -> EncoderName | None:
     return EncoderName(library, name) if library in HUBS and name else None
 
 
+def without_paths(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a model's entry that name files, by words: what is in the files determines the
+    model, as hashes beside these keys say it, and not where they lie.
+    """
+    found = {}
+    if entry.get("images") not in (None, TRAIN, EVERY):
+        found["images"] = FOLDER
+    if entry.get("checkpoint") is not None:
+        found["checkpoint"] = "a file"
+    named = encoder_name(str(entry.get("model")))
+    if named is not None and named.is_folder:
+        found["model"] = f"{named.library}/{FOLDER}"
+    return found
+
+
 if TYPE_CHECKING:
     DefenseWord = str
 else:
@@ -93,6 +108,11 @@ class OwnModel(Entry):
     def named(self) -> EncoderName | None:
         """The library and the name there; None: a function, or a bare name of torchvision."""
         return encoder_name(self.model)
+
+    @property
+    def shown(self) -> str:
+        """The model for a sentence: a folder by its path alone."""
+        return self.named.name if self.named and self.named.is_folder else self.model
 
     @model_validator(mode="after")
     def _known(self) -> "OwnModel":

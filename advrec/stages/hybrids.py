@@ -21,8 +21,8 @@ from advrec.recommenders.purchases import Purchases
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import write_json, write_table
-from advrec.run.identity import Identity, beneath
 from advrec.run.interactions import SEEN
+from advrec.run.lineage import Identity, beneath
 from advrec.run.log import say
 from advrec.run.progress import Progress
 from advrec.run.tables import read_embeddings

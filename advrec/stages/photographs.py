@@ -16,7 +16,7 @@ from advrec.catalog.sources import folder, registry
 from advrec.catalog.write import write
 from advrec.distributed.prepare import prepare_shards, preparers
 from advrec.errors import ConfigError, StudyError
-from advrec.run import identity
+from advrec.run import identity, lineage
 from advrec.run.directory import Run
 from advrec.run.files import read_json, write_json
 from advrec.run.log import say
@@ -33,7 +33,7 @@ FEW = 1000
 """Images below which it is said that they are few."""
 
 
-def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) -> identity.Identity:
+def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) -> lineage.Identity:
     """Prepare the folder that a model trains on, unless that is done.
 
     Args:
@@ -64,32 +64,58 @@ def prepared(run: Run, study: Study, model: str, connect: Callable[[], bool]) ->
         _say(decision, place, model)
         there.write_set_aside(decision.set_aside)
         write(there, decision)
-    return {"images_sha256": read_json(there.preparation)["catalog_sha256"]}
+    return {lineage.IMAGES: read_json(there.preparation)["catalog_sha256"]}
 
 
 def refuse_changed(run: Run, study: Study, model: str) -> None:
-    """Refuse a folder that holds other images than a model was trained on. One that is gone is no
-    change. Where names, sizes and times of change are the same, no image is read.
+    """Refuse a folder that holds other images than a model was trained on, wherever it lies. One
+    that is gone is no change. Where names, sizes and times of change are the same, no image is
+    read.
 
     Raises:
         StudyError: it does.
     """
     place = _folder(study, model)
-    if place is None or not run.training_images(place).catalog.exists():
+    there = None if place is None else _trained_on(run, model, place)
+    is_local = place is not None and "://" not in place
+    if place is None or there is None or (is_local and not Path(place).is_dir()):
         return
     try:
         listing = _listed(place, model)
     except ConfigError:
+        if is_local and there.directory != run.training_images(place).directory:
+            raise
         return
-    there, stamps = run.training_images(place), _stamps(listing)
+    stamps = _stamps(listing)
     if stamps is not None and stamps == read_json(there.directory / STAMPS, default=None):
         return
-    if there.identities().get("prepared") != _identity(study, listing):
+    recorded = there.identities().get("prepared", {})
+    if _content(recorded) != _content(_identity(study, listing)):
         raise StudyError(
             f"models.{model}.images: {place} holds other images than {model} was trained on; "
             "name another --out, or another folder for a model of another name"
         )
     _remember(there, stamps)
+
+
+def _trained_on(run: Run, model: str, place: str) -> Run | None:
+    """The prepared images that a model was trained on, of this folder or of one that lay elsewhere;
+    None where they are not there.
+    """
+    own = run.training_images(place)
+    sha256 = run.identities().get(f"models/{model}", {}).get(lineage.IMAGES)
+    if sha256 is None:
+        return own if own.catalog.exists() else None
+    others = sorted(own.directory.parent.glob("*"))
+    for there in (own, *map(Run, others)):
+        if read_json(there.preparation, default={}).get("catalog_sha256") == sha256:
+            return there
+    return None
+
+
+def _content(prepared: lineage.Identity) -> lineage.Identity:
+    """Whatever determines prepared images, but for the place of their folder."""
+    return {key: value for key, value in prepared.items() if key != "root"}
 
 
 def remarks(run: Run, study: Study, model: str) -> list[str]:

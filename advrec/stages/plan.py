@@ -16,11 +16,12 @@ from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
 from advrec.evaluation import codecs, probes
 from advrec.evaluation.tuples import COLUMNS
-from advrec.run import cells, identity, strangers
+from advrec.run import cells, identity, lineage, strangers
 from advrec.run.cells import Cell
 from advrec.run.directory import PROTOCOLS, Run
 from advrec.run.files import numbered, read_json
 from advrec.run.identity import Identities
+from advrec.run.lineage import Identity
 from advrec.run.machine import cores
 from advrec.spec import delimited
 from advrec.spec.defenses import TrainedModel
@@ -143,14 +144,13 @@ def refuse(run: Run, study: Study, parts: Identities, *, evaluates: bool = True)
             textured=bool(known.get("textures", True)),
         )
         category_attack.check_categories(study, known.get("categories", ()))
-    wanted: dict[str, identity.Identity] = {}
+    wanted: dict[str, Identity] = {}
     if run.catalog.exists():
         wanted["catalog"] = parts.catalog
-    for model, spec in study.models.items():
+    for model in study.models:
         if run.is_trained(model):
-            later = dict.fromkeys(identity.LATER)  # where one is not said, none was recorded
-            said = later | parts.models[model]
-            wanted[f"models/{model}"] = said | identity.beneath(run, spec)
+            own = dict.fromkeys(identity.LATER) | parts.models[model]  # unsaid is unrecorded
+            wanted[f"models/{model}"] = lineage.recorded(run, study, model, own)
     if run.tuples.exists() and parts.tuples is not None:
         wanted["tuples"] = parts.tuples
         if "lists_of" in run.identities().get("tuples", {}):

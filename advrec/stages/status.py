@@ -73,7 +73,7 @@ def _interactions(run: Run, study: Study) -> list[str]:
 def _trained(study: Study, plan: Plan) -> Iterator[str]:
     for model, spec in study.models.items():
         done = _done(model not in plan.untrained)
-        own = f"{spec.model}, not trained here" if isinstance(spec, OwnModel) else None
+        own = f"{spec.shown}, not trained here" if isinstance(spec, OwnModel) else None
         yield f"train     {model}: {own or done}"
 
 

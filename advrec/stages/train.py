@@ -9,7 +9,8 @@ from advrec.errors import AdvrecError
 from advrec.evaluation import promoted
 from advrec.run.directory import Run
 from advrec.run.files import read_json
-from advrec.run.identity import Identities, Identity, beneath, weights_hash
+from advrec.run.identity import Identities
+from advrec.run.lineage import Identity, beneath, images_beneath, weights_hash
 from advrec.run.log import say
 from advrec.spec import accuracy
 from advrec.spec.defenses import TrainedModel
@@ -72,10 +73,16 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
     except AdvrecError as error:
         raise type(error)(f"models.{model}: {error}") from None
     network = adopted.network
-    run.claim(f"models/{model}", identity, made=False)
+    named = network.architecture.named
+    loaded = {"loaded": named.weights} if named is not None and named.weights else {}
+    run.claim(f"models/{model}", identity | loaded, made=False)
     run.forget_measurements(model)
     checkpoint.save(run.weights(model), network)
-    say(f"model {model}: {spec.model} is taken as it is, {network.dimension} values an embedding")
+    weights = f" with its weights {loaded['loaded']}" if loaded else ""
+    say(
+        f"model {model}: {spec.shown} is taken as it is{weights}, {network.dimension} values an "
+        "embedding"
+    )
     if adopted.taken:
         say(f"model {model}: {spec.checkpoint}: {adopted.taken}")
     if adopted.slower:
@@ -113,6 +120,10 @@ def _train(
         model: identity | photographs.prepared(run, study, model, connect)
         for model, identity in identities.items()
     }
+    known = run.identities() | {f"models/{model}": made for model, made in identities.items()}
+    identities = {
+        model: made | images_beneath(study, model, known) for model, made in identities.items()
+    }
     for model, identity in identities.items():
         for line in photographs.remarks(run, study, model):
             say(f"train {line}")
@@ -121,15 +132,16 @@ def _train(
     from advrec.distributed.train import train_models
 
     names = {model: weights_hash(identity)[:12] for model, identity in identities.items()}
-    train_models(run, study, names, lambda model: _say_measured(run, model), grows=grows)
+    train_models(run, study, names, lambda model: _say_measured(run, study, model), grows=grows)
 
 
-def _say_measured(run: Run, model: str) -> None:
+def _say_measured(run: Run, study: Study, model: str) -> None:
     metrics = read_json(run.model(model) / "metrics.json")
     if "drift_median" in metrics:
         say(
             f"train {model}: clean embeddings of test images moved by "
-            f"{100 * metrics['drift_median']:.1f} % of their length, under its own attack by "
+            f"{100 * metrics['drift_median']:.1f} % of their length from those of "
+            f"{study.models[model].init}, under its own attack by "
             f"{100 * metrics['attacked_drift_median']:.1f} % (medians, n = {metrics['n']})"
         )
         if metrics.get("above_rho", 0.0) > EXCEEDED:
@@ -158,9 +170,10 @@ def _exceeded(metrics: Mapping[str, Any]) -> str:
     """Say that the constraint of lore does not hold."""
     return (
         f"rho is {metrics['rho']:g}, and {100 * metrics['above_rho']:.0f} % of {metrics['n']} test "
-        f"images moved by more (median {metrics['drift_median']:.3g}, 95 % "
-        f"{metrics['drift_95']:.3g}): the constraint does not hold; a smaller rho keeps more "
-        "of the lists, a larger one is safer"
+        f"images moved by more than {100 * metrics['rho']:.3g} % of their embeddings' length "
+        f"(median {100 * metrics['drift_median']:.3g} %, of 95 % at most "
+        f"{100 * metrics['drift_95']:.3g} %): the constraint does not hold; a smaller rho keeps "
+        "more of the lists, a larger one is safer"
     )
 
 

@@ -10,7 +10,9 @@ import yaml
 
 from advrec.errors import ConfigError
 from advrec.model import checkpoint, export
+from advrec.model.checkpoint import Network
 from advrec.model.export import Exported
+from advrec.model.own import OwnNetwork
 from advrec.reports import results
 from advrec.reports.results import Results
 from advrec.reports.tables import changes
@@ -41,14 +43,28 @@ def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
         )
     export.check(path)
     run.require_weights(model)
-    made = export.exported(checkpoint.load_single(run.weights(model)))
+    network = checkpoint.load_single(run.weights(model))
+    made = export.exported(network)
     export.save(path, made)
     card = path.with_name(f"{path.name}.md")
-    write_text(card, "\n".join(_card(run, study, model, path, made)) + "\n")
+    weights = _began_with(network)
+    write_text(card, "\n".join(_card(run, study, model, path, made, weights)) + "\n")
     return card
 
 
-def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Iterator[str]:
+def _began_with(network: Network) -> str:
+    """A sentence on the pretrained weights that an encoder of a library began with; empty where
+    none were loaded, or that is not known.
+    """
+    named = network.architecture.named if isinstance(network, OwnNetwork) else None
+    if named is None or not named.weights:
+        return ""
+    return f"Its pretrained weights were {named.weights} of {named.library} {named.version}.\n"
+
+
+def _card(
+    run: Run, study: Study, model: str, path: Path, made: Exported, weights: str
+) -> Iterator[str]:
     """Lines of the card: what the model was, how it was defended, what was measured."""
     yield f"# {path.name}\n"
     yield (
@@ -63,6 +79,8 @@ def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Ite
     keys = {name: entries[name] for name in reversed(chain)}
     yield "The entries of the study that made it, the last one it:\n"
     yield f"```yaml\n{yaml.safe_dump(keys, sort_keys=False)}```\n"
+    if weights:
+        yield weights
     yield "## How to load it\n"
     yield "The names are those of its library's own module, and it is loaded strictly:\n"
     yield f"```python\n{made.program(path)}\n```\n"
@@ -70,13 +88,17 @@ def _card(run: Run, study: Study, model: str, path: Path, made: Exported) -> Ite
     yield f"The catalog of the study holds square images of {size} pixels a side. "
     yield f"The network reads {made.reads}. Another preparation moves its embeddings.\n"
     yield "## What was measured\n"
-    yield from _measured(run, model)
+    yield from _measured(run, study, model)
 
 
-def _measured(run: Run, model: str) -> Iterator[str]:
+def _measured(run: Run, study: Study, model: str) -> Iterator[str]:
     metrics = read_json(run.model(model) / "metrics.json", default={})
     if metrics:
-        yield "On the test split, after training (metrics.json):\n"
+        init = study.models[model].init
+        against = (
+            f"; drift is from {init}, which it began with" if "drift_median" in metrics else ""
+        )
+        yield f"On the test split, after training (metrics.json{against}):\n"
         yield from _known(metrics)
     if not run.tuples.exists():
         yield "The study has attacked no model yet.\n"
@@ -90,7 +112,7 @@ def _measured(run: Run, model: str) -> Iterator[str]:
     yield from _table([_success(read, row) for row in records(rows)])
     for row in records(changes.changes(read)):
         if row["model"] == model:
-            yield f"Against the original, {row['original']}:\n"
+            yield f"In use, against the original, {row['original']} (changes.csv):\n"
             yield from _known({key: row[key] for key in list(row)[2:]})
     failed = [
         check.name for name, check in read.checks if name == model and check.verdict == "failed"

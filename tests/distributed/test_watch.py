@@ -67,6 +67,24 @@ def test_articles_are_counted_as_articles(tmp_path, cell, capsys):
         assert f"0/{unit}" in " ".join(capsys.readouterr().err.split())
 
 
+def test_the_total_is_that_of_all_cells_of_the_model_however_often_the_work_goes_on(
+    tmp_path, cell, capsys
+):
+    """Cells that are finished count as done; those of other models, and blocks beyond, do not."""
+    run, one = Run(tmp_path), {"block 0": Work(cell, 0, 4)}
+    other = next(each for each in cells(study()) if each.attack.name != "pgd-2")
+    for block in range(4):  # 10 tuples in blocks of 4, and a block of more tuples
+        write_table(run.block(cell.model, other.attack.name, block), rows(1))
+    write_table(run.block(cell.model, cell.attack.name, 1), rows(1))
+    write_table(run.block("another", cell.attack.name, 1), rows(1))
+    work = one | {"block 2": Work(cell, 2, 2)}
+    with Watch(run, study(), cell.model, work, 10, None):
+        assert "14/20 tuples done before" in " ".join(capsys.readouterr().err.split())
+    write_table(run.block(cell.model, cell.attack.name, 2), rows(1))
+    with Watch(run, study(), cell.model, one, 10, None):
+        assert "16/20 tuples done before" in " ".join(capsys.readouterr().err.split())
+
+
 def test_without_ray_there_are_no_meters(tmp_path, cell):
     work = {"block 0": Work(cell, 0, 4)}
     with Watch(Run(tmp_path), study(), cell.model, work, 4, None) as watch:

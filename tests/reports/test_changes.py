@@ -78,11 +78,13 @@ def test_an_encoder_without_a_defense_keeps_its_lists_and_may_be_chosen(two):
 def test_the_terminal_and_the_tables_have_one_share_of_lists(two):
     read = results.read(two)
     expected = share_of_lists(two, "cat", "at")
-    for name in ("top 10 as without defense", "lists of ten kept"):
-        (line,) = [
-            each for each in terminal.comparison_text(read).splitlines() if each.startswith(name)
-        ]
-        assert f"{expected:.1f} (" in line.split("  ")[-1], line
+    lines = terminal.comparison_text(read).splitlines()
+    (line,) = [each for each in lines if each.startswith("overlap of lists")]
+    assert f"{expected:.1f} (" in line.split("  ")[-1], line
+    (table,) = [comparison.changes_table(read).rows]
+    assert table[0][1].text == f"{expected:.1f} %"
+    (sentence,) = said(two, "What it changes in recommendation quality")
+    assert f"<b>cat</b>: overlap of lists: <strong>{expected:.1f} %</strong>" in sentence
     caption = comparison.recommendations_table(read).caption
     assert "unsecured recommends too, or the original of a defense without labels" in caption
 
@@ -103,6 +105,30 @@ def test_a_joined_model_with_a_defended_part_is_a_defense(two):
     assert [model for model, share in kept.items() if share[0] == 100] == ["unsecured"]
 
 
+def test_a_joined_model_is_held_against_the_one_original_of_its_parts_or_none(two):
+    entries = {"at": dict(OWN), "cat": FARE | {"init": "at", "of": "at"}}
+    renamed(two, **{k: dict(v) for k, v in entries.items()}, unsecured={"join": ["at", "cat"]})
+    read = results.read(two)
+    assert read.base("unsecured") == "at"
+    overlaps = read.recommendations.query("quantity == 'overlap'").set_index("model")["percent"]
+    assert overlaps["unsecured"] == pytest.approx(share_of_lists(two, "unsecured", "at"))
+    (sentence,) = [
+        each for each in said(two, "What it changes in recommendation quality") if "unsec" in each
+    ]
+    assert "with those of <b>at</b>" in sentence
+
+    others = {"unsecured": dict(OWN), "cat": FARE | {"init": "unsecured", "of": "unsecured"}}
+    renamed(two, other=dict(OWN), **others, at={"join": ["other", "cat"]})
+    read = results.read(two)
+    assert read.base("at") is None
+    assert "at" not in changes.kept(read)
+    assert set(read.recommendations.query("quantity == 'overlap'")["model"]) == {"cat"}
+    for heading in ("What each defense saves", "What it changes in recommendation quality"):
+        (sentence,) = [each for each in said(two, heading) if each.startswith("<b>at</b>")]
+        assert "parts began with different models, so it is held against none" in sentence
+        assert "points" not in sentence
+
+
 @pytest.mark.parametrize("defended", ["cat", "at"])
 def test_classifiers_beside_a_defense_without_labels_are_weighed_by_lists(make_run, defended):
     """None is left out for want of an accuracy, whichever has it."""
@@ -117,7 +143,7 @@ def test_classifiers_beside_a_defense_without_labels_are_weighed_by_lists(make_r
     }
     renamed(run, **entries)
     name, known = quantities.quality_of(results.read(run))
-    assert name == "lists kept"
+    assert name == "overlap of lists"
     assert known["unsecured"][0] == 100
     for model in (defended, trained):
         assert known[model][0] == pytest.approx(share_of_lists(run, model, "unsecured"))
@@ -139,7 +165,12 @@ def test_a_model_that_is_not_compared_may_be_an_original_or_stand_between(make_r
     after = changes.changes(results.read(run)).set_index("model").loc["cat"]
     assert after["original"] == "unsecured"
     assert after.to_dict() == before.to_dict()
-    assert "lists of ten kept" in terminal.comparison_text(results.read(run))
+    (line,) = [
+        each
+        for each in terminal.comparison_text(results.read(run)).splitlines()
+        if each.startswith("overlap of lists")
+    ]
+    assert f"{after['overlap_percent']:.1f} (" in line
     assert said(run, "What it changes in recommendation quality") is not None
 
 

@@ -10,6 +10,8 @@ import yaml
 from advrec.reports import results, terminal
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.lone import MEASURED, known_part
+from advrec.reports.pictures import charts
+from advrec.reports.tables import every
 from advrec.reports.tables.rows import DASH
 from advrec.run.files import read_json, write_json, write_text
 from advrec.spec import study as study_file
@@ -69,21 +71,38 @@ def test_what_few_images_cost_is_said_with_an_entry_that_keeps_more(lone):
     write_json(lone.preparation, preparation | {"splits": {"train": 1234, "test": 20}})
     text = page_of(lone)
     assert "It trains on the 1,234 training images" in text
-    assert "of its lists of ten" in text
+    assert "had an overlap of lists of" in text
     (entry,) = re.findall(r"<code>(unsecured-lore: .*?)</code>", text)
     changed(lone, models={"unsecured": OWN} | yaml.safe_load(entry))
     assert study_file.read(lone.study).models["unsecured-lore"].rho == 0.2
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("model", [{"defense": "none"}, OWN])
-def test_pages_of_others_stay(lone, model):
-    """Of several models, and of one that was trained here."""
-    changed(lone, models={"unsecured": model} | ({"at": OWN} if model == OWN else {}))
+def test_the_page_of_a_model_that_was_trained_here_compares_nothing_either(lone):
+    changed(lone, models={"unsecured": {"defense": "none"}})
     text = page_of(lone)
-    assert headings(text)[0] == "Defenses compared"
+    assert headings(text)[0] == "Success of each attack"
     assert "customer" in json.dumps(Page(text).ids)
     assert "fare" not in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_several_encoders_without_a_defense_are_compared_and_are_no_defenses(lone):
+    """Each has its exposure in the verdict; nothing is drawn or told of an accuracy."""
+    changed(lone, models={"unsecured": OWN, "at": OWN})
+    (lone.model("at") / "metrics.json").unlink()
+    lone.history("at").unlink()
+    page = Page(page_of(lone))
+    assert headings(page_of(lone))[0] == "Models compared"
+    told = page.text.partition("Settings")[0].replace("optimizer", "")
+    told += terminal.comparison_text(results.read(lone))
+    assert re.findall(r".{30}(?:efens|accuracy|accurate).{30}", told) == []
+    exposed = told[told.index("Exposure") : told.index("A stronger attack may exist")]
+    assert "On unsecured (no defense), the strongest attack" in exposed
+    assert "On at the strongest attack, pgd-8, succeeds in" in exposed
+    read = results.read(lone)
+    chart = charts.comparison(read, every.all_tables(read))
+    assert len(chart.draw("wide").axes) == 1
 
 
 def test_the_terminal_says_what_is_known(lone):
@@ -108,6 +127,5 @@ def test_what_is_quoted_stands_in_the_results():
     (photographs,) = re.findall(r"of which ([\d,]+) are trained on", text)
     (row,) = re.findall(r"^\| c \| `fare`, one epoch \|(.*)\|$", text, re.MULTILINE)
     kept = row.split("|")[3].strip()
-    assert f"one epoch on {photographs} photographs, kept {kept} of" in MEASURED.replace(
-        "\u00a0", " "
-    )
+    said = f"one epoch on {photographs} photographs, had an overlap of lists of {kept}"
+    assert MEASURED.replace("\u00a0", " ").endswith(said)

@@ -117,6 +117,7 @@ def test_a_gate_on_missing_rows_is_not_judged(tried, tmp_path):
     [
         ({"model": "unsecure"}, ["fail_if.1.model is unsecure", "did you mean unsecured?"]),
         ({"attack": "pgd-8"}, ["fail_if.1.attack is pgd-8", "(fgsm, pgd-2)", "mean pgd-2?"]),
+        ({"attack": "shop.attacks:mine"}, ["fail_if.1.attack", "is called shop-attacks-mine"]),
         ({"epsilon": 0.04}, ["fail_if.1.epsilon is 0.04", "(0.01, 0.05); did you mean 0.05?"]),
         ({"epsilon": "12/255"}, ["fail_if.1.epsilon is 12/255, which", "did you mean 0.05?"]),
         ({"rank": 5}, ["fail_if.1.rank is 5", "(1, 3, 10, 100); did you mean 3?"]),

@@ -120,23 +120,32 @@ def test_what_is_done_is_left_alone_and_reported_without_the_shops_module(defend
     ]
     assert changed.loc["held", "drift_median"] == pytest.approx(np.median(drifts), rel=1e-4)
     page = (run.report / "index.html").read_text()
-    assert "of the lists of ten are those of <b>shop</b>" in page
+    assert "with those of <b>shop</b>" in page
+    assert "Quality of each model" not in page  # nothing is labelled
+    assert "Time that the training of each model took" in page
     held = changed.loc["held"]
     (table,) = re.findall(r'<div id="changed">(.*?)</div>', page, re.DOTALL)
     (row,) = [each for each in table.split("<tr>") if "held" in each]
     shown = [
         *(f"{held['overlap_percent']:.1f}", f"{held['same_category_percent']:.1f}"),
-        *(f"{held[f'drift_{what}']:.2f}" for what in ("median", "95")),
+        *(f"{100 * held[f'drift_{what}']:.1f} %" for what in ("median", "95")),
         *(f"median rank {held[f'{which}_query_rank_median']:g}" for which in ("new", "old")),
     ]
     assert [text for text in shown if text not in row] == []
     (drift,) = [line for line in reported.stdout.splitlines() if line.startswith("drift, median")]
-    assert f"{held['drift_median']:.2f} (95 %: up to {held['drift_95']:.2f})" in drift
-    (old,) = [line for line in reported.stdout.splitlines() if line.startswith("old index")]
-    assert f"{held['new_query_found_percent']:.0f} (rank " in old
+    of_length = f"{100 * held['drift_median']:.1f} (of 95 % at most {100 * held['drift_95']:.1f})"
+    assert "% of length" in drift
+    assert of_length in drift
+    (old,) = [line for line in reported.stdout.splitlines() if line.startswith("old index finds")]
+    assert f"{held['new_query_found_percent']:.1f} (median rank " in old
     assert DASH in old  # of the original
     assert "Which models to choose from" in page
-    assert pd.read_csv(run.report / "figures" / "comparison.csv")["lists_kept_percent"].all()
+    assert pd.read_csv(run.report / "figures" / "comparison.csv")["overlap_percent"].all()
+    table = (Path(__file__).parents[2] / "docs/reference/report-tables.md").read_text()
+    common, further = table.split("\n## ")[1:3]
+    (explained,) = [line for line in further.splitlines() if line.startswith("| `changes` |")]
+    known = re.findall(r"`(\w+)`", common + explained)
+    assert {"model", *changed} <= set(known), {*changed} - {*known}
 
 
 def test_a_training_that_died_goes_on_to_the_same_weights(defended, tmp_path, monkeypatch):

@@ -6,17 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from advrec.catalog import files, images
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.sources import folder
-from advrec.run import identity
+from advrec.run import identity, lineage
 from advrec.run.directory import Run
 from advrec.spec import study as study_file
 from advrec.training import data
 from tests.commands import advrec
+from tests.shop import encoders
 
 FARE = {"defense": "fare", "init": "shop", "epsilon": 0.03, "steps": 1, "epochs": 2, "batch": 32}
 
@@ -39,7 +41,7 @@ def written(home, prepared, **models):
             "root": str(prepared.directory / "synthetic"),
             "image_size": 32,
         },
-        "models": {"shop": {"model": "tests.shop.encoders:normed"}, **models},
+        "models": {"shop": {"model": "tests.shop.encoders:normed"}} | models,
         "evaluation": {"attacks": ["fgsm"]},
         "resources": {"actors": 0},
     }
@@ -139,12 +141,73 @@ def test_a_trained_models_images_may_go_and_may_not_change(home, prepared, photo
     assert "train m: done before" in train(home).stdout
     shutil.rmtree(photographs)
     assert "train m: done before" in train(home).stdout
-    for images_key in ("train", "catalog", "other"):
-        (home / "other").mkdir(exist_ok=True)
+    draw(home / "one" / "00.png", 0)
+    (home / "none").mkdir()
+    for images_key, words in (
+        ("train", "holds models/m made with images"),
+        ("catalog", "holds models/m made with images"),
+        ("one", "holds other images than m was trained on"),
+        ("none", "holds no images"),
+    ):
         written(home, prepared, m=FARE | {"images": images_key, "epochs": 1})
         refused = train(home)
         assert refused.returncode == 2
-        assert "holds models/m made with images" in refused.stderr
+        assert words in refused.stderr
+
+
+def test_files_that_determine_a_model_may_be_moved_and_not_changed(home, prepared, photographs):
+    """Folders of images and checkpoints, also where an earlier version recorded their paths."""
+    torch.save(encoders.normed().state_dict(), home / "shop.pt")
+    entry = FARE | {"epochs": 1}
+
+    def write(checkpoint, images):
+        shop = {"model": "tests.shop.encoders:normed", "checkpoint": checkpoint}
+        m, n = entry | {"images": images}, entry | {"init": "m"}
+        return written(home, prepared, shop=shop, m=m, n=n)
+
+    path = write("shop.pt", "photos")
+    assert train(home).returncode == 0
+    file = home / "results" / "study" / "identities.json"
+    assert str(photographs) not in file.read_text()
+    assert "shop.pt" not in file.read_text()
+    known = json.loads(file.read_text())
+    shop, m, n = (known[f"models/{model}"] for model in ("shop", "m", "n"))
+    shop["checkpoint"], m["images"] = str(home / "shop.pt"), str(photographs)
+    m["init_sha256"] = lineage.weights_hash(shop)
+    n["init_sha256"] = lineage.weights_hash({k: m[k] for k in m if k != "images_sha256"})
+    del n["init_images_sha256"]
+    before, earlier = file.read_text(), json.dumps(known)
+    shutil.move(photographs, home / "moved")
+    shutil.move(home / "shop.pt", home / "moved.pt")
+    write("moved.pt", "moved")
+    for recorded in (before, earlier):
+        file.write_text(recorded)
+        again = train(home)
+        assert again.returncode == 0, again.stderr
+        for model in ("shop", "m", "n"):
+            assert f"train {model}: done before" in again.stdout
+    draw(home / "moved" / "00.png", 99)
+    refused = train(home)
+    assert "moved holds other images than m was trained on" in refused.stderr
+    torch.save(encoders.normed().half().state_dict(), home / "moved.pt")
+    refused = train(home)
+    assert "holds models/shop made with checkpoint_sha256" in refused.stderr
+    assert path.exists()
+
+
+def test_a_model_remembers_the_images_of_the_model_that_it_began_with(home, prepared, photographs):
+    entry = FARE | {"epochs": 1}
+    written(home, prepared, m=entry | {"images": "photos"}, n=entry | {"init": "m"})
+    assert train(home).returncode == 0
+    run = Run(home / "results" / "study")
+    known = run.identities()
+    assert known["models/n"]["init_images_sha256"] == [known["models/m"]["images_sha256"]]
+    run.weights("m").unlink()
+    draw(photographs / "00.png", 99)
+    train(home)  # m anew, of other images
+    refused = train(home)
+    assert refused.returncode == 2
+    assert "holds models/n made with init_images_sha256" in refused.stderr
 
 
 def test_images_are_not_read_again_where_sizes_and_times_are_the_same(
@@ -278,7 +341,7 @@ def test_lore_says_where_its_constraint_does_not_hold(home, prepared):
     run = Run(home / "results" / "study")
     metrics = json.loads((run.model("tight") / "metrics.json").read_text())
     assert metrics["above_rho"] == 1.0
-    shown = f"median {metrics['drift_median']:.3g}"
+    shown = f"median {100 * metrics['drift_median']:.3g} %"
     for words in ("train tight: WARNING: rho is 0.0001, and 100 % of 20 test images", shown):
         assert words in said[0]
     assert json.loads((run.model("wide") / "metrics.json").read_text())["above_rho"] == 0.0

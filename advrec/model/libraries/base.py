@@ -33,6 +33,10 @@ class Named:
     config: dict[str, Any]
     """The library's own description, where its name does not say all."""
     preprocessing: Preprocessing
+    weights: str = ""
+    """The pretrained weights that were loaded, as the library calls them; empty for others, and in
+    runs of before 0.4.
+    """
 
 
 class Taken(NamedTuple):
@@ -100,6 +104,12 @@ def require(package: str, extra: str) -> Any:
         ) from None
 
 
+def name_of(spec: OwnModel) -> str:
+    """An encoder's name in its library."""
+    assert spec.named is not None
+    return spec.named.name
+
+
 def version(distribution: str) -> str:
     """The installed version of a distribution."""
     return importlib.metadata.version(distribution)
@@ -152,7 +162,7 @@ def hub(
                 "write it anew by save_pretrained"
             ) from None
         raise AdvrecError(
-            f"the {what} of {spec.model} cannot be had ({unreachable or first_line(error)}); "
+            f"the {what} of {spec.shown} cannot be had ({unreachable or first_line(error)}); "
             f"{instead}, or run once where the hub can be reached"
         ) from None
     finally:

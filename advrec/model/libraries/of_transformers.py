@@ -1,6 +1,7 @@
 """Encoders of transformers: vision models by their pooled output, CLIP by its image embedding."""
 
 import contextlib
+import dataclasses
 import inspect
 import json
 from collections.abc import Callable
@@ -69,16 +70,14 @@ class Pooled(nn.Module):
 def check(spec: OwnModel) -> None:
     """Refuse what cannot be, without asking the hub: raises ConfigError."""
     _transformers()
-    name = _name(spec)
+    name = base.name_of(spec)
     if spec.weights == "pretrained" and name in _kinds():
         raise ConfigError(
             f"hf/{name} is a kind of model, without weights; write hf/OWNER/NAME, "
             "name a checkpoint, or write weights: random"
         )
     if _folder(spec) is None and spec.named is not None and spec.named.is_folder:
-        raise ConfigError(
-            f"{spec.model}: {name} holds no {CONFIG}; name a folder that save_pretrained wrote"
-        )
+        raise ConfigError(f"{name} holds no {CONFIG}; name a folder that save_pretrained wrote")
 
 
 def take(spec: OwnModel) -> Taken:
@@ -100,9 +99,13 @@ def take(spec: OwnModel) -> Taken:
             raise MisfitError(f"{reason}; lay its {CONFIG} beside it") from None
     else:
         with base.hub(spec, instead=OFFLINE):
-            source = str(_folder(spec) or _name(spec))
+            source = str(_folder(spec) or base.name_of(spec))
             found = _from(config, source)
         (model, _), taken, normaliser = found(), "", None
+        if _folder(spec) is None:
+            commit = getattr(config, "_commit_hash", None)
+            revision = f"{source} at {commit}" if commit else source
+            named = dataclasses.replace(named, weights=revision)
     pooler = getattr(model, "pooler", True) is not None
     named.config["pooler"] = pooler
     return Taken(Pooled(model), named, taken, normaliser)
@@ -139,11 +142,6 @@ def _kinds() -> Any:
     return _transformers().CONFIG_MAPPING
 
 
-def _name(spec: OwnModel) -> str:
-    assert spec.named is not None
-    return spec.named.name
-
-
 def _folder(spec: OwnModel) -> Path | None:
     """The folder that holds the configuration: the one named, or that of the checkpoint."""
     assert spec.named is not None
@@ -162,7 +160,7 @@ def _config(spec: OwnModel) -> Any:
     Raises:
         AdvrecError: the hub cannot be reached.
     """
-    transformers, name, folder = _transformers(), _name(spec), _folder(spec)
+    transformers, name, folder = _transformers(), base.name_of(spec), _folder(spec)
     if folder is None and name in _kinds():
         return transformers.CONFIG_MAPPING[name]()
     if folder is not None:
@@ -209,7 +207,7 @@ def _made(config: Any, *, pooler: bool) -> nn.Module:
 
 
 def _named(spec: OwnModel, config: Any) -> Named:
-    transformers, folder, name = _transformers(), _folder(spec), _name(spec)
+    transformers, folder, name = _transformers(), _folder(spec), base.name_of(spec)
     native = getattr(config, "image_size", None)
     if folder is not None and (folder / PROCESSOR).is_file():
         said = read(folder / PROCESSOR)

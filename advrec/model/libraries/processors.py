@@ -84,12 +84,12 @@ def preparation(spec: OwnModel, said: dict[str, Any]) -> Preprocessing:
         if keys.image_mean is None or keys.image_std is None:
             lacking = "image_mean" if keys.image_mean is None else "image_std"
             raise ConfigError(
-                f"the image processor of {spec.model} has no {lacking}; write its three numbers, "
+                f"the image processor of {spec.shown} has no {lacking}; write its three numbers, "
                 "or do_normalize: false"
             )
         mean, std = keys.image_mean, keys.image_std
     return preprocessing(
-        spec.model,
+        spec.shown,
         size=size,
         resize=resize * size // edge,
         interpolation=RESAMPLING[keys.resample],
@@ -106,7 +106,7 @@ def _checked(spec: OwnModel, said: dict[str, Any]) -> _Said:
         key = str(error.errors()[0]["loc"][0])
         has = f"{key}: {said[key]}, which is not known here" if key in said else f"no {key}"
         raise ConfigError(
-            f"the image processor of {spec.model} has {has}; "
+            f"the image processor of {spec.shown} has {has}; "
             "mend it, or write a module:function of your own"
         ) from None
     steps = [step for step in UNKNOWN if said.get(step)]
@@ -115,7 +115,7 @@ def _checked(spec: OwnModel, said: dict[str, Any]) -> _Said:
         steps.append("rescale_factor")
     if steps:
         raise ConfigError(
-            f"{spec.model} prepares images with {steps[0]}: {said[steps[0]]}, which is not "
+            f"{spec.shown} prepares images with {steps[0]}: {said[steps[0]]}, which is not "
             "known here; write a module:function of your own"
         )
     return keys
@@ -128,12 +128,12 @@ def _pixels(spec: OwnModel, size: Size) -> int:
         sides = {size.get(key) for key in ("shortest_edge", "height", "width")} - {None}
     if not sides or min(sides) < 1:
         raise ConfigError(
-            f"the image processor of {spec.model} has the size {size}, which gives no side; "
+            f"the image processor of {spec.shown} has the size {size}, which gives no side; "
             "write height and width, or shortest_edge, in pixels"
         )
     if len(sides) != 1:
         raise ConfigError(
-            f"{spec.model} reads images that are not square, {sorted(sides)}, and a catalog's are; "
+            f"{spec.shown} reads images that are not square, {sorted(sides)}, and a catalog's are; "
             "write a module:function of your own"
         )
     return int(sides.pop())

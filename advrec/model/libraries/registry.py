@@ -1,7 +1,5 @@
 """The libraries of encoders by the names that a study has for them."""
 
-from typing import cast
-
 from torch import nn
 
 from advrec.errors import AdvrecError, ConfigError, first_line
@@ -11,11 +9,11 @@ from advrec.model.state_dict import MisfitError
 from advrec.spec.models import LITES, OwnModel
 
 LIBRARIES: dict[str, Library] = {
-    "timm": cast(Library, of_timm),
-    "open_clip": cast(Library, of_open_clip),
-    "hf": cast(Library, of_transformers),
-    "torchvision": cast(Library, of_torchvision),
-    **{name: cast(Library, lite) for name in LITES},
+    "timm": of_timm,
+    "open_clip": of_open_clip,
+    "hf": of_transformers,
+    "torchvision": of_torchvision,
+    **dict.fromkeys(LITES, lite),
 }
 
 
@@ -34,7 +32,7 @@ def take(spec: OwnModel) -> Taken:
     library = _library(spec)
     try:
         with quiet():
-            return library.take(spec)
+            taken = library.take(spec)
     except (AdvrecError, MisfitError, MemoryError):
         raise
     except Exception as error:  # each library raises its own kinds
@@ -42,9 +40,12 @@ def take(spec: OwnModel) -> Taken:
         if spec.input_size is not None:
             size, mend = f" for an input_size of {spec.input_size}", "choose another input_size"
         raise ConfigError(
-            f"{spec.model} cannot be built{size} ({type(error).__name__}: {first_line(error)}); "
+            f"{spec.shown} cannot be built{size} ({type(error).__name__}: {first_line(error)}); "
             f"{mend}"
         ) from error
+    if spec.input_size is not None:
+        _check_patches(spec, taken.network, spec.input_size)
+    return taken
 
 
 def build(named: Named) -> nn.Module:
@@ -70,6 +71,23 @@ def plain(named: Named, network: nn.Module) -> Plain:
     """The encoder of a run as its own library has it; `network` is what `build` gives."""
     with quiet():
         return LIBRARIES[named.library].plain(named, network)
+
+
+def _check_patches(spec: OwnModel, network: nn.Module, size: int) -> None:
+    """Refuse an input that does not consist of whole patches, of which an encoder that cuts images
+    into patches would not see the rest: raises ConfigError.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:
+            patch = int(layer.kernel_size[0])
+            rest = size % patch
+            if layer.stride == layer.kernel_size and layer.padding in ((0, 0), "valid") and rest:
+                near = " or ".join(str(each) for each in (size - rest, size - rest + patch) if each)
+                raise ConfigError(
+                    f"{spec.shown} cuts images into patches of {patch} pixels, and an input_size "
+                    f"of {size} is no multiple of that; write {near}"
+                )
+            return  # of the first layer alone
 
 
 def _library(spec: OwnModel) -> Library:

@@ -1,21 +1,19 @@
 """Sentences of the verdict about choosing a model, and what a defense without labels changes."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
 
 from advrec.reports.page.cells import number
-from advrec.reports.page.comparison import longer_training
+from advrec.reports.page.words import Row, name
 from advrec.reports.pictures import pareto
 from advrec.reports.results import Results
 from advrec.reports.tables import changes
 from advrec.reports.tables.quantities import quality_of
 from advrec.reports.tables.rows import records
 from advrec.spec.label_free import EVERY, LabelFree
-
-Row = dict[str, Any]
 
 
 class Quality(NamedTuple):
@@ -38,16 +36,17 @@ ACCURACY = (
     "each other model is neither more accurate nor harder to attack than one of these.",
 )
 LISTS = (
-    "no other model keeps as much of the lists and is as hard to attack.",
-    "none of these both keeps more of the lists and is harder to attack than another.",
-    "each other model neither keeps more of the lists nor is harder to attack than one of these.",
+    "no other model has so high an overlap of lists and is as hard to attack.",
+    "none of these both has a higher overlap of lists and is harder to attack than another.",
+    "each other model neither has a higher overlap of lists nor is harder to attack than one of "
+    "these.",
 )
 
 
 def quality(results: Results) -> Quality:
     """The quality that this study chooses by."""
-    name, percent = quality_of(results)
-    return Quality(name, percent, *(ACCURACY if name == "accuracy" else LISTS))
+    called, percent = quality_of(results)
+    return Quality(called, percent, *(ACCURACY if called == "accuracy" else LISTS))
 
 
 def choice(
@@ -57,7 +56,7 @@ def choice(
     compared: Callable[[Row, Row], Markup],
 ) -> list[Markup]:
     """The models that no other one beats in both quality and exposure. Quality is accuracy; where
-    a defense without labels is compared, it is the share of lists of ten that is kept.
+    a defense without labels is compared, it is the overlap of lists.
 
     Models of which a check failed, or of which either is not known, are left out and named. Empty
     where there is nothing to choose from.
@@ -72,11 +71,11 @@ def choice(
     left_out = []
     for model in results.study.models:
         if model in doubted:
-            left_out.append(Markup("{} (a check of it failed)").format(_name(model)))
+            left_out.append(Markup("{} (a check of it failed)").format(name(model)))
         elif model not in measure.percent:
-            left_out.append(Markup("{} ({} not known)").format(_name(model), measure.name))
+            left_out.append(Markup("{} ({} not known)").format(name(model), measure.name))
         elif model not in best:
-            left_out.append(Markup("{} (success not known)").format(_name(model)))
+            left_out.append(Markup("{} (success not known)").format(name(model)))
         else:
             candidates[model] = {
                 "quality": measure.percent[model][0],
@@ -94,13 +93,12 @@ def choice(
         change = compared(best[own], best[next_one])
         sentences.append(
             Markup("In success, {} against {}, the two hardest to attack{}").format(
-                _name(own), _name(next_one), change
+                name(own), name(next_one), change
             )
         )
     if measure.name == "accuracy":
-        sentences += longer_training(
-            results, {model: {"accuracy": row["quality"]} for model, row in candidates.items()}
-        )
+        accuracies = {model: row["quality"] for model, row in candidates.items()}
+        sentences += _longer_training(results, accuracies)
     if left_out:
         sentences.append(Markup("Left out: {}.").format(Markup(", ").join(left_out)))
     return sentences
@@ -115,7 +113,7 @@ def _front(candidates: dict[str, dict[str, float]], measure: Quality) -> Markup:
         said = measure.alone if len(front) == 1 else measure.every
     return Markup(
         "{}: by the measured values {} Differences smaller than their intervals may be chance."
-    ).format(Markup(", ").join(map(_name, front)), said)
+    ).format(Markup(", ").join(map(name, front)), said)
 
 
 def changed(results: Results, model: str) -> Markup | None:
@@ -126,14 +124,14 @@ def changed(results: Results, model: str) -> Markup | None:
     row = found[0]
     n = int(row["n"])
     return Markup(
-        "{}: <strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, n\u00a0=\u00a0{} articles) "
-        "of the lists of ten are those of {}{}. "
+        "{}: overlap of lists: <strong>{}\u00a0%</strong> (95\u00a0% interval {} to {}, "
+        "n\u00a0=\u00a0{} articles) with those of {}{}. "
         'Drift, and whether the old index serves: see <a href="#changed">the table</a>.'
     ).format(
-        _name(model),
+        name(model),
         *(number(row[key], n) for key in ("overlap_percent", "low_percent", "high_percent")),
         f"{n:,}",
-        _name(row["original"]),
+        name(row["original"]),
         _categories(row),
     )
 
@@ -150,17 +148,30 @@ def seen(results: Results) -> list[Markup]:
                 "{}: its training saw {}images of the test split. On these, success, lists and "
                 "drift may look better than on new uploads."
             )
-            found.append(Markup(said).format(_name(model), counted))
+            found.append(Markup(said).format(name(model), counted))
     return found
+
+
+def _longer_training(results: Results, accuracies: Mapping[str, float]) -> list[Markup]:
+    """The sentence about models that are more accurate than the baseline after more training.
+
+    Args:
+        accuracies: in percent, by model.
+    """
+    base = accuracies.get(results.baseline, 100.0)
+    longer = [name(model) for model in results.trained_longer if accuracies.get(model, 0.0) > base]
+    if not longer:
+        return []
+    return [
+        Markup("{} had more training than {}: that may be what makes {} accurate.").format(
+            Markup(", ").join(longer), name(results.baseline), "it" if len(longer) == 1 else "them"
+        )
+    ]
 
 
 def _categories(row: Row) -> Markup:
     shares = pd.Series([row["same_category_percent"], row["original_same_category_percent"]])
     if shares.isna().any():
         return Markup("")
-    said = "; {:.1f}\u00a0% of their articles are of the same category, against {:.1f}\u00a0%"
+    said = "; {:.1f}\u00a0% of each list are of its article's category, against {:.1f}\u00a0%"
     return Markup(said).format(*shares)
-
-
-def _name(name: object) -> Markup:
-    return Markup("<b>{}</b>").format(name)

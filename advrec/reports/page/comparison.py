@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from markupsafe import Markup
 
 from advrec.reports.page.cells import Table, TextCell, measured, number
 from advrec.reports.results import Results
 from advrec.reports.tables import changes, quantities
-from advrec.reports.tables.rows import DASH, made_on, records
+from advrec.reports.tables.rows import DASH, has_defenses, made_on, records
 from advrec.run.progress import duration
 from advrec.spec import accuracy
 from advrec.spec.chains import joined
@@ -26,23 +25,20 @@ SHORT = {
     "unattacked": "No attack",
     "same_category": "Same category",
     "same_texture": "Same texture",
-    "overlap": "Overlap",
+    "overlap": "Overlap of lists",
 }
 
 
 def quality_table(results: Results) -> Table:
-    """Recommendation quality, a row a model."""
+    """Recommendation quality, where any is known, and the time of training, a row a model."""
+    known = [name for name in quantities.QUALITY if _is_known(results, name)]
     caption = (
         "Quality of each model on the test split, clean and under attack at epsilon "
         f"{accuracy.EPSILON:g}, and the time that its training took"
     )
-    table = _comparison(
-        results,
-        [name for name in quantities.QUALITY if _is_known(results, name)],
-        caption,
-        "articles",
-        deltas=True,
-    )
+    table = _comparison(results, known, caption, "articles", deltas=True)
+    if not known:
+        table = table._replace(caption="Time that the training of each model took")
     seconds = [results.training_seconds.get(model) for model in results.study.models]
     rows = [
         [*row, TextCell(DASH if value is None else duration(value))]
@@ -62,7 +58,7 @@ def recommendations_table(results: Results) -> Table:
     words = {
         "same_category": "is of its category",
         "same_texture": "has one of its textures",
-        "overlap": f"{results.baseline} recommends too{_or_originals(results)}",
+        "overlap": f"{results.baseline} recommends too{_or_originals(results)} (overlap of lists)",
     }
     known = set(results.recommendations["quantity"])
     shown = [name for name in quantities.LIST_QUALITY if name in known]
@@ -99,15 +95,17 @@ def changes_table(results: Results) -> Table | None:
         if labelled:
             own, first = (DASH if pd.isna(row[each]) else f"{row[each]:.1f} %" for each in shares)
             cells.append(TextCell(own, f"original: {first}"))
-        cells.append(TextCell(f"{row['drift_median']:.2f}", f"95 %: up to {row['drift_95']:.2f}"))
+        drift, most = (f"{100 * row[key]:.1f} %" for key in ("drift_median", "drift_95"))
+        cells.append(TextCell(drift, f"of 95 % of the articles at most {most}"))
         for query in ("new_query", "old_query"):
             rank = f"median rank {row[f'{query}_rank_median']:g}"
-            cells.append(TextCell(f"{row[f'{query}_found_percent']:.0f} %", rank))
+            cells.append(TextCell(f"{row[f'{query}_found_percent']:.1f} %", rank))
         body.append(cells)
-    columns = ["Model", "Lists of ten kept", *["Same category"] * labelled, "Drift, median"]
+    columns = ["Model", SHORT["overlap"], *["Same category"] * labelled, "Drift, median"]
     return Table(
-        "What each defense without labels changes. Drift: the way of clean embeddings, as a share "
-        "of their length. Last columns: of the original's lists, the share that ranks among the "
+        "What each defense without labels changes. Overlap of lists: mean share of a list's ten "
+        "articles that the original's list has too. Drift: the way of clean embeddings, in percent "
+        "of their length. Last columns: the share of the original's lists that ranks among the "
         "first ten",
         [*columns, "Old index, new queries", "New index, old queries"],
         body,
@@ -116,9 +114,7 @@ def changes_table(results: Results) -> Table | None:
 
 
 def _is_known(results: Results, quantity: str) -> bool:
-    return quantity == "clean_accuracy" or any(
-        metrics.get(quantity) is not None for metrics in results.metrics.values()
-    )
+    return any(metrics.get(quantity) is not None for metrics in results.metrics.values())
 
 
 def _comparison(
@@ -127,10 +123,13 @@ def _comparison(
     """`deltas`: also the difference from the model without a defense."""
     rows = {(row["model"], row["quantity"]): row for row in records(quantities.quantities(results))}
     alone = {results.baseline, *results.trained_longer} if deltas else set(results.study.models)
-    body = []
+    body, defended = [], has_defenses(results)
     for model, spec in results.study.models.items():
-        note = "" if spec.trained_here else "; not trained here"
-        note = f"; {' and '.join(joined(spec))}, joined" if joined(spec) else note
+        notes = [f"defense: {LABELS[spec.defense]}"] if defended else []
+        if joined(spec):
+            notes.append(f"{' and '.join(joined(spec))}, joined")
+        elif not spec.trained_here:
+            notes.append("not trained here")
         cells = [
             measured(
                 rows.get((model, name)),
@@ -138,7 +137,7 @@ def _comparison(
             )
             for name in names
         ]
-        body.append([TextCell(model, f"defense: {LABELS[spec.defense]}{note}"), *cells])
+        body.append([TextCell(model, "; ".join(notes)), *cells])
     than = (
         f", and the difference from {results.baseline}{_but_not_of(results.trained_longer)},"
         if deltas and len(results.study.models) > 1
@@ -154,8 +153,8 @@ def _comparison(
 
 def _or_originals(results: Results) -> str:
     """The words for originals of defenses without labels, where one is not the baseline."""
-    bases = {results.base(model) for model in results.study.models}
-    return "" if bases == {results.baseline} else ", or the original of a defense without labels"
+    bases = {results.base(model) for model in results.study.models} - {None, results.baseline}
+    return ", or the original of a defense without labels" if bases else ""
 
 
 def _but_not_of(trained_longer: Sequence[str]) -> str:
@@ -165,20 +164,3 @@ def _but_not_of(trained_longer: Sequence[str]) -> str:
 def _titled(results: Results, attack: str) -> str:
     source = made_on(results, attack)
     return f"{attack} ({source})" if source else attack
-
-
-def longer_training(results: Results, candidates: dict[str, dict[str, float]]) -> list[Markup]:
-    """The sentence about models that are more accurate than the baseline after more training."""
-    base = candidates.get(results.baseline, {"accuracy": 100.0})["accuracy"]
-    longer = [
-        Markup("<b>{}</b>").format(model)
-        for model in results.trained_longer
-        if model in candidates and candidates[model]["accuracy"] > base
-    ]
-    if not longer:
-        return []
-    return [
-        Markup("{} had more training than <b>{}</b>: that may be what makes {} accurate.").format(
-            Markup(", ").join(longer), results.baseline, "it" if len(longer) == 1 else "them"
-        )
-    ]

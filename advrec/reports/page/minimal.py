@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from advrec.reports.page.exposure import too_small
 from advrec.reports.results import Results
 from advrec.reports.tables import minimal
 
@@ -12,9 +13,13 @@ def median_budgets(results: Results) -> list[Markup]:
     return [
         Markup(
             "<b>{}</b>: half of all tuples reach rank {} at budget epsilon {} ({}, and every other "
-            "attack at the budgets of the study)."
+            "attack at the budgets of the study).{}"
         ).format(
-            median.model, median.rank, _budget(results, median.epsilon, largest), median.attack
+            median.model,
+            median.rank,
+            _budget(results, median.epsilon, largest),
+            median.attack,
+            too_small(results, median.epsilon),
         )
         for median in minimal.medians(results)
     ]

@@ -8,7 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from advrec.reports.page import appendix, comparison, equal, images, joined, lone, success, tiles
+from advrec.reports.page import (
+    appendix,
+    comparison,
+    equal,
+    exposure,
+    images,
+    joined,
+    lone,
+    success,
+    tiles,
+)
 from advrec.reports.page import promotions as audiences
 from advrec.reports.page.cells import Table, TextCell
 from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
@@ -17,7 +27,7 @@ from advrec.reports.pictures.gallery import Example
 from advrec.reports.results import Results
 from advrec.reports.tables import checks, promotions, quantities
 from advrec.reports.tables.against import Comparison
-from advrec.reports.tables.rows import DASH, as_csv, is_lone, made_on
+from advrec.reports.tables.rows import DASH, as_csv, has_defenses, is_lone, made_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +46,18 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Defenses:
-    """Defenses compared: success, quality and lists of each model."""
+    """Models or defenses compared: success, quality and lists of each model."""
 
+    title: str
+    short: str
+    """The title in the list of sections."""
     imported: bool
     """The rows are those of the published study."""
     transfers: Sequence[str]
     exposure: Table
     quality: Table | None
+    is_judged: bool
+    """An accuracy is known."""
     chance: tuple[float, float] | None
     recommendations: Table | None
     joined: Table | None
@@ -77,6 +92,8 @@ class Budget:
     """Success at each budget."""
 
     worst_case: Table
+    too_small: str
+    """Words on budgets that a shop cannot store; empty without any."""
     published: bool
     """Some of these numbers have a published one beside them."""
     defects: Table | None
@@ -159,20 +176,33 @@ def defenses(results: Results) -> Defenses:
     imported = "imported" in results.provenance
     origins = {name: made_on(results, name) for name in results.attacks}
     lists = comparison.recommendations_table(results) if len(results.recommendations) else None
-    quality = comparison.quality_table(results)
-    known = [metrics.get("clean_accuracy") for metrics in results.metrics.values()]
-    is_judged = any(accuracy is not None for accuracy in known)
+    accuracies = [metrics.get("clean_accuracy") for metrics in results.metrics.values()]
+    title, short = _titles(results)
     return Defenses(
+        title=title,
+        short=short,
         imported=imported,
         transfers=[f"{name} is {origin}" for name, origin in origins.items() if origin],
         exposure=comparison.exposure_table(results),
-        quality=quality if is_judged and not is_lone(results) else lone.known_part(quality),
+        quality=lone.known_part(comparison.quality_table(results)),
+        is_judged=any(accuracy is not None for accuracy in accuracies),
         # an import knows the attacked articles alone
         chance=None if imported else quantities.chance(results),
         recommendations=lists,
         joined=joined.joined_table(results),
         changes=comparison.changes_table(results),
     )
+
+
+def _titles(results: Results) -> tuple[str, str]:
+    """The heading of the section that compares models, and a word for it."""
+    if not results.attacks:
+        return "Lists without an attack", "Lists"
+    if has_defenses(results):
+        return "Defenses compared", "Defenses"
+    if len(results.study.models) > 1:
+        return "Models compared", "Models"
+    return "Success of each attack", "Attacks"
 
 
 def against(results: Results, compared: Comparison) -> Against:
@@ -204,6 +234,7 @@ def budget(results: Results, tables: Mapping[str, pd.DataFrame]) -> Budget:
     attacks, defects = results.study.evaluation.attacks, tables["defects"]
     return Budget(
         worst_case=success.worst_case_table(results, tables["worst_case"]),
+        too_small=exposure.small_budgets(results),
         published=bool(tables["success"]["published_percent"].notna().any()),
         defects=success.defects_table(results, defects) if len(defects) else None,
         success=[success.success_table(results, model) for model in results.study.models],

@@ -58,15 +58,15 @@ def comparison(results: Results, tables: Tables) -> Chart:
     accuracy = tables["defense_comparison"][
         ["model", *(f"clean_accuracy_{measure}" for measure in measures)]
     ]
-    if is_lone(results):
+    if is_lone(results) or not known:
         return Chart(
             bars,
             f"Bars of the success of each attack {where}. The numbers stand in the table below.",
             f"Success {where}, with 95\u00a0% intervals.",
-            lambda shape: figures.attacks(bars, models[0], where),
+            lambda shape: figures.attacks(bars, models, where),
         )
     if name != "accuracy":
-        columns = ["model", *(f"lists_kept_{measure}" for measure in measures[:3])]
+        columns = ["model", *(f"overlap_{measure}" for measure in measures[:3])]
         accuracy = pd.DataFrame([[model, *row] for model, row in known.items()], columns=columns)
     return Chart(
         bars.merge(accuracy, on="model", how="left"),

@@ -30,7 +30,7 @@ class Tradeoff(NamedTuple):
 
     model: str
     quality: Sequence[float]
-    """Clean accuracy, or lists that are kept: value, low, high."""
+    """Clean accuracy, or overlap of lists: value, low, high."""
     success: tuple[float, float, float]
     """Success of the strongest attack: value, low, high."""
 
@@ -92,18 +92,20 @@ def comparison(
         title = f"Success and {axis}"
         scatter.set(title=title, xlabel=f"{axis} (%)", ylabel=f"success {where} (%)")
         scatter.set(xlim=(0, 102), ylim=(-4, 104))
-        keys = [_key(model, colours[model], place) for place, model in enumerate(models)]
-        figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 4))
+        _legend(figure, models, colours)
     return figure
 
 
-def attacks(headline: pd.DataFrame, model: str, where: str) -> Figure:
-    """Success of every attack on one model as bars; its arguments are those of `comparison`."""
+def attacks(headline: pd.DataFrame, models: Sequence[str], where: str) -> Figure:
+    """Success of every attack on every model as bars; its arguments are those of `comparison`."""
     with styled():
         figure, (bars,) = blank_panels(1, 1, 1.4 * PANEL_INCHES)
         if len(headline):
-            _bars(bars, headline, [model], palette([model]))
-        bars.set(title=model, xlabel="", ylabel=f"success {where} (%)", ylim=(0, 104))
+            _bars(bars, headline, models, palette(models))
+        title = models[0] if len(models) == 1 else "Success of each attack"
+        bars.set(title=title, xlabel="", ylabel=f"success {where} (%)", ylim=(0, 104))
+        if len(models) > 1:
+            _legend(figure, models, palette(models))
     return figure
 
 
@@ -317,17 +319,15 @@ def _bars(
     axes.grid(visible=False, axis="x")
 
 
-def _key(model: str, colour: Any, place: int) -> Line2D:
-    """A legend entry for a model, whether or not it has a point."""
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker=MARKERS[place % len(MARKERS)],
-        markersize=8,
-        linestyle="none",
-        label=model,
-    )
+def _legend(figure: Figure, models: Sequence[str], colours: Mapping[str, Any]) -> None:
+    """A legend of all models, whether or not they have points."""
+    keys = []
+    for place, model in enumerate(models):
+        marker = MARKERS[place % len(MARKERS)]
+        key = Line2D([], [], color=colours[model], marker=marker, markersize=8, label=model)
+        key.set_linestyle("none")
+        keys.append(key)
+    figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 4))
 
 
 def _scatter(axes: Axes, points: Sequence[Tradeoff], colours: Mapping[str, Any]) -> None:

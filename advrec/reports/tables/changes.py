@@ -25,7 +25,8 @@ def changes(results: Results) -> pd.DataFrame:
     defenses began with, be they one or several in a row.
 
     - n: articles of the evaluation's split;
-    - overlap_percent: mean share of a list of ten that the original's list has too, with interval;
+    - overlap_percent: overlap of lists, the mean share of a list's ten articles that the original's
+      list has too, with interval;
     - same_category_percent and original_same_category_percent: mean share of a list that is of its
       article's category; empty where that is not known;
     - drift_median and drift_95: clean drift, the median and the 95th percentile;
@@ -56,8 +57,8 @@ def changes(results: Results) -> pd.DataFrame:
 
 
 def kept(results: Results) -> dict[str, Sequence[float]]:
-    """The share of lists of ten that each model keeps, in percent with interval: of its original's,
-    or else of the baseline's. A model without a defense keeps its own.
+    """The overlap of lists of each model, in percent with interval: with its original's, or else
+    with the baseline's. A model without a defense keeps its own.
 
     Empty where no model was defended without labels.
     """

@@ -55,11 +55,11 @@ def quantities(results: Results) -> pd.DataFrame:
 
 def quality_of(results: Results) -> tuple[str, dict[str, Sequence[float]]]:
     """The quality that exposure is weighed against: its name, and by model its percentage, low and
-    high. Clean accuracy, or the lists of ten that are kept where a defense without labels, which
-    has no accuracy, is compared.
+    high. Clean accuracy, or the overlap of lists where a defense without labels, which has no
+    accuracy, is compared.
     """
     if kept := changes.kept(results):
-        return "lists kept", kept
+        return "overlap of lists", kept
     rows = [row for row in records(quantities(results)) if row["quantity"] == "clean_accuracy"]
     measures = ("percent", "low_percent", "high_percent")
     accuracy: dict[str, Sequence[float]] = {

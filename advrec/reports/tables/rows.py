@@ -42,6 +42,11 @@ def as_csv(table: pd.DataFrame) -> str:
     return text
 
 
+def has_defenses(results: Results) -> bool:
+    """Say whether any compared model has a defense."""
+    return len(undefended(results)) < len(results.study.models)
+
+
 def undefended(results: Results) -> list[str]:
     """Names of the compared models without a defense; of joined models those without a part that
     has one.

@@ -1,5 +1,7 @@
 """Success of attacks as tables: one row a cell, percentages in 0..100 with n and 95 % interval."""
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -44,6 +46,7 @@ def strongest(results: Results, epsilon: float | None = None) -> dict[str, dict[
     return best
 
 
+@lru_cache(maxsize=1)  # the verdict asks for it of every model
 def delivered(results: Results) -> pd.DataFrame:
     """One row a (model, attack, epsilon, delivery): success at the headline's rank.
 
@@ -69,6 +72,23 @@ def delivered(results: Results) -> pd.DataFrame:
         parts.append(part.assign(seen=part["attack"].isin(seen)))
     table = pd.concat(parts).assign(rank=results.rank)
     return results.in_study_order(table, ["epsilon"])[DELIVERED_COLUMNS]
+
+
+def worse_stored(results: Results, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row of `delivered` with the highest success on a model at a budget, those of `row`, among
+    images that come back from a delivery. None where no success is higher than the row's.
+    """
+    rows = delivered(results)
+    aimed = [name for name in results.attacks if results.attack(name).aims_at(results.rank)]
+    higher = rows[
+        (rows["model"] == row["model"])
+        & (rows["epsilon"] == row["epsilon"])
+        & (rows["delivery"] != FLOAT)
+        & rows["attack"].isin(aimed)
+        & (rows["percent"] > row["percent"])
+    ]
+    found = records(higher.sort_values("percent", kind="stable"))
+    return found[-1] if found else None
 
 
 def winners(results: Results, *, restarts_as_one: bool = False) -> pd.DataFrame:

@@ -76,13 +76,27 @@ def test_a_tower_is_adopted_and_built_again_without_its_name(tmp_path, monkeypat
 def test_names_and_tags_are_checked_before_any_work():
     for name, part in (
         ("ViT-B-23", "ViT-B-23 is not a model of open_clip .*did you mean ViT-B-32"),
-        ("RN50/openia", "write open_clip/RN50/TAG, with one of openai, yfcc15m, cc12m"),
-        ("RN50", "write open_clip/RN50/TAG"),
+        (
+            "RN50/openia",
+            r"no weights openia of RN50; did you mean openai\? \(there are openai, yfcc15m, ",
+        ),
+        ("RN50", "write open_clip/RN50/TAG, with one of openai, yfcc15m, cc12m"),
         ("RN50/openai", r"with QuickGELU, .* write open_clip/RN50-quickgelu/openai"),
     ):
         with pytest.raises(ConfigError, match=part):
             own.check(OwnModel(model=f"open_clip/{name}", weights="pretrained"))
     own.check(OwnModel(model="open_clip/RN50-quickgelu/openai", weights="pretrained"))
+
+
+def test_the_tag_of_its_weights_is_kept(monkeypatch, tmp_path):
+    whole = clip("tiny-vit")
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: whole)
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["shop"])
+    spec = OwnModel(model="open_clip/tiny-vit/shop", weights="pretrained", input_size=48)
+    network = adoption.adopt(spec, 64).network
+    checkpoint.save(tmp_path / "model.safetensors", network)
+    again = checkpoint.load(tmp_path / "model.safetensors")
+    assert again.architecture.named.weights == "tiny-vit/shop"
 
 
 def test_weights_of_a_tag_that_cannot_be_had_are_said_in_one_sentence(monkeypatch):

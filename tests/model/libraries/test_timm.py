@@ -140,6 +140,37 @@ def test_an_input_that_an_encoder_cannot_have_is_refused_in_one_sentence():
         adoption.adopt(spec, 32)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"model": "timm/test_vit", "input_size": 65}, "patches of 16 pixels.*of 65.*64 or 80"),
+        ({"model": "timm/test_convnext", "input_size": 66}, "patches of 4 pixels.*64 or 68"),
+        ({"model": "timm/test_resnet", "input_size": 65}, None),  # which sees all of an image
+    ],
+)
+def test_an_input_that_is_not_of_whole_patches_is_refused(keys, words):
+    spec = OwnModel(weights="random", **keys)
+    if words is None:
+        assert registry.take(spec).named.preprocessing.size == 65
+        return
+    with pytest.raises(ConfigError, match=words):
+        registry.take(spec)
+
+
+def test_the_weights_that_were_loaded_are_named(monkeypatch):
+    create = timm.create_model
+
+    def without_the_hub(name, *, pretrained, **keys):
+        return create(name, pretrained=False, **keys)
+
+    monkeypatch.setattr(timm, "create_model", without_the_hub)
+    monkeypatch.setattr(base, "_unreachable", lambda: "")
+    for name in ("test_resnet", "test_resnet.r160_in1k"):  # one by default, one as asked for
+        taken = registry.take(OwnModel(model=f"timm/{name}", weights="pretrained"))
+        assert taken.named.weights == "test_resnet.r160_in1k"
+    assert registry.take(OwnModel(model="timm/test_resnet", weights="random")).named.weights == ""
+
+
 def test_names_that_timm_does_not_know_are_refused():
     for name, part in (
         ("test_resnot", "is not a model of timm .*did you mean test_resnet"),
