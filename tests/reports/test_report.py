@@ -26,6 +26,7 @@ from advrec.reports.tables import (
     gates,
     joined,
     promotions,
+    promotions_against,
     quantities,
     reached,
     success,
@@ -522,6 +523,7 @@ def test_every_column_is_explained_where_its_table_is(finished):
     tables |= promotions.every(read) | {
         reached.NAME: reached.groups(read)
     }  # there only with audiences
+    tables["promotions_against"] = promotions_against.against(read, read)
     tables["category_attacks"] = category_attacks.category_attacks(read)
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
