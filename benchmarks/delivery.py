@@ -22,8 +22,8 @@ import pyarrow as pa
 import advrec
 from advrec.attacks import registry
 from advrec.catalog.dataset import Catalog
+from advrec.delivery.chain import chain
 from advrec.evaluation.block import Block, Outcomes, block_of
-from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.harness import evaluate_block
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import to_images
@@ -101,7 +101,7 @@ def blind(recommender: Recommender, block: Block, delivery: str, alone: Outcomes
     rows, examples = alone
     size = block.pixels.shape[1:]
     pixels = np.frombuffer(b"".join(examples["pixels"].to_pylist()), "<f4").reshape(-1, *size)
-    embeddings = recommender.embeddings(round_trip(delivery)(to_images(pixels.copy())))
+    embeddings = recommender.embeddings(chain(delivery)(to_images(pixels.copy())))
     ranks = recommender.index.ranks(block.target_ids, block.attack_ids, embeddings)
     return cell(ranks, rows)
 

@@ -69,19 +69,26 @@ def score(objective: Objective, images: Tensor) -> Tensor:
     return objective(images)
 
 
+def identity(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as they are."""
+    return images
+
+
 @dataclasses.dataclass(frozen=True)
 class Delivered(Objective):
-    """The same loss of images as a shop stores them: the codec itself forward, the identity
-    backward (straight-through, Bengio et al. 2013; BPDA, Athalye et al. 2018). An attack on it
-    sees the delivery and knows nothing of it.
+    """The same loss of images as a shop stores them: the delivery itself forward, `slope` backward
+    (straight-through, Bengio et al. 2013; BPDA, Athalye et al. 2018). An attack on it sees the
+    delivery and knows nothing of it.
 
     Args:
         objective: of the images that arrive.
         deliver: images (N, C, H, W) in [0, 1] to what arrives, each by itself.
+        slope: the same shapes, differentiable: what gradients see in its place.
     """
 
     objective: Objective
     deliver: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor] = identity
 
     def __call__(self, images: Tensor) -> Tensor:
         """Scores (N,) of images (N, C, H, W)."""
@@ -100,9 +107,12 @@ class Delivered(Objective):
         return dataclasses.replace(self, objective=self.objective.select(rows))
 
     def _arrived(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) as they arrive, to the last bit, with the gradient of those given."""
+        """Images (N, C, H, W) as they arrive, to the last bit, with the gradient of the slope."""
         arrived = self.deliver(images.detach())
-        return arrived + (images - images.detach()) if images.requires_grad else arrived
+        if not images.requires_grad:
+            return arrived
+        seen = self.slope(images)
+        return arrived + (seen - seen.detach())
 
 
 def classification_loss(

@@ -36,7 +36,7 @@ from advrec.evaluation.rates import headline_rank
 from advrec.model import checkpoint
 from advrec.run import cells, identity, schema
 from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, Cell
-from advrec.run.directory import FUSED, LEVELS, Run
+from advrec.run.directory import CHAINS, FUSED, LEVELS, Run
 from advrec.run.files import write_json, write_table
 from advrec.run.log import say
 from advrec.spec import budgets
@@ -280,7 +280,12 @@ class _Stage:
         """Those of Attacker.attack."""
         block = self._block(one)
         protocol = self._protocols[one.cell]
-        block = dataclasses.replace(block, fused=protocol >= FUSED, levels=protocol >= LEVELS)
+        block = dataclasses.replace(
+            block,
+            fused=protocol >= FUSED,
+            levels=protocol >= LEVELS,
+            chains=protocol >= CHAINS,
+        )
         return *self.models.pair(one.cell), one.cell.attack, block
 
     @cached_property

@@ -25,15 +25,9 @@ from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
 from advrec.spec.attacks import ENSEMBLES, AttackSpec
-from advrec.spec.base import (
-    Batch,
-    Deliveries,
-    Seed,
-    Strict,
-    refuse_repeats,
-    round_trips,
-)
+from advrec.spec.base import Batch, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import Epsilon
+from advrec.spec.deliveries import Deliveries, round_trips
 from advrec.spec.messages import sentence
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from advrec.attacks import budget
-from advrec.attacks.objective import Delivered, Objective
+from advrec.attacks.objective import Delivered, Objective, identity
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked, Reached
+from advrec.delivery.chain import chain
 from advrec.evaluation.block import AnyBlock, Block
-from advrec.evaluation.delivery import round_trip
 from advrec.evaluation.rows import Places
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles
@@ -89,7 +89,7 @@ class Attempts:
         # An image made for float is delivered where no other is made for that.
         unseen = [each for each in block.deliveries if each not in block.through]
         tested = unseen if delivery == FLOAT else [delivery]
-        self.round_trips = {each: round_trip(each) for each in tested}
+        self.round_trips = {each: chain(each) for each in tested}
         self.eight_bits = block.levels and delivery != FLOAT
         """The image is made for 8 bits: its budget is whole levels."""
 
@@ -103,7 +103,11 @@ class Attempts:
         tests = tuple(self.round_trips.values())
         if self.delivery != FLOAT:
             # Its scores are those of what arrives, so that there is nothing else to test.
-            objective, tests = Delivered(objective, *tests), ()
+            (trip,) = tests
+            objective, tests = (
+                Delivered(objective, trip, trip.slope if block.chains else identity),
+                (),
+            )
         return Problem(
             objective=objective,
             images=to_images(block.pixels[places], device),

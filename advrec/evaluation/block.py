@@ -48,6 +48,10 @@ class AnyBlock:
     """The image made for a delivery has 8 bits within the budget; False: rounded as before 0.3.0,
     whose block goes on.
     """
+    chains: bool = True
+    """The unchanged image is ranked after each delivery, and gradients see what a JPEG does; False:
+    as before 0.3.0, whose block goes on.
+    """
 
     @property
     def streams(self) -> Ids:

@@ -13,9 +13,9 @@ from torch import Tensor
 from advrec.attacks import budget
 from advrec.attacks.problem import Problem
 from advrec.attacks.result import Reached, Smallest
+from advrec.delivery.chain import Chain, chain, eight_bits
 from advrec.evaluation.attempts import Attempt, Attempts
 from advrec.evaluation.block import AnyBlock, Block, Outcomes
-from advrec.evaluation.delivery import eight_bits
 from advrec.evaluation.rows import Places, Rows
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles, Floats, Ids
@@ -67,6 +67,8 @@ class Measure(Protocol):
                 **self.judged(rows, problem.images, final, FLOAT),
             }
         else:
+            # Each pixel is repeated in both directions in what is handed in.
+            norms["l2"] *= attempts.round_trips[delivery].enlargement(final.shape[-1])
             columns = {schema.suffixed(name, delivery): norm for name, norm in norms.items()}
         columns |= self._delivered(attempts, problem, rows, final)
         spent = {
@@ -132,7 +134,11 @@ class Ranked(Measure):
     def __init__(self, recommender: Recommender, block: Block, own: pa.Schema) -> None:
         self._recommender, self.block = recommender, block
         distinct = () if block.groups is None else DISTINCT
-        columns = (*schema.outcomes(block.deliveries, block.through), *distinct, *own)
+        columns = (
+            *schema.outcomes(block.deliveries, block.through, baselines=block.chains),
+            *distinct,
+            *own,
+        )
         self.table = Rows(block, pa.schema(columns))
         index, attack_ids = recommender.index, block.attack_ids
         clean = recommender.bank.items[attack_ids]
@@ -140,6 +146,10 @@ class Ranked(Measure):
         self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
         if block.groups is not None:
             self._clean_distinct = self._distinct(slice(None), clean)
+        self._baselines = {
+            schema.suffixed("clean_rank", each): self._clean_ranks_after(chain(each))
+            for each in (block.deliveries if block.chains else ())
+        }
 
     def unchanged(self, places: Places) -> dict[str, Any]:
         """The tuples (n,), and the places of their unchanged images."""
@@ -149,6 +159,7 @@ class Ranked(Measure):
             "attack_id": self.block.attack_ids[places],
             "clean_distance": self._clean_distances[places],
             "clean_rank": self._clean_ranks[places],
+            **{name: ranks[places] for name, ranks in self._baselines.items()},
         }
 
     def judged(self, rows: Places, clean: Tensor, images: Tensor, delivery: str) -> dict[str, Any]:
@@ -183,6 +194,16 @@ class Ranked(Measure):
     def outcomes(self) -> Outcomes:
         """Rows of schema.outcomes, and the examples."""
         return Outcomes(self.table.whole(), self.table.examples())
+
+    def _clean_ranks_after(self, delivery: Chain) -> Ids:
+        """Ranks (n,) of the unchanged images after a delivery."""
+        recommender, batch = self._recommender, self.block.batch
+        ranks = []
+        for start in range(0, len(self.block.attack_ids), batch):
+            places = np.arange(start, min(start + batch, len(self.block.attack_ids)))
+            clean = to_images(self.block.pixels[places], recommender.device)
+            ranks.append(self._rank(places, recommender.embeddings(delivery(clean)))[1])
+        return np.concatenate(ranks)
 
     def _rank(self, places: Places, embeddings: Floats) -> tuple[Doubles, Ids]:
         """Distance (n,) to the target and rank (n,) of embeddings (n, D)."""

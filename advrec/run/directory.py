@@ -18,11 +18,12 @@ from advrec.spec.attacks import AUTO, AUTO_1
 from advrec.spec.label_free import TRAIN
 from advrec.spec.models import without_paths
 
-AUTOGRAD, FUSED, LEVELS = 4, 5, 6
+AUTOGRAD, FUSED, LEVELS, CHAINS = 4, 5, 6, 7
 """Protocols: gradients by autograd (0.1.0, 0.2.0); by the fused step, which may differ in the last
-bits (0.3.0); the same, and what a delivery gets has 8 bits within the budget.
+bits (0.3.0); the same, and what a delivery gets has 8 bits within the budget; the same, and the
+unchanged image is ranked after each delivery too, and gradients see what a JPEG does.
 """
-PROTOCOLS = (AUTOGRAD, FUSED, LEVELS)
+PROTOCOLS = (AUTOGRAD, FUSED, LEVELS, CHAINS)
 """Those that this version still makes rows by."""
 IMAGES = "images/"  # what the key of an image that was set aside begins with
 UNKNOWN = "interactions/"  # and that of an article that was bought and is not in the catalog

@@ -11,7 +11,7 @@ from pathlib import Path
 from advrec.errors import ConfigError
 from advrec.run import files, fingerprint
 from advrec.run.cells import BEFORE_AUDIENCES, Cell, cells, is_begun
-from advrec.run.directory import FUSED, LEVELS, Run, meant
+from advrec.run.directory import CHAINS, FUSED, Run, meant
 from advrec.run.lineage import Identity, weights_hash
 from advrec.run.measured import measured
 from advrec.run.provenance import file_hash
@@ -209,7 +209,7 @@ def cell(study: Study, cell: Cell) -> Identity:
         "block": block,
         "batch": study.evaluation.at_once,
         "cpus_per_actor": study.resources.cpus_per_actor,
-        "protocol": LEVELS if cell.deliveries else PROTOCOL,
+        "protocol": CHAINS if cell.deliveries else PROTOCOL,
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % block else None,
     }

@@ -187,11 +187,16 @@ IMPORTED = pa.schema(
 )
 
 
-def outcomes(deliveries: Sequence[str] = (), through: Sequence[str] = ()) -> pa.Schema:
+def outcomes(
+    deliveries: Sequence[str] = (), through: Sequence[str] = (), *, baselines: bool = True
+) -> pa.Schema:
     """OUTCOMES and columns for each delivery other than float.
 
     They are distance and rank after that round trip. Where an attack goes through the delivery,
     they are of the image made for it, and that image's norms stand beside them.
+
+    Args:
+        baselines: with the rank of the unchanged image after the same round trip.
     """
     columns = []
     for delivery in deliveries:
@@ -207,12 +212,20 @@ def outcomes(deliveries: Sequence[str] = (), through: Sequence[str] = ()) -> pa.
             ),
             column(rank, pa.int32(), f"Rank of {image}, after {delivery}; 1 is the best."),
         ]
+        if baselines:
+            columns.append(
+                column(
+                    suffixed("clean_rank", delivery),
+                    pa.int32(),
+                    f"Rank of the unchanged image, after {delivery}; 1 is the best.",
+                )
+            )
         if seen:
             columns += [
                 column(
                     suffixed(norm, delivery),
                     pa.float32(),
-                    f"{words} of {image}, before that round trip.",
+                    f"{words} of {image}, as it is handed in.",
                     unit="pixels in [0, 1]",
                 )
                 for norm, words in (

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from advrec.spec.base import Name, RoundTrips, Strict, round_trips
+from advrec.spec.base import Name, Strict
+from advrec.spec.deliveries import RoundTrips, round_trips
 
 Stop = Literal["never", "rank-1", "converged"]
 

@@ -7,9 +7,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from advrec.spec import audiences
 from advrec.spec.attacks import AttackSpec, attack_entry
 from advrec.spec.audiences import NEIGHBOURS, Audiences, Promoted, Targets
-from advrec.spec.base import Batch, Deliveries, Strict, refuse_repeats, round_trips
+from advrec.spec.base import Batch, Strict, refuse_repeats
 from advrec.spec.budgets import Epsilon
 from advrec.spec.category_attack import CategoryAttack
+from advrec.spec.deliveries import Deliveries, round_trips
 
 
 class EvaluationSpec(Strict):
@@ -39,8 +40,12 @@ class EvaluationSpec(Strict):
     examples: Annotated[int, Field(ge=0)] = 4
     """Number of tuples whose adversarial images are kept, in every cell."""
     delivery: Annotated[Deliveries, Field(min_length=1)] = ("float",)
-    """Forms in which the shop stores an image: float (as computed), png (8 bits a value), jpeg-Q,
-    jpeg-Q-444 (colours at full resolution), webp-Q, avif-Q (quality Q, 1 to 100); one or several.
+    """Ways of an uploaded image through the shop to its encoder; one or several. float: as
+    computed; png: 8 bits a value; jpeg-Q, jpeg-Q-422, jpeg-Q-444 (colours at more resolution),
+    webp-Q, avif-Q: quality Q, 1 to 100; scale-X: X times the pixels a side. Several are joined by
+    +, in order, and at the end the image is scaled to the catalog's size. upload-N, first: the
+    image is handed in at N pixels a side. A filter may follow what scales: bicubic (if none does),
+    bilinear, area, nearest, linear-plain.
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples, and promoted articles, the evaluation examines itself; 0: not at all."""

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from advrec.spec.attacks import AttackSpec, default_name
-from advrec.spec.base import FLOAT, Delivery, Name, Strict
+from advrec.spec.base import FLOAT, Name, Strict
 from advrec.spec.budgets import Epsilon, shown
+from advrec.spec.deliveries import Delivery
 from advrec.spec.messages import suggest
 
 

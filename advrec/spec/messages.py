@@ -116,11 +116,6 @@ def _no_defense(fault: _Fault) -> str:
 
 
 def _wrong_pattern(fault: _Fault) -> str:
-    if {"delivery", "through"} & {*fault.place}:
-        return (
-            f"{fault.where} is {fault.value!r} (allowed: float, png, jpeg-1 to jpeg-100, "
-            "jpeg-1-444 to jpeg-100-444, webp-1 to webp-100, avif-1 to avif-100)"
-        )
     return (
         f"{fault.where} is {fault.value!r}; a name holds letters, digits, - and _, "
         "and begins with a letter or digit"

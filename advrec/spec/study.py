@@ -19,6 +19,7 @@ from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.category_attack import CategoryAttack
+from advrec.spec.deliveries import refuse_size
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unattacked, refuse_unknown
 from advrec.spec.interactions import InteractionsSpec
@@ -108,6 +109,11 @@ class Study(Strict):
     @model_validator(mode="after")
     def _through(self) -> "Study":
         deliveries = self.evaluation.round_trips
+        for place, delivery in enumerate(self.evaluation.delivery):
+            try:
+                refuse_size(delivery, self.catalog.image_size)
+            except ValueError as error:
+                raise ValueError(f"evaluation.delivery.{place}: {error}") from None
         for place, attack in enumerate(self.evaluation.attacks):
             key = f"evaluation.attacks.{place}.through"
             refuse_repeats(key, attack.through)

@@ -1,7 +1,6 @@
 """The plan of a study: what its run directory holds and what is missing; and what is refused.
 
-The evaluation makes its plan once and carries it out. Status, dry run and push read the same plan.
-Free of torch and Ray: a finished study, or one that is refused, is answered in a moment.
+Evaluation, status, dry run and push read one plan. Free of torch and Ray: answers are quick.
 """
 
 import csv
@@ -12,9 +11,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from advrec.attacks import names
+from advrec.delivery import codecs
 from advrec.distributed.placement import cluster_address, place, place_training
 from advrec.errors import ConfigError, StudyError
-from advrec.evaluation import codecs, probes
+from advrec.evaluation import probes
 from advrec.evaluation.tuples import COLUMNS
 from advrec.run import cells, identity, lineage, strangers
 from advrec.run.cells import Cell

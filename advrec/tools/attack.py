@@ -18,7 +18,7 @@ from advrec.model.arithmetic import exact_arithmetic
 from advrec.reports.pictures import images as pictures
 from advrec.run import identity, schema
 from advrec.run.cells import Cell
-from advrec.run.directory import LEVELS, Run, meant
+from advrec.run.directory import CHAINS, LEVELS, Run, meant
 from advrec.run.tables import read_table
 from advrec.spec import budgets
 from advrec.spec.attacks import AttackSpec
@@ -136,7 +136,8 @@ def outcomes_of(
     block = block_of(study, cell, _tuple(run, study, target, article), catalog)
     recorded = run.identities().get(cell.key, {})
     if recorded.get("delivery") == list(cell.deliveries):
-        block = dataclasses.replace(block, levels=meant(recorded)["protocol"] >= LEVELS)
+        protocol = meant(recorded)["protocol"]
+        block = dataclasses.replace(block, levels=protocol >= LEVELS, chains=protocol >= CHAINS)
     with exact_arithmetic(study.resources.cpus_per_actor):
         recommender = open_model(run, study, model, catalog)
         source = None

@@ -8,7 +8,7 @@ import torch
 from advrec.attacks import registry
 from advrec.attacks.objective import Delivered, evaluate, score
 from advrec.attacks.problem import Problem
-from advrec.evaluation.delivery import round_trip
+from advrec.delivery.chain import chain
 from advrec.recommenders.losses import CosineDistance
 from tests.attacks.problems import families
 
@@ -39,7 +39,7 @@ def problem_through(deliver, epsilon=0.1, size=4):
     return Problem(Delivered(objective, deliver), images, budgets), encoder
 
 
-@pytest.mark.parametrize("deliver", [coarse, round_trip("png"), round_trip("jpeg-60")])
+@pytest.mark.parametrize("deliver", [coarse, chain("png"), chain("jpeg-60")])
 def test_the_loss_is_that_of_what_arrives_and_so_is_the_gradient_to_the_last_bit(deliver):
     problem, _ = problem_through(deliver)
     arrived, through = deliver(problem.images), problem.objective
@@ -58,7 +58,7 @@ def test_the_loss_is_that_of_what_arrives_and_so_is_the_gradient_to_the_last_bit
 
 
 def test_pgd_through_a_codec_is_what_a_plain_loop_finds():
-    jpeg = round_trip("jpeg-60")
+    jpeg = chain("jpeg-60")
     problem, encoder = problem_through(jpeg)
     made = registry.by_name("pgd-5")(problem).images
     images = problem.images.clone()

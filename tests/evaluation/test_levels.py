@@ -16,8 +16,8 @@ from hypothesis.extra import numpy as arrays
 import advrec as api
 from advrec.attacks import budget, registry
 from advrec.catalog.dataset import Catalog
+from advrec.delivery.chain import chain, eight_bits
 from advrec.evaluation.block import Block
-from advrec.evaluation.delivery import eight_bits, round_trip
 from advrec.evaluation.harness import evaluate_block
 from advrec.model.encoder import frozen, to_images
 from advrec.reports import results
@@ -43,7 +43,7 @@ def test_png_holds_the_nearest_level_within_the_budget(clean, wanted, epsilon):
     images = torch.from_numpy(clean).float() / 255.0
     epsilons = torch.full((SIDE[0],), epsilon, dtype=torch.float64)
     uploaded = budget.ball(images, budget.in_levels(epsilons)).project(torch.from_numpy(wanted))
-    stored = round_trip("png")(uploaded).double().numpy() * 255
+    stored = chain("png")(uploaded).double().numpy() * 255
     levels = np.rint(stored).astype(int)
     np.testing.assert_allclose(stored, levels, atol=1e-4)
     most = math.floor(Fraction(epsilon) * 255 + Fraction(1, 10**9))
@@ -207,7 +207,7 @@ def begun(ready, tmp_path, monkeypatch):
     few = {"attacks": ["pgd-2"], "delivery": ["png"], "epsilons": [0.03], "tuples": 6}
     write_study(tmp_path / "s.yaml", ready, evaluation=few)
     with monkeypatch.context() as earlier:
-        earlier.setattr("advrec.run.identity.LEVELS", 5)
+        earlier.setattr("advrec.run.identity.CHAINS", 5)
         assert advrec("evaluate", "s.yaml", cwd=tmp_path).returncode == 0
     return tmp_path
 
@@ -228,12 +228,14 @@ def test_a_cell_that_an_earlier_version_began_goes_on_in_its_way(begun):
     assert done.returncode == 0, done.stderr
     assert rows_of(begun, "pgd-2").equals(before)
     new = rows_of(begun, "again")
+    assert "clean_rank_png" in new.columns
+    assert "clean_rank_png" not in before.columns
     assert new["adversarial_distance"].equals(before["adversarial_distance"])
     assert not new["adversarial_distance_png"].equals(before["adversarial_distance_png"])
     run = Run(begun / "results" / "s")
     protocols = {part: each.get("protocol") for part, each in run.identities().items()}
     assert protocols["attacks/unsecured/pgd-2"] == 5
-    assert protocols["attacks/unsecured/again"] == protocols["attacks/unsecured/seeing"] == 6
+    assert protocols["attacks/unsecured/again"] == protocols["attacks/unsecured/seeing"] == 7
     assert "by up to 1/510" in delivered_notes(results.read(run))[0]
 
 

@@ -351,6 +351,9 @@ def as_delivered(
     made = {}
     for place, delivery in enumerate(deliveries, start=1):
         distance, rank = schema.delivered(delivery)
+        made[schema.suffixed("clean_rank", delivery)] = (
+            np.minimum(rows["clean_rank"] + 2 * place - 3, articles).clip(1).astype(np.int32)
+        )
         made[distance] = rows["adversarial_distance"] + np.float32(0.01 * place)
         made[rank] = np.minimum(
             rows["adversarial_rank"] + place * (rows["tuple_id"] % 4), articles

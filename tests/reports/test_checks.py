@@ -66,6 +66,8 @@ def test_delivered_equals_a_naive_recomputation(finished):
             [row["percent"], row["low_percent"], row["high_percent"]],
             [5 * hits, 100 * low, 100 * high],
         )
+        before = [r[columns[delivery].replace("adversarial", "clean")] <= 3 for r in cell]
+        assert row["clean_percent"] == pytest.approx(5 * sum(before))
     assert made.groupby("delivery")["successes"].sum().nunique() == 3
 
 
@@ -236,7 +238,7 @@ def test_a_study_without_checks_and_deliveries_says_so(make_run):
     assert 'class="banner"' not in raw
     text = Page(raw).text
     assert "The checks are switched off" in text
-    assert "As delivered" not in text
+    assert "Does it survive your pipeline?" not in text
     assert "Which attack made the image" not in text
     assert "end at the threshold" not in text
     assert not any(csv(run, name).size for name in ("checks", "delivered", "winners"))
@@ -258,7 +260,7 @@ def test_a_partial_run_without_any_probe_is_shown(make_run):
         page_of(run)
     text = text_of(run, partial=True)
     assert "Checks incomplete: 48 of their blocks are missing" in text
-    assert "As delivered" in text
+    assert "Does it survive your pipeline?" in text
     made = csv(run, "checks")
     measured = {
         "budget and box are kept",

@@ -49,7 +49,7 @@ def test_an_entry_may_say_what_it_sees():
         ({"name": "a", "through": ["webp-80"]}, r"attacks\.0\.through is webp-80, which is not in"),
         ({"through": []}, "says through needs a name of its own: add name"),
         ({"name": "a", "through": ["png", "png"]}, "lists png twice"),
-        ({"name": "a", "through": "gif"}, "through is 'gif' .*float, png, jpeg-1 to"),
+        ({"name": "a", "through": "gif"}, "through: 'gif' is nothing .*float, png, jpeg-Q,"),
         ({"name": "a", "attack": "noise", "through": "png"}, "noise looks at nothing"),
         ({"name": "a", "trough": "png"}, "did you mean through"),
     ],

@@ -1,6 +1,7 @@
 """Tables of the page on success: text in cells, intervals and n in small print."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -56,7 +57,7 @@ def delivered_tables(results: Results) -> list[Table]:
     tables = []
     for model, cells in rows.groupby("model", sort=False):
         known = {(row["attack"], row["epsilon"], row["delivery"]): row for row in records(cells)}
-        body: list[list[TextCell]] = []
+        body = [_unchanged(cells, deliveries)]
         for attack, epsilon in dict.fromkeys((attack, epsilon) for attack, epsilon, _ in known):
             arrived = [known.get((attack, epsilon, delivery)) for delivery in deliveries]
             count = span([int(row["n"]) for row in arrived if row])
@@ -77,6 +78,15 @@ def delivered_tables(results: Results) -> list[Table]:
             Table(caption, ["Attack", "ε", "n", *deliveries], body, heads=2, source="delivered")
         )
     return tables
+
+
+def _unchanged(cells: pd.DataFrame, deliveries: Sequence[str]) -> list[TextCell]:
+    """The row of images that nobody attacks: they go the same way."""
+    clean = cells.groupby("delivery")["clean_percent"].max()
+    known = [clean.get(delivery, math.nan) for delivery in deliveries]
+    shown = [interval(None) if math.isnan(each) else TextCell(f"{each:.1f}") for each in known]
+    count = span([int(each) for each in cells["n"]])
+    return [TextCell("none: the unchanged image"), TextCell("0"), TextCell(count), *shown]
 
 
 def _arrived(row: Mapping[str, Any] | None) -> TextCell:
@@ -118,15 +128,16 @@ def delivered_notes(results: Results) -> list[str]:
             "a success is a lower bound: who knows of the delivery can do better."
         )
     size = results.study.catalog.image_size
-    notes.append(
-        f"The upload is taken to have the model's size, {size} x {size} pixels. A shop stores what "
-        "is uploaded and scales it afterwards."
-    )
-    if any(delivery.startswith("jpeg") for delivery in results.deliveries):
+    if any(each.startswith("upload") for each in results.deliveries):
         notes.append(
-            "A larger upload is worse. On photographs, with a blind attack at ε = 0.03, JPEG 75 "
-            "left 0.0\u00a0% at rank 3 or better at 64 pixels, and 70\u00a0% where each pixel was "
-            "repeated 8 x 8 before it and averaged after it (n = 64)."
+            "After upload-N the image is handed in at N pixels a side, each pixel repeated, and "
+            "the shop scales it down. The adversary chooses N: a codec keeps more of a larger one."
+        )
+    else:
+        notes.append(
+            f"The upload is taken to have the model's size, {size} x {size} pixels. The adversary "
+            "chooses it, and a codec keeps more of a larger one: add a delivery such as "
+            f"upload-{8 * size}+jpeg-75."
         )
     return notes
 

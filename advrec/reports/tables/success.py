@@ -13,7 +13,7 @@ from advrec.run import schema
 from advrec.spec.attacks import ENSEMBLES
 from advrec.spec.base import FLOAT
 
-DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "seen", *SHARE]
+DELIVERED_COLUMNS = [*CELL, "rank", "delivery", "seen", *SHARE, "clean_percent"]
 WINNER_COLUMNS = [*CELL, "winner", *SHARE]
 DEFECT_COLUMNS = [
     *("model", "attack", "epsilon", "tuple_id", "clean_distance", "adversarial_distance"),
@@ -52,16 +52,20 @@ def delivered(results: Results) -> pd.DataFrame:
 
     float is the image as it was computed; any other delivery is the image as it comes back from
     it: the one that the attack made for it where it has `seen` it, else the one made for float.
-    Empty where the study has no delivery but float.
+    `clean_percent` is the same share of the unchanged images, after the same delivery. Empty
+    where the study has no delivery but float.
     """
-    columns = {FLOAT: "adversarial_rank"} | {
-        delivery: schema.delivered(delivery)[1] for delivery in results.deliveries
+    columns = {FLOAT: ("adversarial_rank", "clean_rank")} | {
+        delivery: (schema.delivered(delivery)[1], schema.suffixed("clean_rank", delivery))
+        for delivery in results.deliveries
     }
     if not results.deliveries:
         return pd.DataFrame(columns=DELIVERED_COLUMNS)
     parts = []
-    for delivery, column in columns.items():
+    for delivery, (column, baseline) in columns.items():
         known = results.outcomes[results.outcomes[column].notna()]
+        unchanged = (known[baseline] <= results.rank).where(known[baseline].notna())
+        clean = 100.0 * unchanged.astype(float).groupby([known[key] for key in CELL]).mean()
         hits = known[[*CELL, "target_id"]].assign(won=known[column] <= results.rank)
         seen = [
             spec.name
@@ -69,6 +73,7 @@ def delivered(results: Results) -> pd.DataFrame:
             if delivery in (FLOAT, *spec.through)
         ]
         part = shares(hits, CELL).assign(delivery=delivery)
+        part = part.merge(clean.rename("clean_percent").reset_index(), on=CELL, how="left")
         parts.append(part.assign(seen=part["attack"].isin(seen)))
     table = pd.concat(parts).assign(rank=results.rank)
     return results.in_study_order(table, ["epsilon"])[DELIVERED_COLUMNS]

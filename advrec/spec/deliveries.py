@@ -1,0 +1,130 @@
+"""Names of deliveries: what a shop does to an image that is uploaded, in order. Free of torch."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import AfterValidator, BeforeValidator
+
+from advrec.spec.base import FLOAT
+
+Filter = Literal["nearest", "bilinear", "bicubic", "area", "linear-plain"]
+FILTERS: tuple[Filter, ...] = get_args(Filter)
+"""Ways to scale. All but nearest and linear-plain average what lies between, as Pillow does;
+linear-plain looks at two pixels a side alone, as OpenCV's INTER_LINEAR does.
+"""
+DEFAULT_FILTER: Filter = "bicubic"
+QUALITY = "([1-9][0-9]?|100)"
+LARGEST = 4096  # pixels a side
+SUBSAMPLING = {"": "4:2:0", "420": "4:2:0", "422": "4:2:2", "444": "4:4:4"}
+"""Resolution at which a JPEG stores colours, by the end of its name."""
+FORMS = (
+    "float, png, jpeg-Q, jpeg-Q-422, jpeg-Q-444, webp-Q, avif-Q with Q from 1 to 100, "
+    "scale-X or scale-X-FILTER, X a factor, and first of all upload-N or upload-N-FILTER, "
+    f"N pixels a side; FILTER is {', '.join(FILTERS)}; several are joined by +"
+)
+"""Forms that may be written, for messages."""
+
+
+class Step(NamedTuple):
+    """One thing that is done."""
+
+    kind: str
+    """png, jpeg, webp, avif, scale or upload"""
+    number: float = 0.0
+    """Quality, factor, or pixels a side."""
+    option: str = ""
+    """Subsampling of a JPEG, or the filter of what scales."""
+
+    @property
+    def name(self) -> str:
+        """The step as it is written out: a filter is always said, a JPEG's 420 never."""
+        number = f"-{self.number:g}" if self.kind != "png" else ""
+        return f"{self.kind}{number}" + (f"-{self.option}" if self.option else "")
+
+
+_FILTER = f"(?:-(?P<option>{'|'.join(FILTERS)}))?"
+_STEPS = {
+    "png": re.compile("png"),
+    "jpeg": re.compile(rf"jpeg-(?P<number>{QUALITY})(?:-(?P<option>420|422|444))?"),
+    "webp": re.compile(rf"webp-(?P<number>{QUALITY})"),
+    "avif": re.compile(rf"avif-(?P<number>{QUALITY})"),
+    "scale": re.compile(rf"scale-(?P<number>[0-9]+(?:\.[0-9]+)?){_FILTER}"),
+    "upload": re.compile(rf"upload-(?P<number>[1-9][0-9]*){_FILTER}"),
+}
+
+
+def steps(delivery: str) -> tuple[Step, ...]:
+    """The steps of a delivery, in order; none of float.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if delivery == FLOAT:
+        return ()
+    found = tuple(_step(part) for part in delivery.split("+"))
+    for number, step in enumerate(found):
+        if step.kind == "upload" and number:
+            raise ValueError(f"upload-{step.number:g} says how the image is handed in: it is first")
+    return found
+
+
+def written_out(delivery: str) -> str:
+    """The name of a delivery with the filters that it does not say.
+
+    Raises:
+        ValueError: there is no such delivery.
+    """
+    return "+".join(step.name for step in steps(delivery)) or FLOAT
+
+
+def round_trips(deliveries: Sequence[str]) -> tuple[str, ...]:
+    """The deliveries other than float, which is always there."""
+    return tuple(delivery for delivery in deliveries if delivery != FLOAT)
+
+
+def refuse_size(delivery: str, size: int) -> None:
+    """Refuse an upload whose pixels are no multiple of the catalog's images of `size` pixels a
+    side.
+
+    Raises:
+        ValueError: it is one.
+    """
+    for step in steps(delivery):
+        if step.kind == "upload" and step.number % size:
+            near = max(1, round(step.number / size)) * size
+            raise ValueError(
+                f"upload-{step.number:g} is no multiple of the catalog's {size} pixels a side; "
+                f"write upload-{near}"
+            )
+
+
+def _step(part: str) -> Step:
+    for kind, pattern in _STEPS.items():
+        if not (match := pattern.fullmatch(part)):
+            continue
+        said = match.groupdict()
+        number, option = float(said.get("number") or 0.0), said.get("option") or ""
+        if kind in ("scale", "upload"):
+            if kind == "scale" and not 0.0 < number <= 8.0:
+                raise ValueError(f"{part}: a factor lies above 0 and is 8 at most")
+            if kind == "upload" and number > LARGEST:
+                raise ValueError(f"{part}: an upload has {LARGEST} pixels a side at most")
+            option = option or DEFAULT_FILTER
+        elif option == "420":
+            option = ""
+        return Step(kind, number, option)
+    raise ValueError(f"{part!r} is nothing that is done to an image (allowed: {FORMS})")
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Delivery = Annotated[str, AfterValidator(written_out)]
+Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
+"""One delivery or several."""
+RoundTrips = Annotated[Deliveries, AfterValidator(round_trips)]
+"""Deliveries, of which float is left out."""
