@@ -37,7 +37,7 @@ class Square:
 
     def __call__(self, problem: Problem) -> Attacked:
         ledger = Ledger(problem, keep_best=True)
-        drawn = _Drawn.of(problem, self.queries)
+        drawn = Drawn.of(problem, self.queries)
         current = self._edge(problem, drawn.stripes)
         if problem.start is not None:
             current = problem.ball.project(problem.start)
@@ -47,7 +47,8 @@ class Square:
         )
         for query in range(self.queries):
             if query:
-                window = drawn.window(query, self._side(query, current.shape), current.shape)
+                side = side_of(query / self.queries, self.share, current.shape)
+                window = drawn.window(query, torch.tensor([side]), current.shape)
                 candidate = torch.where(
                     window, self._edge(problem, drawn.signs[:, query, :, None, None]), current
                 )
@@ -67,22 +68,22 @@ class Square:
         """The clean images moved by signs * epsilon, into the box."""
         return torch.where(signs > 0, problem.ball.upper, problem.ball.lower)
 
-    def _side(self, query: int, shape: torch.Size) -> int:
-        """Side of the squares in pixels. Their share halves at these queries out of 10,000, in
-        proportion.
-        """
-        halved = sum(
-            query / self.queries * 10_000 > at
-            for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-        )
-        return max(
-            1,
-            min(round(math.sqrt(self.share / 2**halved * shape[2] * shape[3])), shape[2], shape[3]),
-        )
+
+def side_of(spent: float, share: float, shape: torch.Size) -> int:
+    """Side of squares in pixels. Their share of an image (N, C, H, W) halves at these queries out
+    of 10,000, in proportion.
+
+    Args:
+        spent: share of the queries that were asked, 0..1.
+        share: of the pixels that the first squares cover.
+    """
+    halved = sum(spent * 10_000 > at for at in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
+    side = round(math.sqrt(share / 2**halved * shape[2] * shape[3]))
+    return max(1, min(side, shape[2], shape[3]))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
+class Drawn:
     """All random choices of an attack, from each image's own stream."""
 
     stripes: Tensor
@@ -93,7 +94,7 @@ class _Drawn:
     """(N, Q, C), +-1"""
 
     @classmethod
-    def of(cls, problem: Problem, queries: int) -> "_Drawn":
+    def of(cls, problem: Problem, queries: int) -> "Drawn":
         _, channels, _, width = problem.images.shape
         device = problem.images.device
 
@@ -111,14 +112,15 @@ class _Drawn:
         )
         return cls(stripes * 2 - 1, places, signs * 2 - 1)
 
-    def select(self, rows: Tensor) -> "_Drawn":
+    def select(self, rows: Tensor) -> "Drawn":
         """The choices of some of the images: those at `rows` (n,), int64."""
-        return _Drawn(self.stripes[rows], self.places[rows], self.signs[rows])
+        return Drawn(self.stripes[rows], self.places[rows], self.signs[rows])
 
-    def window(self, query: int, side: int, shape: torch.Size) -> Tensor:
-        """(N, 1, H, W) bool: each image's square of `side` pixels."""
+    def window(self, query: int, side: Tensor, shape: torch.Size) -> Tensor:
+        """(N, 1, H, W) bool: each image's square of `side` (N,) or (1,) pixels."""
         height, width = shape[2:]
-        room = torch.tensor([height - side + 1, width - side + 1], device=self.places.device)
+        side = side.to(self.places.device)[:, None]
+        room = torch.cat([height - side + 1, width - side + 1], dim=1)
         top, left = (self.places[:, query] * room).long().unbind(1)
         rows, columns = (torch.arange(size, device=self.places.device) for size in (height, width))
         inside_rows = (rows >= top[:, None]) & (rows < top[:, None] + side)

@@ -9,13 +9,12 @@ import re
 from typing import NamedTuple
 
 from advrec.errors import ConfigError
-from advrec.spec.attacks import AUTO, AUTO_1, ENSEMBLES, MINIMAL
+from advrec.spec.attacks import AUTO, AUTO_1, ENSEMBLES, GRADIENT_FREE, MINIMAL, RANK
 
 FIXED = ("fgsm", "noise")
 PUBLISHED = ("pgd", "cw")
 STRONG = ("pgd-decay", "pgd-momentum", "mifgsm", "apgd", "apgd-l2", "cw-exact", "square")
-FAMILIES = (*PUBLISHED, *STRONG, MINIMAL)
-GRADIENT_FREE = ("square", "noise")
+FAMILIES = (*PUBLISHED, *STRONG, MINIMAL, RANK)
 AUTO_MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100", "pgd-momentum-50")
 """Members of the ensemble `auto` at the smallest budget, the largest (two) and all smaller ones."""
 AUTO_DELIVERED = ("pgd-momentum-50", "pgd-momentum-200", "pgd-momentum-100", "pgd-momentum-200")
@@ -53,7 +52,7 @@ def parse(name: str) -> AttackName:
     known = ", ".join([*FIXED, *ENSEMBLES, *(f"{family}-K" for family in FAMILIES)])
     raise ConfigError(
         f"{name!r} is not an attack{_nearest(name)} "
-        f"(known: {known}; K is a number of steps, of queries for square; "
+        f"(known: {known}; K is a number of steps, of queries for square, of lists for rank; "
         "an attack of your own is written package.module:function)"
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from advrec.attacks import budget
 from advrec.attacks.budget import Ball
 from advrec.attacks.objective import Objective, score
+from advrec.attacks.oracle import Oracle
 from advrec.spec.attacks import Stop
 
 
@@ -58,6 +59,7 @@ class Problem:
             None: zeros.
         draw: number of the random stream: a restart takes the next.
         goal: None: nothing is ever solved.
+        lists: what a shop shows of the images; None: nobody asks for lists.
         bounds: the ball, where it is known already: it is made in float64 and costs a tenth of a
             gradient step.
     """
@@ -69,6 +71,7 @@ class Problem:
     seeds: Tensor | None = None
     draw: int = 0
     goal: Goal | None = None
+    lists: Oracle | None = None
     bounds: Ball | None = None
 
     @cached_property
@@ -91,6 +94,7 @@ class Problem:
             start=None if self.start is None else self.start[rows],
             seeds=None if self.seeds is None else self.seeds[rows.cpu()],
             goal=goal,
+            lists=self.lists and self.lists.select(rows),
             bounds=self.ball.select(rows),
         )
 

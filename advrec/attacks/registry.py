@@ -14,6 +14,7 @@ from advrec.attacks.ensemble import Ensemble, Member, with_restarts
 from advrec.attacks.gradient import PGD, DecayingPGD, MomentumFGSM, MomentumPGD
 from advrec.attacks.minimal import MinimalBudget
 from advrec.attacks.problem import Problem
+from advrec.attacks.rank import RankSearch
 from advrec.attacks.result import Attacked, Reached
 from advrec.spec.attacks import AUTO, AUTO_1
 
@@ -44,6 +45,7 @@ FAMILIES: dict[str, Callable[[int], Attack]] = {
     "apgd-l2": lambda steps: APGD(steps, squared=True),
     "cw-exact": lambda steps: ExactCW(steps=steps),
     "square": lambda queries: Square(queries=queries),
+    "rank": lambda queries: RankSearch(queries=queries),
     "minimal": lambda steps: MinimalBudget(steps=steps),
 }
 

@@ -4,7 +4,7 @@ It works in an actor of Ray or in this process, and knows neither.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,6 +88,8 @@ class Attacker:
         self._threads = threads
         self._networks: dict[str, AnyNetwork] = {}
         self._recommenders: dict[str, Recommender] = {}
+        self._room = 2
+        """Models that are kept: the one that is attacked, and those that the attack is made on."""
 
     def embed(self, model: ModelRef, pngs: list[bytes]) -> npt.NDArray[np.float32]:
         """Raw embeddings (n, D) of n prepared images."""
@@ -99,23 +101,24 @@ class Attacker:
             )
 
     def attack(
-        self, model: ModelRef, source: ModelRef | None, attack: AttackSpec, block: AnyBlock
+        self, model: ModelRef, sources: Sequence[ModelRef], attack: AttackSpec, block: AnyBlock
     ) -> Outcomes:
         """The rows of one block under an attack of the study.
 
         Args:
-            source: the model that the attack is made on, where that is another one.
+            sources: the models that the attack is made on, where they are others.
         """
         method = method_of(attack)
         with exact_arithmetic(self._threads):
-            other = None if source is None else self._recommender(source, fused=block.fused)
+            self._room = max(self._room, 1 + len(sources))
+            others = [self._recommender(source, fused=block.fused) for source in sources]
             recommender = self._recommender(model, fused=block.fused)
 
             def rows(batch: int) -> Outcomes:
                 smaller = dataclasses.replace(block, batch=batch)
                 if isinstance(smaller, CategoryBlock):
                     return evaluate_category(recommender, method, smaller)
-                return evaluate_block(recommender, method, smaller, other)
+                return evaluate_block(recommender, method, smaller, *others)
 
             outcomes = fitting(rows, block.batch)
         give_back()
@@ -138,7 +141,7 @@ class Attacker:
         if model.sha256 not in self._recommenders:
             assert model.embeddings is not None, "the catalog is embedded first"
             recommender = self._made(model, model.embeddings())
-            _keep_last(self._recommenders, model.sha256, recommender)
+            self._keep(self._recommenders, model.sha256, recommender)
         recommender = self._recommenders[model.sha256]
         if fused:
             return recommender
@@ -161,8 +164,14 @@ class Attacker:
             network = checkpoint.build(model.architecture)
             state: dict[str, Any] = model.state()
             network.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-            _keep_last(self._networks, key, frozen(network).to(self._device))
+            self._keep(self._networks, key, frozen(network).to(self._device))
         return self._networks[key]
+
+    def _keep(self, cache: dict[str, Any], key: str, value: Any) -> None:
+        """Keep the last ones, as many as one attack needs."""
+        cache[key] = value
+        while len(cache) > self._room:
+            del cache[next(iter(cache))]
 
 
 def fitting(work: Callable[[int], T], batch: int) -> T:
@@ -180,10 +189,3 @@ def fitting(work: Callable[[int], T], batch: int) -> T:
         batch //= 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _keep_last(cache: dict[str, Any], key: str, value: Any) -> None:
-    """Keep two: the model that is attacked and the one that its perturbations are made on."""
-    cache[key] = value
-    while len(cache) > 2:
-        del cache[next(iter(cache))]

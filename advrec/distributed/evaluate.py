@@ -74,8 +74,7 @@ def evaluate_models(
     models = {
         study.hybrids[model].encoder if model in study.hybrids else model
         for cell in missing
-        for model in (cell.model, cell.attack.source)
-        if model
+        for model in (cell.model, *cell.attack.sources)
     }
     placement = _placement(run, study, models, grows=grows)
     device = "cuda" if placement.gpus else "cpu"
@@ -90,7 +89,9 @@ def evaluate_models(
             )
             if model in unexamined:
                 stage.measure_health(model)
-            sources = {cell.attack.source for cell in missing if cell.model in left}
+            sources = {
+                source for cell in missing if cell.model in left for source in cell.attack.sources
+            }
             encoders = {study.hybrids[model].encoder for model in left if model in study.hybrids}
             stage.models.keep_only({*left, *sources, *encoders})
     return stage.set_aside
@@ -223,7 +224,7 @@ class _Stage:
         others: dict[str, Work] = {}
         for cell, blocks in missing.items():
             try:
-                self.models.pair(cell)
+                self.models.of(cell)
                 if cell.part == CATEGORY_ATTACKS:
                     _ = self._categories
             except UnusableModelError as error:
@@ -286,7 +287,7 @@ class _Stage:
             levels=protocol >= LEVELS,
             chains=protocol >= CHAINS,
         )
-        return *self.models.pair(one.cell), one.cell.attack, block
+        return *self.models.of(one.cell), one.cell.attack, block
 
     @cached_property
     def _categories(self) -> Categories:

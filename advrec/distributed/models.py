@@ -29,11 +29,11 @@ from advrec.spec.study import Study
 RECALL_QUERIES = 500
 
 
-class Pair(NamedTuple):
-    """The model that is attacked, and the one that the attack is made on where that is another."""
+class OfCell(NamedTuple):
+    """The model that is attacked, and those that the attack is made on where they are others."""
 
     attacked: ModelRef
-    source: ModelRef | None
+    sources: tuple[ModelRef, ...]
 
 
 class Models:
@@ -69,12 +69,12 @@ class Models:
         }
         """The hash of each model's weights, of a hybrid's factors."""
 
-    def pair(self, cell: Cell) -> Pair:
+    def of(self, cell: Cell) -> OfCell:
         """The models of a cell; raises UnusableModelError."""
-        attacked, source = self.reference(cell.model), cell.attack.source
-        if source is None or source == cell.model:
-            return Pair(attacked, None)
-        return Pair(attacked, self.reference(source))
+        attacked, sources = self.reference(cell.model), cell.attack.sources
+        if sources == (cell.model,):
+            return OfCell(attacked, ())
+        return OfCell(attacked, tuple(map(self.reference, sources)))
 
     def reference(self, model: str) -> ModelRef:
         """The model with its embeddings of the catalog.
@@ -92,7 +92,7 @@ class Models:
             raise reference
         return reference
 
-    def keep_only(self, models: set[str | None]) -> None:
+    def keep_only(self, models: set[str]) -> None:
         """Let the memory of the other models' embeddings be freed."""
         self._references = {
             model: reference for model, reference in self._references.items() if model in models

@@ -24,7 +24,7 @@ from advrec.model.rehearsal import UnfitError
 from advrec.recommenders.bank import Ids
 from advrec.recommenders.recommender import Recommender
 from advrec.run import schema
-from advrec.spec.attacks import ENSEMBLES, AttackSpec
+from advrec.spec.attacks import ENSEMBLES, GRADIENT_FREE, RANK, AttackSpec, family
 from advrec.spec.base import Batch, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import Epsilon
 from advrec.spec.deliveries import Deliveries, round_trips
@@ -66,7 +66,7 @@ def attack(
     article: int | npt.ArrayLike,
     attack: str = "auto",
     epsilon: float | str = 0.03,
-    source: Recommender | None = None,
+    source: Recommender | Sequence[Recommender] | None = None,
     delivery: str | Sequence[str] = "float",
     seed: int = 0,
     batch: int = 64,
@@ -89,7 +89,7 @@ def attack(
         article: articles whose images are changed, one or (P,); the two broadcast.
         attack: a name of the table of attacks, as apgd-50, or package.module:function of your own.
         epsilon: budget, the largest change of a pixel, 0..1, or a text as '2/255'.
-        source: the recommender that the perturbation is made on, where that is another (transfer).
+        source: one or several that the perturbation is made on, where they are others (transfer).
         delivery: one or several, as in a study; an image is made for each that the attack sees.
         seed: of the random streams; pair p has the stream of tuple p in a study of this seed.
         batch: images on the device at once.
@@ -97,11 +97,11 @@ def attack(
     Raises:
         ConfigError: no attack has this name, or a value is not as it should be.
     """
-    _check_kinds(recommender, source, attack)
+    sources = _checked_sources(recommender, source, attack)
     values = _values(epsilon=epsilon, delivery=delivery, seed=seed, batch=batch)
     targets, articles = _pairs(target, article, len(recommender))
     pixels = _pixels(recommender, articles)
-    _check_made_on(recommender, source, attack, targets[:1], pixels[:1])
+    _check_made_on(recommender, sources, attack, targets[:1], pixels[:1])
     entry = AttackSpec.named(attack, values.delivery)
     block = Block(
         tuple_ids=np.arange(len(targets), dtype=np.int32),
@@ -118,19 +118,27 @@ def attack(
         deliveries=round_trips(values.delivery),
         through=entry.through,
     )
-    return _result(evaluate_block(recommender, method_of(entry), block, source), entry.through)
+    return _result(evaluate_block(recommender, method_of(entry), block, *sources), entry.through)
 
 
-def _check_kinds(recommender: object, source: object, attack: object) -> None:
-    """Refuse values of another kind, and a name of no attack: raises ConfigError."""
-    for name, value in (("recommender", recommender), ("source", source)):
-        if not isinstance(value, Recommender) and (name == "recommender" or value is not None):
+def _checked_sources(recommender: object, source: Any, attack: object) -> Sequence[Recommender]:
+    """The sources as a list. Values of another kind, and a name of no attack, are refused: raises
+    ConfigError.
+    """
+    sources = source if isinstance(source, Sequence) else [] if source is None else [source]
+    for name, value in (("recommender", recommender), *(("source", each) for each in sources)):
+        if not isinstance(value, Recommender):
             raise ConfigError(
                 f"{name} is a {type(value).__name__}; give Recommender.of(module, images)"
             )
     if not isinstance(attack, str):
         raise ConfigError(f"attack is {attack!r}; give the name of one attack, as 'pgd-128'")
     names.check(attack)
+    if sources and family(attack) == RANK:
+        raise ConfigError(
+            f"{attack} asks for the lists of the recommender itself; leave source out"
+        )
+    return sources
 
 
 class _Values(Strict):
@@ -171,6 +179,18 @@ def _pixels(recommender: Recommender, articles: Ids) -> Images:
 
 
 def _check_made_on(
+    recommender: Recommender,
+    sources: Sequence[Recommender],
+    attack: str,
+    target: Ids,
+    pixels: Images,
+) -> None:
+    """Refuse what the attack cannot be made on: raises ConfigError."""
+    for source in sources or (None,):
+        _check_one(recommender, source, attack, target, pixels)
+
+
+def _check_one(
     recommender: Recommender, source: Recommender | None, attack: str, target: Ids, pixels: Images
 ) -> None:
     """Refuse what the attack cannot be made on, by a trial on one image and a rehearsal.
@@ -199,7 +219,7 @@ def _check_made_on(
         ) from error
     if names.OWN.fullmatch(attack):
         return  # it may need no gradient
-    if attack not in ENSEMBLES and names.parse(attack).family in names.GRADIENT_FREE:
+    if attack not in ENSEMBLES and names.parse(attack).family in GRADIENT_FREE:
         return
     given = rehearsal.images(height, width).to(victim.device)
     try:

@@ -1,7 +1,7 @@
 """Attacks on the images of a block: problems, and what attacks claim to have made of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -13,18 +13,21 @@ from advrec.attacks.objective import Delivered, Objective, identity
 from advrec.attacks.problem import Goal, Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked, Reached
+from advrec.attacks.transfer import Diverse, Smooth, Together
 from advrec.delivery.chain import chain
 from advrec.evaluation.block import AnyBlock, Block
 from advrec.evaluation.rows import Places
 from advrec.model.encoder import to_images
 from advrec.recommenders.bank import Doubles
 from advrec.recommenders.recommender import Recommender
+from advrec.recommenders.shown import ShownLists
 from advrec.spec.base import FLOAT
 
 # a solved image is nearer than the nearest article by this much, so that rounding does not undo it
 MARGIN = 1e-6
 HOPELESS = 100  # rank beyond which a tuple is not attacked at smaller budgets
 T = TypeVar("T")
+R = TypeVar("R", Attacked, Reached)
 
 
 class Attempt(NamedTuple):
@@ -48,9 +51,17 @@ class Aim(Protocol):
 
     device: str
     bounds: Bounds
+    sources: int = 1
+    """Networks that a loss is computed by."""
 
     def objective(self, places: Places) -> Objective:
         """The loss of the images at `places` (n,) of the block."""
+
+    def shown(self, places: Places, arrive: Callable[[Tensor], Tensor] | None) -> ShownLists | None:
+        """The lists that the shop shows of the images at `places` (n,), as they arrive there; None:
+        no list of articles is what the adversary wants to enter.
+        """
+        return None
 
 
 class Lists(Aim):
@@ -76,6 +87,24 @@ class Lists(Aim):
         """The distances to the targets of tuples at `places` (n,)."""
         return self._source.objective(self._block.target_ids[places])
 
+    def shown(self, places: Places, arrive: Callable[[Tensor], Tensor] | None) -> ShownLists:
+        """The lists of tuples at `places` (n,)."""
+        targets, articles = self._block.target_ids[places], self._block.attack_ids[places]
+        return ShownLists(self._source, targets, articles, arrive)
+
+
+class OnSeveral(Aim):
+    """The same wish for several recommenders at once: mean losses, and mean bounds of them."""
+
+    def __init__(self, aims: Sequence[Aim]) -> None:
+        self.device, self._aims, self.sources = aims[0].device, aims, len(aims)
+        bounds = zip(*(aim.bounds for aim in aims), strict=True)
+        self.bounds = Bounds(*(torch.stack(each).mean(0) for each in bounds))
+
+    def objective(self, places: Places) -> Objective:
+        """The mean loss of the images at `places` (n,)."""
+        return Together(tuple(aim.objective(places) for aim in self._aims))
+
 
 class Attempts:
     """Problems of a block's images, and attacks on them.
@@ -99,8 +128,14 @@ class Attempts:
         """
         block, device = self.block, self._aim.device
         below, hopeless = (bound[places].to(device) for bound in self._aim.bounds)
+        seeds = torch.from_numpy(block.seed * 2**31 + block.streams[places].astype(np.int64))
         objective = self._aim.objective(places)
+        if block.di:
+            objective = Diverse(objective, block.di, seeds, torch.zeros_like(seeds))
+        if block.ti is not None:
+            objective = Smooth(objective, block.ti)
         tests = tuple(self.round_trips.values())
+        arrive = None if self.delivery == FLOAT else tests[0]
         if self.delivery != FLOAT:
             # Its scores are those of what arrives, so that there is nothing else to test.
             (trip,) = tests
@@ -113,7 +148,8 @@ class Attempts:
             images=to_images(block.pixels[places], device),
             epsilon=self._allowed(epsilons).to(device),
             start=start,
-            seeds=torch.from_numpy(block.seed * 2**31 + block.streams[places].astype(np.int64)),
+            seeds=seeds,
+            lists=self._aim.shown(places, arrive),
             goal=Goal(
                 below=below,
                 stop=block.stop,
@@ -141,7 +177,8 @@ class Attempts:
             ValueError: it returned images of another shape, or pixels that are not finite.
         """
         attacked, seconds = self._timed(problem, self.attack)
-        return Attempt(attacked._replace(images=self._checked(attacked.images, problem)), seconds)
+        images = self._checked(attacked.images, problem)
+        return Attempt(self._counted(attacked)._replace(images=images), seconds)
 
     def reach(self, attack: AllBudgets, places: Places, budgets: Doubles) -> tuple[Reached, float]:
         """An attack on images at `places` (n,) at all budgets (E, n) at once, and its seconds.
@@ -156,7 +193,17 @@ class Attempts:
         reached, seconds = self._timed(problem, lambda problem: attack.reach(problem, wanted))
         for images in reached.images:
             self._checked(images, problem)
-        return reached, seconds
+        return self._counted(reached), seconds
+
+    def _counted(self, result: R) -> R:
+        """A result whose costs are those of all networks, and of the scores beside the gradients of
+        other images.
+        """
+        steps, passes = result.gradient_steps, result.forward_passes
+        if self.block.di:
+            passes = passes + steps
+        each = self._aim.sources
+        return result._replace(gradient_steps=each * steps, forward_passes=each * passes)
 
     def _timed(self, problem: Problem, attack: Callable[[Problem], T]) -> tuple[T, float]:
         start = time.monotonic()

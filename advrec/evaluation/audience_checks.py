@@ -202,7 +202,7 @@ def _strong_enough(
     names = [
         attack.name
         for attack in study.evaluation.attacks
-        if attack.source is None and attack.share is None and attack.goal == "promote"
+        if not attack.sources and attack.share is None and attack.goal == "promote"
     ]
     articles = known.reached(*probe).index
     rows = own[

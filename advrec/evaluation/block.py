@@ -53,6 +53,10 @@ class AnyBlock:
     as before 0.3.0, whose block goes on.
     """
 
+    di: float | None = None
+    ti: int | None = None
+    """Keys of an entry of a study that change gradients; None: they are as they are."""
+
     @property
     def streams(self) -> Ids:
         """Numbers (n,) of the images' random streams."""
@@ -159,6 +163,8 @@ def promotion_block_of(
         goal=attack.goal,
         share=attack.share,
         keeps_ranks=places < ranks_of,
+        di=attack.di,
+        ti=attack.ti,
     )
 
 
@@ -187,6 +193,8 @@ def block_of(study: Study, cell: Cell, tuples: pa.Table, catalog: Catalog) -> Bl
         stop=cell.attack.stop,
         groups=catalog.groups,
         minimal_rank=cell.attack.rank if cell.attack.minimal else None,
+        di=cell.attack.di,
+        ti=cell.attack.ti,
     )
 
 

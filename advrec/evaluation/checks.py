@@ -174,7 +174,7 @@ def _strong_enough(
         "the study's attacks are as strong as the checks'",
         known.ranks(LONGER, epsilon) <= known.rank,
     )
-    white = [attack.name for attack in study.evaluation.attacks if attack.source is None]
+    white = [attack.name for attack in study.evaluation.attacks if not attack.sources]
     rows = outcomes[
         outcomes["attack"].isin(white)
         & (outcomes["epsilon"] == epsilon)

@@ -14,7 +14,7 @@ from advrec.attacks.objective import score
 from advrec.attacks.problem import Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked
-from advrec.evaluation.attempts import Aim, Attempt, Attempts, Lists
+from advrec.evaluation.attempts import Aim, Attempt, Attempts, Lists, OnSeveral
 from advrec.evaluation.block import AnyBlock, Block, Outcomes, PromotionBlock
 from advrec.evaluation.measure import Measure, Ranked
 from advrec.evaluation.promotions import Promoted, Wishes
@@ -27,30 +27,32 @@ OWN = {Auto: own_columns.AUTO, MinimalBudget: own_columns.MINIMAL}
 
 
 def evaluate_block(
-    recommender: Recommender, attack: Attack, block: AnyBlock, source: Recommender | None = None
+    recommender: Recommender,
+    attack: Attack,
+    block: AnyBlock,
+    *sources: Recommender,
 ) -> Outcomes:
     """Attack every image of a block at every epsilon and rank the result.
 
     Args:
-        attack: called on what the source makes the adversary's loss.
-        source: what the attack is made on, where that is another than the one it is measured on
-            (transfer).
+        attack: called on what the sources make the adversary's loss.
+        sources: what the attack is made on, where that is not the one it is measured on (transfer).
 
     Raises:
         ValueError: the attack returned pixels that are not finite.
     """
     own = OWN.get(type(attack), pa.schema([]))
-    source = source or recommender
-    aim: Aim
+    aims: list[Aim]
     measure: Measure
+    made_on = sources or (recommender,)
     if isinstance(block, PromotionBlock):
-        aim = Wishes(source, block)
+        aims = [Wishes(source, block) for source in made_on]
         measure = Promoted(recommender, block, own)
     else:
         assert isinstance(block, Block)
-        aim = Lists(source, block, hopeless=isinstance(attack, Auto))
+        aims = [Lists(source, block, hopeless=isinstance(attack, Auto)) for source in made_on]
         measure = Ranked(recommender, block, own)
-    attack_all(aim, measure, attack)
+    attack_all(aims[0] if len(aims) == 1 else OnSeveral(aims), measure, attack)
     return measure.outcomes()
 
 

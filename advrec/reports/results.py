@@ -148,7 +148,7 @@ class Results:
         meant = {
             attack.name: attack.attack
             for attack in self.study.evaluation.attacks
-            if attack.source is None
+            if not attack.sources
         }
         return self.in_study_order(published.beside(counted, defenses, meant), ["epsilon", "rank"])
 

@@ -28,6 +28,10 @@ PROTOCOL = FUSED  # raised whenever the same inputs give other rows
 NOT_WEIGHTS = frozenset({"compared"})
 """Keys of a model's entry that determine no weights."""
 
+TRANSFERS = ("di", "ti")
+"""Keys of an attack's entry that earlier versions had not, recorded only where they say something.
+"""
+
 LATER = ("heads",)
 """Keys of a model's entry that earlier versions had not, recorded only where they say something."""
 
@@ -200,8 +204,9 @@ def cell(study: Study, cell: Cell) -> Identity:
     """Determine the rows of a cell as far as the study says it; `outcomes` adds the hashes."""
     block = study.evaluation.block
     mere = set() if cell.part in BEFORE_AUDIENCES else {"loss", "share", "goal"}
+    entry = cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere})
     return {
-        **cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere}),
+        **{key: value for key, value in entry.items() if key not in TRANSFERS or value is not None},
         **measured(study, cell),
         "epsilons": list(cell.epsilons),
         "delivery": list(cell.deliveries),
@@ -237,12 +242,17 @@ def outcomes(
         | _code(of.attack)
         | {
             "weights": weights[of.model],
-            "source_weights": weights.get(of.attack.source or ""),
+            "source_weights": _several([weights.get(source) for source in of.attack.sources]),
             "catalog": catalog,
             "tuples": tuples,
             "device": device,
         }
     )
+
+
+def _several(hashes: list[str | None]) -> str | list[str | None] | None:
+    """One hash as it is, none as None, several as a list."""
+    return hashes if len(hashes) > 1 else next(iter(hashes), None)
 
 
 def continued(run: Run, study: Study) -> Study:

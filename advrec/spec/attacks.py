@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from advrec.spec.base import Name, Strict
+from advrec.spec.base import Name, Strict, refuse_repeats
 from advrec.spec.deliveries import RoundTrips, round_trips
 
 Stop = Literal["never", "rank-1", "converged"]
@@ -22,6 +22,11 @@ ENSEMBLES = (AUTO, AUTO_1)
 MINIMAL = "minimal"
 """The family of attacks on the budget itself, which are made for all budgets of a study at once."""
 
+RANK = "rank"
+"""The family of attacks that ask for lists alone."""
+
+GRADIENT_FREE = ("square", RANK, "noise")
+"""Families that ask for no gradient: their number counts queries."""
 
 BLIND = ("fgsm", "pgd", "cw", "noise")
 """Families that go through a delivery only where the entry says so: those as published, and noise,
@@ -33,8 +38,12 @@ def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
     """Deliveries of a new study that an attack goes through if its entry does not say it."""
     if ":" in attack:
         return round_trips(deliveries)
-    family = attack.rpartition("-")[0] or attack
-    return () if family in BLIND else round_trips(deliveries)
+    return () if family(attack) in BLIND else round_trips(deliveries)
+
+
+def family(attack: str) -> str:
+    """The name of an attack without its number."""
+    return attack.rpartition("-")[0] or attack
 
 
 def attack_defaults(attack: str) -> dict[str, Any]:
@@ -45,6 +54,8 @@ def attack_defaults(attack: str) -> dict[str, Any]:
         "nested": auto,
         "restarts": 0,
         "from": None,
+        "di": None,
+        "ti": None,
         "loss": "hit",
         "goal": "promote",
         "share": None,
@@ -82,6 +93,17 @@ def attack_entry(value: Any) -> Any:
     return defaults | value
 
 
+def _one_or_several(value: Any) -> Any:
+    if isinstance(value, list):
+        return value[0] if len(value) == 1 else tuple(value)
+    return value
+
+
+Several = Annotated[tuple[Name, ...], Field(min_length=2)]
+Sources = Annotated[Name | Several | None, BeforeValidator(_one_or_several)]
+"""Models that an attack is made on: none, one or several."""
+
+
 class AttackSpec(Strict):
     name: Name
     """The attack's name in rows and report; by default the attack, if no other key is set. By
@@ -100,8 +122,19 @@ class AttackSpec(Strict):
     """A larger budget goes on from a smaller one's result and skips what is solved."""
     restarts: Annotated[int, Field(ge=0, le=100)]
     """Number of times that the attack begins again, at random, on the tuples it left unsolved."""
-    source: Name | None = Field(alias="from")
-    """Make the perturbation on this other model of the study, and measure it on each (transfer)."""
+    source: Sources = Field(alias="from")
+    """Make the perturbation on this other model of the study, and measure it on each (transfer).
+    [a, b]: on several at once, by the mean of their losses and of their gradients, each divided by
+    its mean absolute value.
+    """
+    di: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Input diversity: gradients are of images that, with this probability, are shrunk by up to a
+    tenth and moved at random. Made for transfer; 0.5 in the literature.
+    """
+    ti: Annotated[int, Field(ge=1, le=99)] | None = None
+    """Translation-invariant gradients: convolved with a Gaussian of so many pixels a side, an odd
+    number. Made for transfer; a twentieth of the image's side in the literature.
+    """
     through: RoundTrips = ()
     """Deliveries that the attack sees: for each it makes an image of its own, by gradients or
     queries after that round trip. []: it is blind. If not given, all of the study's; none of fgsm,
@@ -136,6 +169,20 @@ class AttackSpec(Strict):
             raise ValueError(
                 "share is of an audience that is reached; with goal demote leave it out"
             )
+        if self.ti is not None and self.ti % 2 == 0:
+            raise ValueError(f"ti is {self.ti}; a kernel has an odd side, as {self.ti + 1}")
+        if (self.di, self.ti) != (None, None) and (
+            self.own or family(self.attack) in GRADIENT_FREE
+        ):
+            raise ValueError(f"di and ti are of gradients, which {self.attack} has none of")
+        refuse_repeats("from", self.sources)
+        if self.lists_alone and (
+            self.nested or self.sources or self.stop == "converged" or self.for_audiences
+        ):
+            raise ValueError(
+                f"{self.attack} asks for the lists of the shop itself, at each budget anew: leave "
+                "out nested, from, loss, goal and share, and of stop all but rank-1"
+            )
         if not self.minimal:
             if self.rank != 1:
                 raise ValueError(f"rank belongs to {MINIMAL}-K, not to {self.attack}")
@@ -151,6 +198,13 @@ class AttackSpec(Strict):
         return self
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The models that the attack is made on, where it says any."""
+        if self.source is None:
+            return ()
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
     def own(self) -> bool:
         """True of a function of the user's own."""
         return ":" in self.attack
@@ -158,7 +212,12 @@ class AttackSpec(Strict):
     @property
     def minimal(self) -> bool:
         """True of an attack that searches the smallest budget of a tuple."""
-        return self.attack.rpartition("-")[0] == MINIMAL
+        return family(self.attack) == MINIMAL
+
+    @property
+    def lists_alone(self) -> bool:
+        """True of an attack that asks for lists of articles alone."""
+        return family(self.attack) == RANK
 
     @property
     def for_audiences(self) -> bool:

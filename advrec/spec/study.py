@@ -70,15 +70,17 @@ class Study(Strict):
         return [
             attack
             for attack in self.evaluation.attacks
-            if not attack.for_audiences and attack.source not in self.hybrids
+            if not attack.for_audiences and not any(s in self.hybrids for s in attack.sources)
         ]
 
     def audiences_of(self, model: str, attack: AttackSpec) -> list[str]:
         """Before whom an attack on a compared model is measured: neighbours, targets or users."""
-        if attack.source is not None and (attack.source in self.hybrids) != (model in self.hybrids):
+        if any((source in self.hybrids) != (model in self.hybrids) for source in attack.sources):
             return []
         measured = map(audiences.name, self.evaluation.audience or _usual(self))
         own = {USERS} if model in self.hybrids else {NEIGHBOURS, TARGETS}
+        if attack.lists_alone:
+            own &= {NEIGHBOURS}
         return sorted(own & {*measured} - ({NEIGHBOURS} if attack.for_audiences else set()))
 
     @property
@@ -130,11 +132,17 @@ class Study(Strict):
     @model_validator(mode="after")
     def _transfers(self) -> "Study":
         for place, attack in enumerate(self.evaluation.attacks):
-            if attack.source is not None and attack.source not in self.models:
+            for source in attack.sources:
+                if source not in self.models:
+                    raise ValueError(
+                        f"evaluation.attacks.{place}.from is {source}, which is not a model of "
+                        f"the study; models: {', '.join(self.models)}"
+                        f"{suggest(source, list(self.models))}"
+                    )
+            if len({source in self.hybrids for source in attack.sources}) > 1:
                 raise ValueError(
-                    f"evaluation.attacks.{place}.from is {attack.source}, which is not a model of "
-                    f"the study; models: {', '.join(self.models)}"
-                    f"{suggest(attack.source, list(self.models))}"
+                    f"evaluation.attacks.{place}.from names encoders and hybrids; they have other "
+                    "lists: write an entry for each kind"
                 )
         return self
 
@@ -159,6 +167,11 @@ class Study(Strict):
                 raise ValueError(
                     f"{key} has loss or share, which belong to the audiences targets and users; "
                     "add one to evaluation.audience, or leave them out"
+                )
+            if attack.lists_alone and not evaluation.measures(NEIGHBOURS):
+                raise ValueError(
+                    f"{key}: {attack.attack} asks for lists of similar articles; add neighbours to "
+                    "evaluation.audience, or leave it out"
                 )
             if before and attack.minimal and attack.share is None:
                 raise ValueError(

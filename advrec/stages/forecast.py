@@ -190,6 +190,7 @@ def block_seconds(
         )
         for delivery in (FLOAT, *attack.through)
     )
+    steps *= max(1, len(attack.sources)) * (1.0 + names.FORWARD * bool(attack.di))
     steps += budgets * names.FORWARD * (1 + len(cell.deliveries))
     return images * steps * step.seconds / step.batch
 

@@ -140,10 +140,9 @@ def outcomes_of(
         block = dataclasses.replace(block, levels=protocol >= LEVELS, chains=protocol >= CHAINS)
     with exact_arithmetic(study.resources.cpus_per_actor):
         recommender = open_model(run, study, model, catalog)
-        source = None
-        if entry.source not in (None, model):
-            source = open_model(run, study, str(entry.source), catalog)
-        outcomes = evaluate_block(recommender, method, _with_examples(block), source)
+        others = entry.sources if entry.sources != (model,) else ()
+        sources = [open_model(run, study, source, catalog) for source in others]
+        outcomes = evaluate_block(recommender, method, _with_examples(block), *sources)
     wanted = pc.field("epsilon") == epsilon
     return Outcomes(outcomes.rows.filter(wanted), outcomes.examples.filter(wanted))
 

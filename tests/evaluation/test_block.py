@@ -123,7 +123,7 @@ def attacked(setting, name, **changes):
     build = {key: changes.pop(key) for key in ("restarts",) if key in changes}
     block = dataclasses.replace(setting[1], **changes)
     method = registry.build(name, nested=block.nested, **build)
-    return evaluate_block(setting[0], method, block, changes.get("source")).rows.to_pandas()
+    return evaluate_block(setting[0], method, block).rows.to_pandas()
 
 
 def test_a_stopped_tuple_has_rank_1_and_costs_less(setting):
@@ -194,8 +194,8 @@ def test_with_a_delivery_the_stop_tests_the_delivered_image(setting):
 def test_a_transfer_is_made_on_one_model_and_measured_on_another(setting, catalog):
     source = recommender(catalog, frozen(random_network(seed=3)).embed)
     white, transferred, same = (
-        evaluate_block(setting[0], registry.by_name("pgd-8"), setting[1], made_on).rows.to_pandas()
-        for made_on in (None, source, setting[0])
+        evaluate_block(setting[0], registry.by_name("pgd-8"), setting[1], *made_on).rows.to_pandas()
+        for made_on in ((), (source,), (setting[0],))
     )
     assert transferred.adversarial_distance.mean() > white.adversarial_distance.mean()
     assert same.drop(columns="seconds").equals(white.drop(columns="seconds"))

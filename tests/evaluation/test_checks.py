@@ -73,9 +73,8 @@ def examine(catalog, embed, other=None):
                 stop=attack.stop,
             )
             method = registry.build(attack.attack, restarts=attack.restarts)
-            outcomes = evaluate_block(
-                recommenders["model"], method, block, recommenders.get(attack.source)
-            )
+            sources = [recommenders[source] for source in attack.sources]
+            outcomes = evaluate_block(recommenders["model"], method, block, *sources)
             made.append(outcomes.rows.to_pandas().assign(model="model", attack=attack.name))
     measured = health.measure(
         recommenders["model"], to_images(catalog.pixels(catalog.ids_of("test")[:8]))

@@ -72,8 +72,8 @@ def block(articles=range(6), **changes):
     return PromotionBlock(**usual | changes)
 
 
-def rows(recommender, attack, wanted, source=None):
-    outcomes = evaluate_block(recommender, registry.by_name(attack), wanted, source)
+def rows(recommender, attack, wanted, *sources):
+    outcomes = evaluate_block(recommender, registry.by_name(attack), wanted, *sources)
     return outcomes.rows.to_pandas()
 
 

@@ -40,10 +40,10 @@ def setting(catalog):
     return of(0), of(3), block
 
 
-def attacked(setting, name, source=None, restarts=0, **changes):
+def attacked(setting, name, restarts=0, **changes):
     block = dataclasses.replace(setting[2], **changes)
     method = registry.build(name, nested=block.nested, restarts=restarts)
-    return evaluate_block(setting[0], method, block, source)
+    return evaluate_block(setting[0], method, block)
 
 
 def test_each_column_is_of_the_image_made_for_its_delivery_after_it(setting, catalog):

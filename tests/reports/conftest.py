@@ -49,6 +49,10 @@ ATTACK_STRENGTH = {
     "apgd-20": 4.0,
     "auto": 6.0,
     "auto-1": 6.0,
+    "noise": -6.0,
+    "rank-40": -2.0,
+    "rank-400": 0.5,
+    "square-300": 2.0,
 }
 MEMBERS = ("pgd-momentum-25", "apgd-l2-50", "pgd-momentum-100")
 PROBE_STRENGTH = {

@@ -25,6 +25,7 @@ from advrec.reports.tables import (
     cost,
     gates,
     joined,
+    knowledge,
     promotions,
     promotions_against,
     quantities,
@@ -525,6 +526,8 @@ def test_every_column_is_explained_where_its_table_is(finished):
     }  # there only with audiences
     tables["promotions_against"] = promotions_against.against(read, read)
     tables["category_attacks"] = category_attacks.category_attacks(read)
+    # there only with attacks of two kinds of knowledge
+    tables[knowledge.NAME] = knowledge.ladder(read)
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
     for name, table in tables.items():

@@ -52,12 +52,12 @@ def evaluated(setting, name, places) -> dict:
     run, spec, catalog = setting
     cell = next(c for c in cells(spec) if (c.model, c.attack.name) == ("unsecured", name))
     rows = tuples.sample(catalog, "test", 6, spec.seed).slice(*places)
-    source = load.from_run(run, "other", catalog) if cell.attack.source else None
+    sources = [load.from_run(run, source, catalog) for source in cell.attack.sources]
     outcomes = evaluate_block(
         load.from_run(run, "unsecured", catalog),
         method_of(cell.attack),
         block_of(spec, cell, rows, catalog),
-        source,
+        *sources,
     )
     return {(r["tuple_id"], r["epsilon"]): r for r in outcomes.rows.to_pylist()}
 

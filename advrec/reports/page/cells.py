@@ -73,5 +73,5 @@ def attack_cell(results: Results, name: str, above: Sequence[Sequence[TextCell]]
     spec = results.attack(name)
     parts = [spec.attack] if spec.attack != spec.name else []
     parts += [f"{spec.restarts} restart{'s' if spec.restarts > 1 else ''}"] if spec.restarts else []
-    parts += [made_on(results, name)] if spec.source else []
+    parts += [made_on(results, name)] if spec.sources else []
     return TextCell(name, "" if above and above[-1][0].text == name else ", ".join(parts))

@@ -10,7 +10,16 @@ from typing import NamedTuple
 import jinja2
 import pandas as pd
 
-from advrec.reports.page import categories, hybrids, images, promotions, sections, success, tiles
+from advrec.reports.page import (
+    categories,
+    hybrids,
+    images,
+    knowledge,
+    promotions,
+    sections,
+    success,
+    tiles,
+)
 from advrec.reports.page.banners import banners
 from advrec.reports.page.lone import next_steps
 from advrec.reports.page.verdict import verdict
@@ -20,6 +29,7 @@ from advrec.reports.pictures.gallery import Example, Injection
 from advrec.reports.results import Results
 from advrec.reports.tables import gates
 from advrec.reports.tables.against import Comparison
+from advrec.reports.tables.knowledge import NAME
 from advrec.reports.tables.rows import as_csv, is_lone
 
 Variants = Mapping[str, bytes]
@@ -93,6 +103,7 @@ def render(
         on_tuples=bool(results.attacks),
         promotions=promotions.section(results),
         swapped=categories.section(results),
+        knowledge=knowledge.tables(results, tables[NAME]) if NAME in tables else [],
         utility=hybrids.utility_table(results),
         feature_attacks=hybrids.attacks_table(results),
         delivered=success.delivered_tables(results),

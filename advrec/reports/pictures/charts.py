@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advrec.reports.pictures import figures
+from advrec.reports.pictures import knowledge as knowledge_figure
 from advrec.reports.pictures import promotions as promotion_figures
 from advrec.reports.pictures.canvas import Shape, level_ticks
 from advrec.reports.pictures.figures import Tradeoff
 from advrec.reports.results import Results
-from advrec.reports.tables import distances, promotions, quantities
+from advrec.reports.tables import distances, knowledge, promotions, quantities
 from advrec.reports.tables.rows import is_lone
 from advrec.reports.tables.success import headline, strongest
 from advrec.spec.base import FLOAT
@@ -38,6 +39,7 @@ def charts(results: Results, tables: Tables) -> dict[str, Chart]:
         "comparison": comparison(results, tables),
         "success": success(results, tables),
         "convergence": convergence(results, tables),
+        "knowledge": ladder(results, tables),
         "minimal": minimal(results, tables),
         "promotions": promoted(results),
         "articles": promoted_articles(results),
@@ -108,6 +110,27 @@ def convergence(results: Results, tables: Tables) -> Chart:
         "A point: any other, at the most steps that it took for the image as it was computed. "
         "Attacks that stop and go through a delivery are left out.",
         lambda shape: figures.convergence(rows, models, results.attacks, where, shape),
+    )
+
+
+def ladder(results: Results, tables: Tables) -> Chart:
+    """Success by what the adversary has, against queries."""
+    rank = results.study.evaluation.aim
+    rows = tables.get(knowledge.NAME, pd.DataFrame(columns=knowledge.COLUMNS))
+    rows = rows[(rows["rank"] == rank) & (rows["epsilon"] == results.epsilon)]
+    says = rows["made_on"].where(rows["knowledge"] == knowledge.NO_ACCESS, rows["attack"])
+    asking = rows["queries"].gt(0)
+    rows = rows.assign(label=rows["knowledge"] + (": " + says.astype(str)).where(~asking, ""))
+    where = f"at rank {rank}, ε = {results.shown(results.epsilon)}"
+    models = list(dict.fromkeys(rows["model"]))
+    return Chart(
+        rows,
+        f"Success {where} against queries on a logarithmic axis, one panel a model and one colour "
+        "for what the adversary has. The numbers stand in the tables below.",
+        f"Success {where} by what the adversary has, with 95\u00a0% intervals. Points: attacks "
+        "that ask the shop, for lists of ten or for distances. Lines across: those that ask "
+        "nothing.",
+        lambda shape: knowledge_figure.ladder(rows, models, rank, shape),
     )
 
 

@@ -41,7 +41,7 @@ def convergence(results: Results) -> pd.DataFrame:
         )
         won = at["adversarial_rank"].to_numpy() == 1
         spent = spent // (1 + len(spec.through))  # as many for each delivery
-        stops_here = spec.stop == "rank-1" and spec.source is None and not results.deliveries
+        stops_here = spec.stop == "rank-1" and not spec.sources and not results.deliveries
         stops_here &= not spec.all_budgets
         for steps in _marks(spent) if stops_here else [int(spent.max())]:
             hits = at[["model", "attack", "target_id"]].assign(

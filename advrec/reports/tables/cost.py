@@ -51,10 +51,12 @@ def cost(results: Results) -> pd.DataFrame:
         seconds=("seconds", lambda seconds: seconds.sum(min_count=1)),  # nan where none is known
     ).reset_index()
     specs = [results.attack(name) for name in table["attack"]]
-    settings = {"stop": "stop", "nested": "nested", "restarts": "restarts", "from": "source"}
-    for place, (column, field) in enumerate(settings.items(), start=2):
-        table.insert(place, column, [getattr(spec, field) for spec in specs])
-    table.insert(2 + len(settings), "through", [" ".join(spec.through) for spec in specs])
+    settings = ("stop", "nested", "restarts")
+    for place, field in enumerate(settings, start=2):
+        table.insert(place, field, [getattr(spec, field) for spec in specs])
+    made_on = [" ".join(spec.sources) or None for spec in specs]
+    table.insert(2 + len(settings), "from", made_on)
+    table.insert(3 + len(settings), "through", [" ".join(spec.through) for spec in specs])
     return results.in_study_order(table, [])
 
 

@@ -14,6 +14,7 @@ from advrec.reports.tables import (
     exposure,
     gates,
     joined,
+    knowledge,
     minimal,
     preparation,
     promotions,
@@ -30,6 +31,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     by_group = reached.groups(results)
     swapped = category_attacks.category_attacks(results)
     changed, against_parts = changes.changes(results), joined.joined(results)
+    ladder = knowledge.ladder(results)
     return {
         "success": results.success,
         "delivered": success.delivered(results),
@@ -54,6 +56,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         "index_recall": cost.index_recall(results),
         "preparation": preparation.preparation(results),
         "splits": preparation.splits(results),
+        **({} if ladder.empty else {knowledge.NAME: ladder}),
         **({} if changed.empty else {"changes": changed}),
         **({} if against_parts.empty else {"joined": against_parts}),
         **utility.tables(results),

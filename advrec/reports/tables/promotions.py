@@ -207,7 +207,7 @@ def spent(results: Results) -> pd.DataFrame:
             "share": attack.share,
             "nested": attack.nested,
             "restarts": attack.restarts,
-            "from": attack.source,
+            "from": " ".join(attack.sources) or None,
             "through": " ".join(attack.through),
             "n": n,
             "budgets": cell["epsilon"].nunique(),

@@ -24,8 +24,8 @@ def is_lone(results: Results) -> bool:
 
 def made_on(results: Results, attack: str) -> str:
     """The source of a transferred attack as words; empty for any other attack."""
-    source = results.attack(attack).source
-    return f"made on {source}" if source else ""
+    sources = results.attack(attack).sources
+    return f"made on {' and '.join(sources)}" if sources else ""
 
 
 def span(counts: Sequence[int]) -> str:
