@@ -201,6 +201,7 @@ def test_every_figure_and_table_of_the_page_can_be_downloaded(finished):
         "budget",
         "preparation",
         "splits",
+        "visible_budgets",
     }
     shown |= {"index_recall", "classifiers", "recommendations"}
     assert {name.removesuffix(".csv") for name, _ in page.downloads} == charts | shown
@@ -302,7 +303,7 @@ def test_every_table_and_figure_is_written(finished):
         "minimal_curve",
         "classifiers",
     }
-    made |= {"training", "quantile_lines"}
+    made |= {"training", "quantile_lines", "visibility", "visible_budgets"}
     assert names == {f"{name}.{form}" for name in made for form in ("csv", "tex")}
     drawn = {path.name for path in (finished.report / "figures").iterdir()}
     charts = ("success", "comparison", "convergence", "distances", "training")

@@ -18,6 +18,7 @@ from advrec.reports.page import (
     lone,
     success,
     tiles,
+    visible,
 )
 from advrec.reports.page import promotions as audiences
 from advrec.reports.page.cells import Table, TextCell
@@ -25,7 +26,7 @@ from advrec.reports.page.tiles import ExampleFigure, GalleryGroup, Strip
 from advrec.reports.pictures.catalog import CatalogMap
 from advrec.reports.pictures.gallery import Example
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, promotions, quantities
+from advrec.reports.tables import checks, promotions, quantities, visibility
 from advrec.reports.tables.against import Comparison
 from advrec.reports.tables.rows import DASH, as_csv, has_defenses, is_lone, made_on
 
@@ -121,6 +122,8 @@ class Examples:
     epsilon: str
     figures: Sequence[ExampleFigure]
     growing: Sequence[Strip]
+    visible: Sequence[Table]
+    """The budget at which a rank is reached, against what is visible."""
     gallery: Sequence[GalleryGroup]
     filters: Mapping[str, Sequence[str]]
 
@@ -275,7 +278,8 @@ def examples(
             for model, each in growing.items()
             if len(each) > 1
         ],
-        gallery=tiles.gallery(kept),
+        visible=visible.budget_tables(results),
+        gallery=tiles.gallery(kept, visibility.visibility(results)),
         filters=tiles.filters(kept),
     )
 

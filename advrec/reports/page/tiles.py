@@ -1,14 +1,18 @@
 """Images of the page with their captions: examples, strips of neighbours, the gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from advrec.reports.kept import KEY
 from advrec.reports.page import images
+from advrec.reports.page.visible import told
 from advrec.reports.pictures.gallery import NEIGHBOURS, Example, Injection, Place
 from advrec.reports.pictures.images import perturbation, to_pixels
 from advrec.reports.results import Results
-from advrec.reports.tables.rows import made_on
+from advrec.reports.tables.rows import made_on, records
 
 
 class Tile(NamedTuple):
@@ -53,6 +57,8 @@ class GalleryTile(NamedTuple):
     epsilon: str
     delivery: str
     rank: int
+    visible: str
+    """Its distance from its article, in words; empty where that was not measured."""
 
 
 class GalleryGroup(NamedTuple):
@@ -133,10 +139,15 @@ def budget_strip(results: Results, model: str, examples: Sequence[Example]) -> S
     )
 
 
-def gallery(kept: Sequence[Example]) -> list[GalleryGroup]:
-    """All kept images, a group a tuple."""
+def gallery(kept: Sequence[Example], measured: pd.DataFrame) -> list[GalleryGroup]:
+    """All kept images, a group a tuple.
+
+    Args:
+        measured: visibility.visibility.
+    """
+    words = {tuple(row[key] for key in KEY): told(row) for row in records(measured)}
     tuples = groupby(kept, key=lambda example: example.tuple_id)
-    return [_group(list(examples)) for _, examples in tuples]
+    return [_group(list(examples), words) for _, examples in tuples]
 
 
 def filters(kept: Sequence[Example]) -> dict[str, list[str]]:
@@ -186,7 +197,7 @@ def _place(place: Place) -> Tile:
     )
 
 
-def _group(examples: Sequence[Example]) -> GalleryGroup:
+def _group(examples: Sequence[Example], visible: Mapping[tuple[Any, ...], str]) -> GalleryGroup:
     first = examples[0]
     tiles = [
         GalleryTile(
@@ -197,6 +208,7 @@ def _group(examples: Sequence[Example]) -> GalleryGroup:
             each.budget,
             each.delivery,
             each.adversarial_rank,
+            visible.get(tuple(getattr(each, key) for key in KEY), ""),
         )
         for each in examples
     ]

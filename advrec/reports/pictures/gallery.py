@@ -6,37 +6,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from advrec.catalog.pixels import Pixels, decode_png
+from advrec.catalog.pixels import Pixels
 from advrec.recommenders.ranks import pair_distances
+from advrec.reports.kept import (
+    KEY,
+    OUTCOME_COLUMNS,
+    article_images,
+    first_tuples,
+    kept_pixels,
+    kept_rows,
+)
 from advrec.reports.results import Results
 from advrec.run import schema
 from advrec.run.directory import Run
 from advrec.run.files import numbered
-from advrec.run.tables import (
-    outcomes,
-    read_embeddings,
-    read_outcomes,
-    read_table,
-    refuse_copies,
-)
+from advrec.run.tables import read_embeddings, read_table
 from advrec.spec.base import FLOAT
 
 NEIGHBOURS = 5
-ROW = ["model", "attack", "epsilon", "tuple_id"]
-KEY = [*ROW, "delivery"]
-OUTCOME_COLUMNS = [
-    "clean_distance",
-    "adversarial_distance",
-    "clean_rank",
-    "adversarial_rank",
-    "inherited",
-]
 TILES = 300
 """Adversarial images of the gallery at most."""
 LARGEST = 128 * 2**20
@@ -98,18 +89,17 @@ def kept_examples(results: Results, limit: int = TILES) -> list[Example]:
     tuple at least. The order is by tuple, then as the study lists models and attacks, then by
     budget and delivery.
     """
-    rows = _kept_rows(results)
+    rows = kept_rows(results)
     if rows.empty:
         return []
     limit = min(limit, LARGEST // int(rows["height"].max() * rows["width"].max() * 3 * 4))
-    counts = rows["tuple_id"].value_counts().sort_index().cumsum()
-    chosen = counts.index[(counts <= limit) | (counts.index == counts.index[0])]
+    chosen = first_tuples(rows, limit)
     rows = results.in_study_order(rows[rows["tuple_id"].isin(chosen)], ["epsilon"]).sort_values(
         "tuple_id", kind="stable"
     )
-    images = _images(results, set(rows["attack_id"]) | set(rows["target_id"]))
+    images = article_images(results, set(rows["attack_id"]) | set(rows["target_id"]))
     labels = _labels(results, set(images))
-    pixels = _pixels(results, chosen)
+    pixels = dict(kept_pixels(results, chosen))
     return [
         _example(
             row | {"budget": results.shown(row["epsilon"])},
@@ -199,30 +189,10 @@ def _as_computed(kept: Sequence[Example]) -> list[Example]:
     return [each for each in kept if each.delivery == FLOAT]
 
 
-def _kept_rows(results: Results) -> pd.DataFrame:
-    """One row a kept image, with its outcome after the delivery that it was made for."""
-    keys = [field for field in schema.examples([FLOAT]) if field.name != "pixels"]
-    rows = read_outcomes(results.run.examples, pa.schema(keys)).to_pandas()
-    rows = rows.assign(delivery=rows["delivery"].fillna(FLOAT))  # blind attacks name none
-    refuse_copies(rows, results.run.examples, "delivery")
-    parts = []
-    for delivery in (FLOAT, *results.study.evaluation.seen):
-        distance, rank = ("adversarial_distance", "adversarial_rank")
-        names = dict(zip(OUTCOME_COLUMNS, OUTCOME_COLUMNS, strict=True))
-        if delivery != FLOAT:
-            names[distance], names[rank] = schema.delivered(delivery)
-        known = results.outcomes[[*ROW, *names.values()]].set_axis([*ROW, *names], axis=1)
-        part = rows[rows["delivery"] == delivery].merge(known, on=ROW)
-        # The column is about the image made for float.
-        parts.append(part if delivery == FLOAT else part.assign(inherited=False))
-    joined: pd.DataFrame = pd.concat(parts, ignore_index=True)
-    return joined
-
-
 def _injection(results: Results, example: Example) -> Injection:
     nearest = _nearest(results.run, example.model, example.target_id, NEIGHBOURS + 1)
     articles = {article for article, _ in nearest}
-    images, labels = _images(results, articles), _labels(results, articles)
+    images, labels = article_images(results, articles), _labels(results, articles)
     places = [
         (article, Place(images[article], *labels[article], distance))
         for article, distance in nearest
@@ -265,22 +235,6 @@ def dimension(run: Run, model: str) -> int:
     return size
 
 
-def _pixels(results: Results, tuple_ids: Any) -> dict[tuple[Any, ...], npt.NDArray[np.float32]]:
-    """(H, W, 3) by KEY."""
-    images = {}
-    wanted = pc.field("tuple_id").isin(_int32(tuple_ids))
-    for batch in outcomes(results.run.examples, schema.examples([FLOAT])).to_batches(
-        filter=wanted, batch_size=16, batch_readahead=1, fragment_readahead=1
-    ):
-        for row in batch.to_pylist():
-            image = np.frombuffer(row["pixels"], dtype="<f4").reshape(
-                row["height"], row["width"], 3
-            )
-            row["delivery"] = row["delivery"] or FLOAT
-            images[tuple(row[key] for key in KEY)] = image
-    return images
-
-
 def _example(
     row: Mapping[Any, Any],
     images: dict[int, Pixels],
@@ -300,17 +254,6 @@ def _example(
         adversarial=adversarial,
         target=images[row["target_id"]],
     )
-
-
-def _images(results: Results, article_ids: set[int]) -> dict[int, Pixels]:
-    if not article_ids or not results.run.images.exists():
-        return {}
-    files = [str(path) for _, path in numbered(results.run.images, "part")]
-    dataset = ds.dataset(files, format="parquet")
-    rows = dataset.to_table(
-        columns=schema.IMAGES.names, filter=pc.field("article_id").isin(sorted(article_ids))
-    )
-    return {row["article_id"]: decode_png(row["png"]) for row in rows.to_pylist()}
 
 
 def _labels(results: Results, article_ids: set[int]) -> dict[int, tuple[str, str]]:

@@ -22,6 +22,7 @@ from advrec.reports.tables import (
     reached,
     success,
     utility,
+    visibility,
 )
 
 
@@ -60,6 +61,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         **({} if changed.empty else {"changes": changed}),
         **({} if against_parts.empty else {"joined": against_parts}),
         **utility.tables(results),
+        **visibility.tables(results),
         **promotions.tables(results),
         **({} if by_group.empty else {reached.NAME: by_group}),
         **({} if swapped.empty else {"category_attacks": swapped}),
