@@ -16,25 +16,29 @@ linear-plain looks at two pixels a side alone, as OpenCV's INTER_LINEAR does.
 DEFAULT_FILTER: Filter = "bicubic"
 QUALITY = "([1-9][0-9]?|100)"
 LARGEST = 4096  # pixels a side
+LARGEST_BLUR = 32  # pixels
 SUBSAMPLING = {"": "4:2:0", "420": "4:2:0", "422": "4:2:2", "444": "4:4:4"}
 """Resolution at which a JPEG stores colours, by the end of its name."""
 FORMS = (
     "float, png, jpeg-Q, jpeg-Q-422, jpeg-Q-444, webp-Q, avif-Q with Q from 1 to 100, "
     "scale-X or scale-X-FILTER, X a factor, and first of all upload-N or upload-N-FILTER, "
-    f"N pixels a side; FILTER is {', '.join(FILTERS)}; several are joined by +"
+    f"N pixels a side; FILTER is {', '.join(FILTERS)}; blur-S, S pixels; median-K, K odd; bits-N, "
+    "N from 1 to 8; several are joined by +"
 )
 """Forms that may be written, for messages."""
+INGEST = "ingest"
+"""The word of `through` for what a model does to every image itself."""
 
 
 class Step(NamedTuple):
     """One thing that is done."""
 
     kind: str
-    """png, jpeg, webp, avif, scale or upload"""
+    """png, jpeg, webp, avif, scale, upload, blur, median, bits or smooth"""
     number: float = 0.0
-    """Quality, factor, or pixels a side."""
+    """Quality, factor, pixels, bits a value, or the size of noise."""
     option: str = ""
-    """Subsampling of a JPEG, or the filter of what scales."""
+    """Subsampling of a JPEG, the filter of what scales, or samples of noise."""
 
     @property
     def name(self) -> str:
@@ -44,13 +48,18 @@ class Step(NamedTuple):
 
 
 _FILTER = f"(?:-(?P<option>{'|'.join(FILTERS)}))?"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _STEPS = {
     "png": re.compile("png"),
     "jpeg": re.compile(rf"jpeg-(?P<number>{QUALITY})(?:-(?P<option>420|422|444))?"),
     "webp": re.compile(rf"webp-(?P<number>{QUALITY})"),
     "avif": re.compile(rf"avif-(?P<number>{QUALITY})"),
-    "scale": re.compile(rf"scale-(?P<number>[0-9]+(?:\.[0-9]+)?){_FILTER}"),
+    "scale": re.compile(rf"scale-(?P<number>{_NUMBER}){_FILTER}"),
     "upload": re.compile(rf"upload-(?P<number>[1-9][0-9]*){_FILTER}"),
+    "blur": re.compile(rf"blur-(?P<number>{_NUMBER})"),
+    "median": re.compile(r"median-(?P<number>[1-9][0-9]?)"),
+    "bits": re.compile(r"bits-(?P<number>[1-8])"),
+    "smooth": re.compile(rf"smooth-(?P<number>{_NUMBER})-(?P<option>[1-9][0-9]{{0,2}})"),
 }
 
 
@@ -66,7 +75,35 @@ def steps(delivery: str) -> tuple[Step, ...]:
     for number, step in enumerate(found):
         if step.kind == "upload" and number:
             raise ValueError(f"upload-{step.number:g} says how the image is handed in: it is first")
+        if step.kind == "smooth":
+            raise ValueError(
+                f"{step.name} averages embeddings: it belongs to the ingest of a model"
+            )
     return found
+
+
+def ingest_steps(ingest: str) -> tuple[Step, ...]:
+    """The steps of a model's ingest, in order.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = tuple(_step(part) for part in ingest.split("+"))
+    for number, step in enumerate(found, start=1):
+        if step.kind == "upload":
+            raise ValueError(f"{step.name} is how an image is handed in: it belongs to a delivery")
+        if step.kind == "smooth" and number < len(found):
+            raise ValueError(f"{step.name} averages embeddings: it is last")
+    return found
+
+
+def ingest_written_out(ingest: str) -> str:
+    """The name of an ingest with the filters that it does not say.
+
+    Raises:
+        ValueError: there is no such ingest.
+    """
+    return "+".join(step.name for step in ingest_steps(ingest))
 
 
 def written_out(delivery: str) -> str:
@@ -113,6 +150,12 @@ def _step(part: str) -> Step:
             option = option or DEFAULT_FILTER
         elif option == "420":
             option = ""
+        if kind == "blur" and not 0.0 < number <= LARGEST_BLUR:
+            raise ValueError(f"{part}: a blur has above 0 and at most {LARGEST_BLUR} pixels")
+        if kind == "median" and number % 2 == 0:
+            raise ValueError(f"{part}: a median has a middle; write an odd number of pixels")
+        if kind == "smooth" and not 0.0 < number <= 1.0:
+            raise ValueError(f"{part}: noise has a size above 0 and at most 1, as pixels have")
         return Step(kind, number, option)
     raise ValueError(f"{part!r} is nothing that is done to an image (allowed: {FORMS})")
 
@@ -124,6 +167,7 @@ def _listed(value: Any) -> Any:
 
 
 Delivery = Annotated[str, AfterValidator(written_out)]
+Ingest = Annotated[str, AfterValidator(ingest_written_out)]
 Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
 """One delivery or several."""
 RoundTrips = Annotated[Deliveries, AfterValidator(round_trips)]

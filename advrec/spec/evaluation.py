@@ -42,10 +42,11 @@ class EvaluationSpec(Strict):
     delivery: Annotated[Deliveries, Field(min_length=1)] = ("float",)
     """Ways of an uploaded image through the shop to its encoder; one or several. float: as
     computed; png: 8 bits a value; jpeg-Q, jpeg-Q-422, jpeg-Q-444 (colours at more resolution),
-    webp-Q, avif-Q: quality Q, 1 to 100; scale-X: X times the pixels a side. Several are joined by
-    +, in order, and at the end the image is scaled to the catalog's size. upload-N, first: the
-    image is handed in at N pixels a side. A filter may follow what scales: bicubic (if none does),
-    bilinear, area, nearest, linear-plain.
+    webp-Q, avif-Q: quality Q, 1 to 100; scale-X: X times the pixels a side; blur-S: a Gaussian of
+    S pixels; median-K: of K x K pixels; bits-N: N bits a value. Several are joined by +, in order,
+    and at the end the image is scaled to the catalog's size. upload-N, first: the image is handed
+    in at N pixels a side. A filter may follow what scales: bicubic (if none does), bilinear, area,
+    nearest, linear-plain.
     """
     checks: Annotated[int, Field(ge=0)] = 64
     """On how many tuples, and promoted articles, the evaluation examines itself; 0: not at all."""
