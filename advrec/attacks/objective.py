@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from advrec.delivery.chain import straight_through
+
 
 class Losses(NamedTuple):
     """Two losses of each image from one forward pass, (N,) each; most objectives give the same
@@ -107,12 +109,8 @@ class Delivered(Objective):
         return dataclasses.replace(self, objective=self.objective.select(rows))
 
     def _arrived(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) as they arrive, to the last bit, with the gradient of the slope."""
-        arrived = self.deliver(images.detach())
-        if not images.requires_grad:
-            return arrived
-        seen = self.slope(images)
-        return arrived + (seen - seen.detach())
+        """Images (N, C, H, W) as they arrive, with the gradient of the slope."""
+        return straight_through(images, self.deliver, self.slope)
 
 
 def classification_loss(

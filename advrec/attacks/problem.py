@@ -30,6 +30,8 @@ class Goal:
             budgets; None: no image is.
         round_trips: what a shop does to an image, (N, C, H, W) to the same; a solved image is still
             solved after each of them.
+        tested: the loss that a solved image is tested by besides, for an attack that is blind to
+            something; None: by its own.
         levels: round trips get an image whose changes are at most the budget's whole levels of 8
             bits; False: all of the budget, as before 0.3.0.
     """
@@ -38,12 +40,14 @@ class Goal:
     stop: Stop = "never"
     hopeless: Tensor | None = None
     round_trips: tuple[Callable[[Tensor], Tensor], ...] = ()
+    tested: Objective | None = None
     levels: bool = True
 
     def select(self, rows: Tensor) -> Self:
         """The goal of some of the images: those at `rows` (n,), int64."""
         hopeless = None if self.hopeless is None else self.hopeless[rows]
-        return dataclasses.replace(self, below=self.below[rows], hopeless=hopeless)
+        tested = self.tested and self.tested.select(rows)
+        return dataclasses.replace(self, below=self.below[rows], hopeless=hopeless, tested=tested)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +151,12 @@ class Problem:
             uploaded = whole.project(final[able])
         trips = self.goal.round_trips if len(arriving) else ()
         tests = [(arriving, trip(uploaded)) for trip in trips]
+        objective = self.goal.tested or self.objective
+        if self.goal.tested is not None:
+            outside = torch.ones_like(outside)
         tests += [(rows[outside], final[outside])] if outside.any() else []
         for tested, delivered in tests:
-            again = score(self.objective.select(tested), delivered)
+            again = score(objective.select(tested), delivered)
             solved[tested] &= again < self.goal.below[tested]
             passes[tested.cpu()] += 1
         return solved, passes

@@ -1,6 +1,7 @@
 """A delivery: what a shop does to an image that is uploaded before its encoder sees it."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,22 @@ from advrec.spec.deliveries import DEFAULT_FILTER, Step
 def eight_bits(images: Tensor) -> Tensor:
     """Images (N, 3, H, W) in [0, 1], each value at the nearest of 256 levels."""
     return (images * 255.0).round_().div_(255.0)
+
+
+def straight_through(
+    images: Tensor, deliver: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Images (N, C, H, W) as a delivery makes them, to the last bit, with the gradient of another
+    function (Bengio et al. 2013; BPDA, Athalye et al. 2018).
+
+    Args:
+        slope: a differentiable one, of the same shapes.
+    """
+    arrived = deliver(images.detach())
+    if not images.requires_grad:
+        return arrived
+    seen = slope(images)
+    return arrived + (seen - seen.detach())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +56,10 @@ class Chain:
         pixels = (images * 255.0).round_().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         arrived = np.stack([self._arrived(image) for image in pixels])
         return torch.from_numpy(arrived).to(images.device).permute(0, 3, 1, 2).float().div_(255.0)
+
+    def straight_through(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) as they arrive, to the last bit, with the gradient of the slope."""
+        return straight_through(images, self, self.slope)
 
     def slope(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) as gradients see the chain: scaling and blur as they are, a

@@ -27,7 +27,7 @@ def filtered(pixels: Pixels, by: Step) -> Pixels:
 
 @lru_cache(maxsize=64)
 def blur(deviation: float, size: int) -> npt.NDArray[np.float32]:
-    """What a Gaussian does to a line of `size` pixels, (size, size) float32, before it is rounded.
+    """The matrix (size, size) float32 by which a Gaussian changes a line of `size` pixels.
 
     Args:
         deviation: its standard deviation in pixels; it is cut off at four of them.

@@ -149,14 +149,16 @@ class Attacker:
         return dataclasses.replace(recommender, embed=plain)
 
     def _made(self, model: ModelRef, embeddings: npt.NDArray[np.float32]) -> Recommender:
-        embed = self._network(model).embed
+        network = self._network(model)
+        embed = network.embed
         if model.factors is None:
-            return Recommender.similar_articles(embed, embeddings, device=self._device)
+            made = Recommender.similar_articles(embed, embeddings, device=self._device)
+            return made.behind_door_of(network)
         arrays: dict[str, Any] = dict(model.factors())
         seen = Seen(arrays.pop("starts"), arrays.pop("articles"))
         made = Recommender.hybrid(embed, embeddings, Factors(**arrays), seen, device=self._device)
-        head = getattr(self._network(model), "category_head", None)
-        return dataclasses.replace(made, category_head=head)
+        head = getattr(network, "category_head", None)
+        return dataclasses.replace(made, category_head=head).behind_door_of(network)
 
     def _network(self, model: ModelRef) -> AnyNetwork:
         key = model.network or model.sha256

@@ -47,8 +47,8 @@ def _kept(network: AnyNetwork, count: int, size: int) -> int:
 
     images = torch.full((count, 3, size, size), 0.5).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        network.embed(images)  # what it makes at first is not counted
+        network.bare(images)  # what it makes at first is not counted
     with torch.autograd.graph.saved_tensors_hooks(_keep, lambda tensor: tensor):
-        embeddings = network.embed(images.requires_grad_())
+        embeddings = network.bare(images.requires_grad_())
     del embeddings  # until here none of what is kept was freed, nor its address used again
     return sum(kept.values())

@@ -116,9 +116,9 @@ def attack(
         stop=entry.stop,
         nested=entry.nested,
         deliveries=round_trips(values.delivery),
-        through=entry.through,
+        through=entry.made_for,
     )
-    return _result(evaluate_block(recommender, method_of(entry), block, *sources), entry.through)
+    return _result(evaluate_block(recommender, method_of(entry), block, *sources), entry.made_for)
 
 
 def _checked_sources(recommender: object, source: Any, attack: object) -> Sequence[Recommender]:

@@ -106,19 +106,42 @@ class OnSeveral(Aim):
         return Together(tuple(aim.objective(places) for aim in self._aims))
 
 
+class ThroughDoor(Aim):
+    """The same wish for images that a model itself changes before it embeds them. Attacks meet its
+    rounding as that of a delivery.
+    """
+
+    def __init__(self, aim: Aim) -> None:
+        self.device, self.bounds, self._aim = aim.device, aim.bounds, aim
+        self.sources = aim.sources
+
+    def objective(self, places: Places) -> Objective:
+        """The loss of the images at `places` (n,)."""
+        return Delivered(self._aim.objective(places), identity)
+
+    def shown(self, places: Places, arrive: Callable[[Tensor], Tensor] | None) -> ShownLists | None:
+        """The lists of the images at `places` (n,)."""
+        return self._aim.shown(places, arrive)
+
+
 class Attempts:
     """Problems of a block's images, and attacks on them.
 
     Args:
         delivery: what the images are made for, FLOAT or one that the attack goes through.
+        tested: the same wish by which a solved image is tested, where the attack is blind to the
+            model's ingest; None: by its own.
     """
 
-    def __init__(self, attack: Attack, block: AnyBlock, aim: Aim, delivery: str) -> None:
+    def __init__(
+        self, attack: Attack, block: AnyBlock, aim: Aim, delivery: str, tested: Aim | None = None
+    ) -> None:
         self.attack, self.block, self._aim, self.delivery = attack, block, aim, delivery
+        self._tested = tested
         # An image made for float is delivered where no other is made for that.
         unseen = [each for each in block.deliveries if each not in block.through]
-        tested = unseen if delivery == FLOAT else [delivery]
-        self.round_trips = {each: chain(each) for each in tested}
+        trips = unseen if delivery == FLOAT else [delivery]
+        self.round_trips = {each: chain(each) for each in trips}
         self.eight_bits = block.levels and delivery != FLOAT
         """The image is made for 8 bits: its budget is whole levels."""
 
@@ -134,15 +157,15 @@ class Attempts:
             objective = Diverse(objective, block.di, seeds, torch.zeros_like(seeds))
         if block.ti is not None:
             objective = Smooth(objective, block.ti)
+        tested = None if self._tested is None else self._tested.objective(places)
         tests = tuple(self.round_trips.values())
         arrive = None if self.delivery == FLOAT else tests[0]
         if self.delivery != FLOAT:
             # Its scores are those of what arrives, so that there is nothing else to test.
             (trip,) = tests
-            objective, tests = (
-                Delivered(objective, trip, trip.slope if block.chains else identity),
-                (),
-            )
+            slope = trip.slope if block.chains else identity
+            objective, tests = Delivered(objective, trip, slope), ()
+            tested = tested and Delivered(tested, trip, slope)
         return Problem(
             objective=objective,
             images=to_images(block.pixels[places], device),
@@ -155,6 +178,7 @@ class Attempts:
                 stop=block.stop,
                 hopeless=hopeless,
                 round_trips=tests,
+                tested=tested,
                 levels=block.levels,
             ),
         )

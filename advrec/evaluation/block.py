@@ -42,6 +42,10 @@ class AnyBlock:
     """Deliveries other than float."""
     through: tuple[str, ...] = ()
     """Those of them that an attack of its own is made for."""
+    ingest: bool = True
+    """The attack passes what the model that it is made on does to every image; False: it is blind
+    to that, and its stop is not.
+    """
     fused: bool = True
     """False: by the plain steps of before 0.3.0, whose block goes on with rows of theirs."""
     levels: bool = True
@@ -179,7 +183,8 @@ def attacked(study: Study, cell: Cell, attack_ids: Ids, catalog: Catalog) -> dic
         "seed": study.seed,
         "nested": cell.attack.nested,
         "deliveries": cell.deliveries,
-        "through": cell.attack.through,
+        "through": cell.attack.made_for,
+        "ingest": cell.attack.sees_ingest,
     }
 
 

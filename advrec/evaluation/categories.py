@@ -141,7 +141,7 @@ def evaluate_category(recommender: Recommender, attack: Attack, block: CategoryB
             keeps_ranks=block.keeps_ranks[some],
         )
         measure = Swapped(recommender, piece)
-        attack_all(_aim(recommender, piece), measure, attack)
+        attack_all(_aim(recommender.as_seen(ingest=block.ingest), piece), measure, attack)
         items.append(measure.items)
         noted.append(measure.outcomes().rows)
     return Outcomes(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from advrec.evaluation.probes import (
     BLACK_BOX,
+    BLIND,
     EVERYTHING,
     LONGER,
     RESTARTED,
@@ -24,6 +25,7 @@ from advrec.evaluation.probes import (
 )
 from advrec.evaluation.rates import clustered, paired_difference, wilson
 from advrec.evaluation.verdicts import GAIN, Check, Difference, judged, side, unknown, worst
+from advrec.spec import chains
 from advrec.spec.attacks import ENSEMBLES
 from advrec.spec.audiences import NEIGHBOURS
 from advrec.spec.budgets import shown
@@ -32,6 +34,8 @@ from advrec.spec.study import Study
 NEARLY_ALL = 97.0  # percent, of the interval's upper bound: 60 of 64, or 15 of 16, still pass
 FEW = 0.01  # of the images may have no gradient, by the lower bound of the interval: 2 of 64
 SAME = 1e-5  # cosine distance: two embeddings of one image differ by less
+KNOWING = "who knows of the ingest does better"
+"""The check that models with an ingest have alone."""
 COLLAPSED_COSINE, COLLAPSED_RANK = 0.95, 3.0
 
 
@@ -72,6 +76,7 @@ def judge(
         *_converged(known, middle, weak),
         _everything(known),
         *_unmasked(known, largest, other),
+        *(_knowing(known, largest) if chains.ingests(study.models, model) else ()),
         known.gain("one gradient step against noise", ("noise", largest), ("fgsm", largest)),
         *_health(health),
     ]
@@ -100,6 +105,16 @@ def _unmasked(known: "_Probes", epsilon: float, other: str) -> list[Check]:
         known.gain(blind, (BLACK_BOX, epsilon), probe, at_least=0.0, remedy=masked),
         known.gain(foreign, (other, epsilon), probe, at_least=0.0, remedy=masked),
     ]
+
+
+def _knowing(known: "_Probes", epsilon: float) -> list[Check]:
+    """An attack that knows of the ingest against one that is blind to it (Athalye et al. 2018)."""
+    remedy = (
+        "gradients obfuscated at the door? Trust no white-box number of this model; look at the "
+        "slope of its ingest"
+    )
+    sides = (BLIND, epsilon), (WHITE_BOX, epsilon)
+    return [known.gain(KNOWING, *sides, at_least=0.0, remedy=remedy)]
 
 
 class _Probes:

@@ -2,6 +2,8 @@
 says about its images.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -14,7 +16,7 @@ from advrec.attacks.objective import score
 from advrec.attacks.problem import Problem
 from advrec.attacks.registry import AllBudgets, Attack
 from advrec.attacks.result import Attacked
-from advrec.evaluation.attempts import Aim, Attempt, Attempts, Lists, OnSeveral
+from advrec.evaluation.attempts import Aim, Attempt, Attempts, Lists, OnSeveral, ThroughDoor
 from advrec.evaluation.block import AnyBlock, Block, Outcomes, PromotionBlock
 from advrec.evaluation.measure import Measure, Ranked
 from advrec.evaluation.promotions import Promoted, Wishes
@@ -42,30 +44,48 @@ def evaluate_block(
         ValueError: the attack returned pixels that are not finite.
     """
     own = OWN.get(type(attack), pa.schema([]))
-    aims: list[Aim]
     measure: Measure
     made_on = sources or (recommender,)
     if isinstance(block, PromotionBlock):
-        aims = [Wishes(source, block) for source in made_on]
         measure = Promoted(recommender, block, own)
     else:
         assert isinstance(block, Block)
-        aims = [Lists(source, block, hopeless=isinstance(attack, Auto)) for source in made_on]
         measure = Ranked(recommender, block, own)
-    attack_all(aims[0] if len(aims) == 1 else OnSeveral(aims), measure, attack)
+    aim, tested = _aim(made_on, block, attack, ingest=block.ingest), None
+    blind = not block.ingest and any(source.views is not None for source in made_on)
+    if blind and block.stop != "never":
+        tested = _aim(made_on, block, attack, ingest=True)
+    attack_all(aim, measure, attack, tested)
     return measure.outcomes()
 
 
-def attack_all(aim: Aim, measure: Measure, attack: Attack) -> None:
+def _aim(sources: Sequence[Recommender], block: AnyBlock, attack: Attack, *, ingest: bool) -> Aim:
+    """The adversary's wish, by what it sees of the models that it is made on."""
+    aims: list[Aim] = []
+    for source in sources:
+        seen = source.as_seen(ingest=ingest)
+        if isinstance(block, PromotionBlock):
+            aim: Aim = Wishes(seen, block)
+        else:
+            assert isinstance(block, Block)
+            aim = Lists(seen, block, hopeless=isinstance(attack, Auto))
+        aims.append(ThroughDoor(aim) if ingest and source.views is not None else aim)
+    return aims[0] if len(aims) == 1 else OnSeveral(aims)
+
+
+def attack_all(aim: Aim, measure: Measure, attack: Attack, tested: Aim | None = None) -> None:
     """Attack every image of the measure's block at every epsilon, and have each measured: once for
     the image as it was computed, and once for each delivery that the attack goes through.
+
+    Args:
+        tested: the wish by which a solved image is tested, where that is not the attack's own.
 
     Raises:
         ValueError: the attack returned pixels that are not finite.
     """
     block = measure.block
     for delivery in (FLOAT, *block.through):
-        attempts = Attempts(attack, block, aim, delivery)
+        attempts = Attempts(attack, block, aim, delivery, tested)
         if isinstance(attack, AllBudgets):
             _all_budgets(attempts, attack, measure)
         elif block.nested:

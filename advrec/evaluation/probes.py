@@ -7,11 +7,15 @@ from statistics import median_low
 from typing import NamedTuple
 
 from advrec.run.cells import PROMOTION_CHECKS, Cell
+from advrec.spec import chains
 from advrec.spec.attacks import AttackSpec, Stop
 from advrec.spec.audiences import NEIGHBOURS
+from advrec.spec.deliveries import INGEST
 from advrec.spec.study import Study
 
 WHITE_BOX, LONGER, RESTARTED, BLACK_BOX = "apgd-50", "apgd-100", "apgd-50-restarted", "square-500"
+BLIND = "apgd-50-blind"
+"""The white-box probe that knows nothing of the model's ingest."""
 # At budget 1 an attack may draw any image. APGD loses itself there, in noise that no catalog holds;
 # small steps from the clean image do not: on the demo's models it solved 28 of 64 tuples where
 # momentum solved all.
@@ -50,7 +54,7 @@ def _on_tuples(study: Study) -> list[Cell]:
         return []
     probes_of_all: list[Cell] = []
     for model in study.compared.models:
-        other = other_model(study, model)
+        other, ingests = other_model(study, model), chains.ingests(study.models, model)
         probes = [
             (_probe(WHITE_BOX), all_budgets),
             (_probe(LONGER), (middle,)),
@@ -60,6 +64,8 @@ def _on_tuples(study: Study) -> list[Cell]:
             (_probe("fgsm"), tuple(sorted({0.0, largest}))),
             (_probe("noise"), (largest,)),
         ]
+        if ingests:
+            probes.append((_probe(WHITE_BOX, BLIND, stop="never", blind=True), (largest,)))
         if other is not None:
             probes.append(
                 (_probe(WHITE_BOX, transfer_name(other), source=other, stop="never"), (largest,))
@@ -124,7 +130,9 @@ def _probe(
     restarts: int = 0,
     source: str | None = None,
     stop: Stop = "rank-1",
+    blind: bool = False,
 ) -> AttackSpec:
+    through = [] if attack == "noise" or blind else [INGEST]
     keys = {
         "name": name or attack,
         "attack": attack,
@@ -132,5 +140,6 @@ def _probe(
         "nested": False,
         "restarts": restarts,
         "from": source,
+        "through": through,
     }
     return AttackSpec.model_validate(keys)

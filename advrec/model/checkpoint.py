@@ -10,6 +10,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
+from advrec.delivery.door import Door
 from advrec.errors import AdvrecError, ConfigError
 from advrec.model import backbones, own, state_dict, weight_files
 from advrec.model.fashionnet import Architecture, FashionNet
@@ -39,7 +40,8 @@ def build(architecture: AnyArchitecture) -> AnyNetwork:
 
 def save(path: Path, network: AnyNetwork) -> None:
     """Write architecture and weights as safetensors."""
-    header = {"architecture": json.dumps(dataclasses.asdict(network.architecture))}
+    said = dataclasses.asdict(network.architecture, dict_factory=_without_no_door)
+    header = {"architecture": json.dumps(said)}
     # Cloned, for two names may share one tensor, which a file cannot.
     tensors = {
         name: value.detach().cpu().contiguous().clone()
@@ -94,10 +96,18 @@ def load_trained(path: Path) -> FashionNet:
     return network
 
 
+def _without_no_door(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields of an architecture as earlier versions know them."""
+    return {name: value for name, value in fields if (name, value) != ("door", None)}
+
+
 def _architecture(stored: dict[str, Any]) -> AnyArchitecture:
+    door = stored.pop("door", None)
+    stored["door"] = None if door is None else Door(**door)
     if "parts" in stored:
         parts = tuple(_architecture(part) for part in stored["parts"])
-        return JoinedArchitecture(parts=parts, weights=tuple(stored["weights"]))
+        weights = tuple(stored["weights"])
+        return JoinedArchitecture(parts=parts, weights=weights, door=stored["door"])
     if "model" in stored:
         if stored.get("normaliser") is not None:
             stored["normaliser"] = Normaliser(*map(tuple, stored["normaliser"]))

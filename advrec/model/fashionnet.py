@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from advrec.delivery.door import Door
 from advrec.model import backbones
 from advrec.model.fused import Fused
+from advrec.model.guarded import Guarded
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,6 +27,8 @@ class Architecture:
     """Empty: no category head."""
     textures: tuple[str, ...]
     """Empty: no texture head."""
+    door: Door | None = None
+    """Steps that every image passes first."""
 
 
 class Logits(NamedTuple):
@@ -34,7 +38,7 @@ class Logits(NamedTuple):
     """(N, textures), multi-label; None without a texture head."""
 
 
-class FashionNet(nn.Module):
+class FashionNet(Guarded):
     """Images (N, 3, H, W), RGB in [0, 1], to logits. Normalisation lies inside, so that attacks see
     pixels.
     """
@@ -63,7 +67,7 @@ class FashionNet(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
-    def embed(self, images: Tensor) -> Tensor:
+    def bare(self, images: Tensor) -> Tensor:
         """The penultimate feature vectors F(x), (N, dimension)."""
         return self.plain(images) if self.fused is None else self.fused(images)
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from advrec.delivery.door import Door
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.guarded import Guarded
 from advrec.model.own import OwnArchitecture, OwnNetwork
 
 
@@ -18,9 +20,11 @@ class JoinedArchitecture:
     parts: tuple["Architecture | OwnArchitecture | JoinedArchitecture", ...]
     weights: tuple[float, ...]
     """The length of each part's embedding."""
+    door: Door | None = None
+    """Steps that every image passes before it comes to the parts, which may have doors too."""
 
 
-class JoinedNetwork(nn.Module):
+class JoinedNetwork(Guarded):
     """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension): weight times unit embedding
     of each part, side by side (Tuinhof et al. 2018).
 
@@ -45,9 +49,18 @@ class JoinedNetwork(nn.Module):
             part for part in self.parts if isinstance(part, FashionNet | OwnNetwork | JoinedNetwork)
         ]
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Embeddings (N, dimension), float32, of images (N, 3, H, W)."""
-        return self._side_by_side([part.embed(images) for part in self.networks])
+    @property
+    def is_guarded(self) -> bool:
+        """Say whether there is a door, the network's or a part's."""
+        return self.door is not None or any(part.is_guarded for part in self.networks)
+
+    def bare(self, images: Tensor) -> Tensor:
+        """Embeddings (N, dimension), float32, of images (N, 3, H, W), without any door."""
+        return self._side_by_side([part.bare(images) for part in self.networks])
+
+    def _within(self, images: Tensor, noise_of: str) -> Tensor:
+        """Embeddings (N, dimension) of images (N, 3, H, W), each part's by its own door."""
+        return self._side_by_side([part._embedded(images, noise_of) for part in self.networks])
 
     def plain(self, images: Tensor) -> Tensor:
         """The same, (N, dimension), layer by layer, as autograd does it."""

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advrec.delivery.door import Door
 from advrec.errors import ConfigError
 from advrec.model import backbones
 from advrec.model.fashionnet import IMAGENET_MEAN, IMAGENET_STD
 from advrec.model.fused import Fused
+from advrec.model.guarded import Guarded
 from advrec.model.libraries import registry
 from advrec.model.libraries.base import Named
 from advrec.model.preprocessing import Preprocessed
@@ -41,9 +43,11 @@ class OwnArchitecture:
     """The name of its form in model/encoder.py, as its adoption found it; None: before 0.3."""
     named: Named | None = None
     """All that an encoder of a library is built from, without the library's hub."""
+    door: Door | None = None
+    """Steps that every image passes first."""
 
 
-class OwnNetwork(nn.Module):
+class OwnNetwork(Guarded):
     """Images (N, 3, H, W), RGB in [0, 1], to embeddings (N, dimension), by whatever module the user
     gives.
     """
@@ -59,7 +63,7 @@ class OwnNetwork(nn.Module):
         self.dimension = architecture.dimension
         self.module = module
 
-    def embed(self, images: Tensor) -> Tensor:
+    def bare(self, images: Tensor) -> Tensor:
         """Embeddings (N, dimension), float32, of images (N, 3, H, W)."""
         return self.plain(images) if self.fused is None else self.fused(images)
 

@@ -55,7 +55,8 @@ def from_catalog(network: AnyNetwork, catalog: Catalog, device: str = "cpu") -> 
         embed_all(network.embed, catalog.pixels(ids), device)
         for ids in embedding_shards(len(catalog))
     ]
-    return Recommender.similar_articles(network.embed, np.concatenate(parts), device=device)
+    made = Recommender.similar_articles(network.embed, np.concatenate(parts), device=device)
+    return made.behind_door_of(network)
 
 
 def from_run(run: Run, model: str, catalog: Catalog, device: str = "cpu") -> Recommender:
@@ -70,7 +71,8 @@ def from_run(run: Run, model: str, catalog: Catalog, device: str = "cpu") -> Rec
     try:
         if is_embedded(run, model, len(catalog)):
             embeddings = read_embeddings(run, model, network.dimension)
-            return Recommender.similar_articles(network.embed, embeddings, device=device)
+            made = Recommender.similar_articles(network.embed, embeddings, device=device)
+            return made.behind_door_of(network)
         return from_catalog(network, catalog, device)
     except ValueError as error:
         raise AdvrecError(f"{model} cannot recommend: {why_not(error, catalog)}") from None

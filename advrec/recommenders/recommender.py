@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,21 @@ from advrec.model import rehearsal
 from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.encoder import EMBED_BATCH, Images, embed_all, in_few_sizes
 from advrec.model.fused import Encoder
+from advrec.model.guarded import Guarded
 from advrec.model.rehearsal import Played, UnfitError, Way
 from advrec.recommenders.bank import Bank, Floats, Ids, Seen
 from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.losses import CosineDistance
 from advrec.recommenders.ranks import ExactIndex, similar_articles
+
+
+class Views(NamedTuple):
+    """Ways to embed images (N, 3, H, W) by a network behind a door, which attacks take."""
+
+    through: Encoder
+    """Through the door, by noise other than the verdict's."""
+    blind: Encoder
+    """Without it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +49,8 @@ class Recommender:
         embedded: raw embeddings (N, D) of the catalog, of a hybrid.
         category_head: raw embeddings (n, D) to logits (n, categories) of the catalog's categories;
             None: the network has no such head.
+        views: what attacks embed by in the place of `embed`, of a network behind a door; None: it
+            has none.
     """
 
     embed: Encoder
@@ -48,6 +60,7 @@ class Recommender:
     factors: Factors | None = None
     embedded: Floats | None = None
     category_head: Callable[[Tensor], Tensor] | None = None
+    views: Views | None = None
 
     @classmethod
     def of(
@@ -144,6 +157,22 @@ class Recommender:
             factors=factors,
             embedded=embeddings,
         )
+
+    def behind_door_of(self, network: Guarded) -> Self:
+        """The same recommender, whose attacks pass the door of its network or are blind to it."""
+        if not network.is_guarded:
+            return self
+        views = Views(in_few_sizes(network.seen), in_few_sizes(network.bare))
+        return dataclasses.replace(self, views=views)
+
+    def as_seen(self, *, ingest: bool) -> Self:
+        """The recommender that an attack is made on, which knows of the ingest or is blind to it:
+        another encoder of images, the same clean catalog.
+        """
+        if self.views is None:
+            return self
+        embed = self.views.through if ingest else self.views.blind
+        return dataclasses.replace(self, embed=embed, views=None)
 
     def __repr__(self) -> str:
         articles, values = self.bank.items.shape

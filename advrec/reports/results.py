@@ -113,9 +113,9 @@ class Results:
     def baseline(self) -> str:
         """The model that defenses are compared with: the first without one, or else the first."""
         models = self.study.models
-        return next(
-            (name for name, spec in models.items() if spec.defense == "none"), next(iter(models))
-        )
+        plain = [name for name, spec in models.items() if spec.defense == "none"]
+        bare = [name for name in plain if not chains.ingests(self.whole.models, name)]
+        return next(iter([*bare, *plain, *models]))
 
     def base(self, model: str) -> str | None:
         """The model that a model is compared with: the original of its defenses without labels, or

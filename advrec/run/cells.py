@@ -110,7 +110,7 @@ def _category_attacks(study: Study, model: str) -> list[Cell]:
             articles=1,
             audience=USERS,
         )
-        for attack in (wanted.entries(deliveries) if wanted else ())
+        for attack in (wanted.entries(study.passed) if wanted else ())
         if classifies or attack.name != CLASS
     ]
 

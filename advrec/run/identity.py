@@ -5,7 +5,7 @@ outlive versions: no key and no value of one that is recorded may change.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from advrec.errors import ConfigError
@@ -20,6 +20,7 @@ from advrec.spec import budgets, chains
 from advrec.spec import study as study_file
 from advrec.spec import yaml as strict_yaml
 from advrec.spec.attacks import AUTO, AUTO_1, AttackSpec
+from advrec.spec.deliveries import INGEST
 from advrec.spec.models import AnyHybrid, JoinedModel, OwnModel, without_paths
 from advrec.spec.search import TuneSpec
 from advrec.spec.study import Study, as_dict
@@ -32,7 +33,7 @@ TRANSFERS = ("di", "ti")
 """Keys of an attack's entry that earlier versions had not, recorded only where they say something.
 """
 
-LATER = ("heads",)
+LATER = ("heads", "ingest")
 """Keys of a model's entry that earlier versions had not, recorded only where they say something."""
 
 
@@ -207,6 +208,7 @@ def cell(study: Study, cell: Cell) -> Identity:
     entry = cell.attack.model_dump(mode="json", by_alias=True, exclude={"name", *mere})
     return {
         **{key: value for key, value in entry.items() if key not in TRANSFERS or value is not None},
+        "through": list(cell.attack.through if _ingests(study, cell) else cell.attack.made_for),
         **measured(study, cell),
         "epsilons": list(cell.epsilons),
         "delivery": list(cell.deliveries),
@@ -218,6 +220,12 @@ def cell(study: Study, cell: Cell) -> Identity:
         # A last block that is cut short would count as done for more tuples.
         "first": cell.first if cell.first is not None and cell.first % block else None,
     }
+
+
+def _ingests(study: Study, cell: Cell) -> bool:
+    """Say whether the model that gradients are of has an ingest; else `through` says none."""
+    made_on = cell.attack.sources or (cell.model,)
+    return any(chains.ingests(study.models, model) for model in made_on)
 
 
 def outcomes(
@@ -262,11 +270,13 @@ def continued(run: Run, study: Study) -> Study:
     """
     recorded = run.identities()
     begun = [cell for cell in cells(study) if cell.key in recorded and is_begun(run, cell)]
-    made = {
-        cell.attack.name: meant(recorded[cell.key])["through"]
-        for cell in begun
-        if recorded[cell.key].get("delivery") == list(cell.deliveries)
-    }
+    made: dict[str, Sequence[str]] = {}
+    for cell in begun:
+        if recorded[cell.key].get("delivery") == list(cell.deliveries):
+            name, through = cell.attack.name, meant(recorded[cell.key])["through"]
+            said = through if _ingests(study, cell) else made.get(name, cell.attack.through)
+            others = [each for each in through if each != INGEST]
+            made[name] = [INGEST, *others] if INGEST in said else others
     attacks = tuple(
         attack
         if attack.says_through or attack.name not in made

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from advrec.spec.base import Name, Strict, refuse_repeats
-from advrec.spec.deliveries import RoundTrips, round_trips
+from advrec.spec.deliveries import INGEST, Passed, round_trips
 
 Stop = Literal["never", "rank-1", "converged"]
 
@@ -35,7 +35,11 @@ which looks at nothing.
 
 
 def default_through(attack: str, deliveries: Sequence[str]) -> tuple[str, ...]:
-    """Deliveries of a new study that an attack goes through if its entry does not say it."""
+    """Deliveries of a new study that an attack goes through if its entry does not say it.
+
+    Args:
+        deliveries: all of the study, and the word ingest where a model has one.
+    """
     if ":" in attack:
         return round_trips(deliveries)
     return () if family(attack) in BLIND else round_trips(deliveries)
@@ -135,9 +139,10 @@ class AttackSpec(Strict):
     """Translation-invariant gradients: convolved with a Gaussian of so many pixels a side, an odd
     number. Made for transfer; a twentieth of the image's side in the literature.
     """
-    through: RoundTrips = ()
+    through: Passed = ()
     """Deliveries that the attack sees: for each it makes an image of its own, by gradients or
-    queries after that round trip. []: it is blind. If not given, all of the study's; none of fgsm,
+    queries after that round trip. The word ingest stands for what a model does to every image
+    itself. []: it is blind to all. If not given, ingest and all of the study's; none of fgsm,
     pgd-K, cw-K and noise, nor where the run has rows of this attack that were made blind.
     """
     rank: Annotated[int, Field(ge=1)] = 1
@@ -241,6 +246,16 @@ class AttackSpec(Strict):
         """The entry that an attack's bare name stands for, in a new study of these deliveries."""
         entry = cls(name=default_name(attack), attack=attack, **attack_defaults(attack))
         return entry.seeing(default_through(attack, deliveries))
+
+    @property
+    def made_for(self) -> tuple[str, ...]:
+        """The deliveries that it makes an image of its own for."""
+        return tuple(each for each in self.through if each != INGEST)
+
+    @property
+    def sees_ingest(self) -> bool:
+        """True where it passes what the model does to every image."""
+        return INGEST in self.through
 
     @property
     def says_through(self) -> bool:

@@ -77,6 +77,16 @@ def originals(models: Mapping[str, AnyModel], model: str) -> set[str]:
     }
 
 
+def ingests(models: Mapping[str, AnyModel], model: str) -> tuple[str, ...]:
+    """Ingests that images pass before a model embeds them: its own, its encoder's, and those of its
+    parts.
+    """
+    spec = models[model]
+    own = getattr(spec, "ingest", None)
+    below = [each for name in dict.fromkeys(beneath(spec)) for each in ingests(models, name)]
+    return (*((own,) if own else ()), *dict.fromkeys(below))
+
+
 def with_defenses(models: Mapping[str, AnyModel]) -> dict[str, AnyModel]:
     """The same entries, joined ones with the defense that they stand for."""
     known: dict[str, AnyModel] = {}

@@ -166,9 +166,17 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _passed(name: str) -> str:
+    return name if name == INGEST else written_out(name)
+
+
 Delivery = Annotated[str, AfterValidator(written_out)]
 Ingest = Annotated[str, AfterValidator(ingest_written_out)]
 Deliveries = Annotated[tuple[Delivery, ...], BeforeValidator(_listed)]
 """One delivery or several."""
-RoundTrips = Annotated[Deliveries, AfterValidator(round_trips)]
-"""Deliveries, of which float is left out."""
+Passed = Annotated[
+    tuple[Annotated[str, AfterValidator(_passed)], ...],
+    BeforeValidator(_listed),
+    AfterValidator(round_trips),
+]
+"""Deliveries, of which float is left out, and the word ingest."""

@@ -114,7 +114,7 @@ class EvaluationSpec(Strict):
     @property
     def seen(self) -> tuple[str, ...]:
         """The deliveries that some attack goes through."""
-        through = {each for attack in self.attacks for each in attack.through}
+        through = {each for attack in self.attacks for each in attack.made_for}
         return tuple(each for each in self.round_trips if each in through)
 
     @model_validator(mode="after")

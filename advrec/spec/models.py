@@ -15,7 +15,7 @@ from advrec.spec.base import Name, Strict
 from advrec.spec.defenses import DEFENSES, TrainedModel
 from advrec.spec.hybrids import HYBRID_WORDS, RECOMMENDERS, Amr, Bpr, Vbpr
 from advrec.spec.label_free import EVERY, FOLDER, TRAIN, LabelFree
-from advrec.spec.training import Entry
+from advrec.spec.training import Embedding
 
 AnyTraining = TrainedModel | LabelFree
 """An entry that is trained here."""
@@ -78,7 +78,7 @@ else:
     DefenseWord = Literal[WORDS]
 
 
-class OwnModel(Entry):
+class OwnModel(Embedding):
     """A model that was trained elsewhere: evaluated, not trained."""
 
     trained_here: ClassVar[bool] = False
@@ -183,7 +183,7 @@ class OwnModel(Entry):
         return self.model_copy(update=update)
 
 
-class JoinedModel(Entry):
+class JoinedModel(Embedding):
     """Networks of the study as one (Tuinhof et al. 2018): their embeddings at unit length, side by
     side. It has no training of its own.
     """

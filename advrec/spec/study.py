@@ -19,7 +19,7 @@ from advrec.spec.base import FLOAT, Name, Seed, Strict, refuse_repeats
 from advrec.spec.budgets import AS_WRITTEN
 from advrec.spec.catalog import CatalogSpec
 from advrec.spec.category_attack import CategoryAttack
-from advrec.spec.deliveries import refuse_size
+from advrec.spec.deliveries import INGEST, refuse_size
 from advrec.spec.evaluation import EvaluationSpec
 from advrec.spec.gates import Gate, refuse_unattacked, refuse_unknown
 from advrec.spec.interactions import InteractionsSpec
@@ -59,6 +59,14 @@ class Study(Strict):
     def hybrids(self) -> dict[str, AnyHybrid]:
         """The hybrid recommenders among the models."""
         return {name: spec for name, spec in self.models.items() if isinstance(spec, AnyHybrid)}
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """All that an attack may go through: the word ingest where a model has one, and the
+        deliveries other than float.
+        """
+        has_ingest = any(chains.ingests(self.models, name) for name in self.models)
+        return (*((INGEST,) if has_ingest else ()), *self.evaluation.round_trips)
 
     @property
     def on_tuples(self) -> list[AttackSpec]:
@@ -121,7 +129,12 @@ class Study(Strict):
             refuse_repeats(key, attack.through)
             if attack.through and attack.attack == "noise":
                 raise ValueError(f"{key}: noise looks at nothing; leave through out")
-            for delivery in attack.through:
+            if attack.sees_ingest and INGEST not in self.passed:
+                raise ValueError(
+                    f"{key} names {INGEST}, and no model has one; add {INGEST}: jpeg-75 to a "
+                    f"model, or leave {INGEST} out"
+                )
+            for delivery in attack.made_for:
                 if delivery not in deliveries:
                     raise ValueError(
                         f"{key} is {delivery}, which is not in evaluation.delivery "
@@ -247,6 +260,9 @@ def read(path: Path) -> Study:
 def as_dict(study: Study) -> dict[str, Any]:
     """The content of a resolved study file, budgets as they were written."""
     content = study.model_dump(mode="json", by_alias=True, context={AS_WRITTEN: True})
+    for entry in content["models"].values():
+        if entry.get("ingest") is None:
+            entry.pop("ingest", None)
     if study.interactions is None:  # versions up to 0.3.0 do not know the key
         del content["interactions"]
     return content
@@ -258,11 +274,11 @@ def _resolved(study: Study, directory: Path) -> Study:
         name: spec.resolved(study.catalog.image_size, directory)
         for name, spec in study.models.items()
     }
-    tuples, deliveries = study.evaluation.tuples, study.evaluation.round_trips
+    tuples, passed = study.evaluation.tuples, study.passed
     attacks = [
-        attack.model_copy(update={"through": tuple(d for d in deliveries if d in attack.through)})
+        attack.model_copy(update={"through": tuple(d for d in passed if d in attack.through)})
         if attack.says_through
-        else attack.seeing(default_through(attack.attack, deliveries))
+        else attack.seeing(default_through(attack.attack, passed))
         for attack in study.evaluation.attacks
     ]
     evaluation = study.evaluation.model_copy(

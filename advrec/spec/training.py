@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, get_args
 from pydantic import Field
 
 from advrec.spec.base import Strict
+from advrec.spec.deliveries import Ingest
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -18,7 +19,19 @@ class Entry(Strict):
     """
 
 
-class Training(Entry):
+class Embedding(Entry):
+    """The keys of every model that embeds images."""
+
+    ingest: Ingest | None = None
+    """Steps that every image passes before it is embedded, the catalog's own too: those of a
+    delivery but for upload-N, as jpeg-75, bits-5 or scale-0.5+blur-1. smooth-S-N, last: noise of
+    standard deviation S (pixels have 0 to 1) is added N times, and the embeddings are averaged.
+    Training sees images so too. It acts before all parts of a joined model. By default nothing is
+    done.
+    """
+
+
+class Training(Embedding):
     """The keys of every training, with labels or without."""
 
     trained_here: ClassVar[bool] = True

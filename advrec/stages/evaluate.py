@@ -33,7 +33,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
         if isinstance(spec, OwnModel) and not run.weights(model).exists():
             adopt(run, study, model, spec, parts.models[model])
         if isinstance(spec, JoinedModel) and not run.weights(model).exists():
-            join(run, model, spec, parts.models[model])
+            join(run, model, spec, parts.models[model], study.seed)
         run.require_weights(model)
     catalog = Catalog(run)
     if not run.tuples.exists():

@@ -20,6 +20,7 @@ from advrec.model.arithmetic import exact_arithmetic
 from advrec.model.checkpoint import AnyNetwork
 from advrec.model.encoder import embed_all, frozen, to_images
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.guarded import door_of
 from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 from advrec.model.memory import keep_freed
 from advrec.recommenders.recommender import Recommender
@@ -28,7 +29,7 @@ from advrec.run.directory import Run
 from advrec.run.progress import duration
 from advrec.spec.base import FLOAT
 from advrec.spec.label_free import LabelFree
-from advrec.spec.models import AnyHybrid, JoinedModel, OwnModel
+from advrec.spec.models import AnyHybrid, AnyTraining, JoinedModel, OwnModel
 from advrec.spec.study import Study
 from advrec.stages.plan import Plan
 
@@ -188,7 +189,7 @@ def block_seconds(
             delivered=delivery != FLOAT,
             own=own.get(attack.attack, 0),
         )
-        for delivery in (FLOAT, *attack.through)
+        for delivery in (FLOAT, *attack.made_for)
     )
     steps *= max(1, len(attack.sources)) * (1.0 + names.FORWARD * bool(attack.di))
     steps += budgets * names.FORWARD * (1 + len(cell.deliveries))
@@ -232,6 +233,12 @@ def _network(run: Run, study: Study, model: str) -> AnyNetwork:
         return checkpoint.load(run.weights(model))
     spec = study.models[model]
     assert not isinstance(spec, AnyHybrid), "embeds nothing"
+    network = _alike(run, study, spec)
+    network.behind(door_of(spec.ingest, study.seed))
+    return network
+
+
+def _alike(run: Run, study: Study, spec: AnyTraining | OwnModel | JoinedModel) -> AnyNetwork:
     if isinstance(spec, LabelFree):
         return _network(run, study, spec.init)
     if isinstance(spec, OwnModel):

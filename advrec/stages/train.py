@@ -51,7 +51,7 @@ def run_stage(run: Run, study: Study, parts: Identities, connect: Callable[[], b
     if trained:
         _train(run, study, {model: parts.models[model] for model in trained}, connect)
     for model, spec in joined.items():
-        join(run, model, spec, parts.models[model])
+        join(run, model, spec, parts.models[model], study.seed)
     if hybrids := [model for model in study.hybrids if not run.is_trained(model)]:
         from advrec.stages.hybrids import train
 
@@ -67,12 +67,14 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
         AdvrecError: its weights cannot be had.
     """
     from advrec.model import adoption, checkpoint
+    from advrec.model.guarded import door_of
 
     try:
         adopted = adoption.adopt(spec, study.catalog.image_size)
     except AdvrecError as error:
         raise type(error)(f"models.{model}: {error}") from None
     network = adopted.network
+    network.behind(door_of(spec.ingest, study.seed))
     named = network.architecture.named
     loaded = {"loaded": named.weights} if named is not None and named.weights else {}
     run.claim(f"models/{model}", identity | loaded, made=False)
@@ -90,13 +92,17 @@ def adopt(run: Run, study: Study, model: str, spec: OwnModel, identity: Identity
         say(f"model {model}: attacked {network.architecture.form}, for a faster form {reasons}")
 
 
-def join(run: Run, model: str, spec: JoinedModel, identity: Identity) -> None:
+def join(run: Run, model: str, spec: JoinedModel, identity: Identity, seed: int) -> None:
     """Make a joined model of its parts, which are there.
+
+    Args:
+        seed: of the study.
 
     Raises:
         AdvrecError: one is not.
     """
     from advrec.model import checkpoint
+    from advrec.model.guarded import door_of
     from advrec.model.joined import JoinedArchitecture, JoinedNetwork
 
     for part in spec.join:
@@ -104,7 +110,9 @@ def join(run: Run, model: str, spec: JoinedModel, identity: Identity) -> None:
     parts = [checkpoint.load(run.weights(part)) for part in spec.join]
     assert spec.weights is not None, "study.load resolves it"
     architecture = JoinedArchitecture(
-        parts=tuple(part.architecture for part in parts), weights=spec.weights
+        parts=tuple(part.architecture for part in parts),
+        weights=spec.weights,
+        door=door_of(spec.ingest, seed),
     )
     network = JoinedNetwork(architecture, parts)
     run.claim(f"models/{model}", identity | beneath(run, spec), made=False)

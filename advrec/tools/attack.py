@@ -56,7 +56,7 @@ def attack_one(
     if isinstance(epsilon, str):
         epsilon = _budget(epsilon)
     target, article = catalog.find(target_name), catalog.find(article_name)
-    through = _entry(study, attack).through
+    through = _entry(study, attack).made_for
     outcomes = outcomes_of(run, study, catalog, model, attack, epsilon, target, article)
     row, made = outcomes.rows.to_pylist()[-1], (FLOAT, *through)
     clean, wanted = catalog.pixels([article, target])
@@ -153,7 +153,7 @@ def _entry(study: Study, name: str) -> AttackSpec:
         if entry.name == name:
             return entry
     names.check(name)
-    return AttackSpec.named(name, study.evaluation.delivery)
+    return AttackSpec.named(name, study.passed)
 
 
 def _tuple(run: Run, study: Study, target: int, article: int) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from advrec.delivery.door import Door
 from advrec.errors import ConfigError
 from advrec.model import checkpoint, export
 from advrec.model.checkpoint import Network
@@ -48,7 +49,7 @@ def export_model(run: Run, study: Study, model: str, path: Path) -> Path:
     export.save(path, made)
     card = path.with_name(f"{path.name}.md")
     weights = _began_with(network)
-    write_text(card, "\n".join(_card(run, study, model, path, made, weights)) + "\n")
+    write_text(card, "\n".join(_card(run, study, model, path, made, weights, network.door)) + "\n")
     return card
 
 
@@ -63,7 +64,7 @@ def _began_with(network: Network) -> str:
 
 
 def _card(
-    run: Run, study: Study, model: str, path: Path, made: Exported, weights: str
+    run: Run, study: Study, model: str, path: Path, made: Exported, weights: str, door: Door | None
 ) -> Iterator[str]:
     """Lines of the card: what the model was, how it was defended, what was measured."""
     yield f"# {path.name}\n"
@@ -87,6 +88,11 @@ def _card(
     size = study.catalog.image_size
     yield f"The catalog of the study holds square images of {size} pixels a side. "
     yield f"The network reads {made.reads}. Another preparation moves its embeddings.\n"
+    if door is not None:
+        yield (
+            f"What was measured below is of images after `ingest: {door.ingest}`, the catalog's "
+            "too, which is not in this file: do it to every image before it is embedded.\n"
+        )
     yield "## What was measured\n"
     yield from _measured(run, study, model)
 

@@ -40,9 +40,9 @@ class Copy:
         images = rehearsal.images(size, size).to(device)
         try:
             with torch.no_grad():
-                self.network.embed(images)  # what is kept of the first pass is kept now
+                self.network.bare(images)  # what is kept of the first pass is kept now
                 self.follow(nudged)
-                found, expected = self.network.embed(images), nudged.plain(images)
+                found, expected = self.network.bare(images), nudged.plain(images)
         except (RuntimeError, ValueError):  # other modules than the network's
             return False
         return not rehearsal.differ(found, expected, AGREE)

@@ -11,6 +11,7 @@ from advrec.model import checkpoint
 from advrec.model.checkpoint import Network
 from advrec.model.encoder import to_images
 from advrec.model.fashionnet import Architecture, FashionNet
+from advrec.model.guarded import door_of
 from advrec.run.directory import Run
 from advrec.spec.defenses import TrainedModel
 from advrec.spec.label_free import LabelFree
@@ -42,13 +43,16 @@ def initial_network(
         AdvrecError: weights cannot be had.
     """
     if isinstance(spec, LabelFree):
-        return _encoder(start or run.weights(spec.init), spec, catalog)
+        encoder = _encoder(start or run.weights(spec.init), spec, catalog)
+        encoder.behind(door_of(spec.ingest, seed))
+        return encoder
     assert spec.width is not None, "study.load resolves it"
     architecture = Architecture(
         backbone=spec.backbone,
         width=spec.width,
         categories=catalog.categories if spec.on_categories else (),
         textures=catalog.textures if spec.on_textures else (),
+        door=door_of(spec.ingest, seed),
     )
     torch.manual_seed(seed)
     network = FashionNet(architecture, imagenet=spec.weights == "imagenet")
@@ -57,6 +61,7 @@ def initial_network(
         network.std.fill_(1.0)
     if spec.init != "none":
         trained = checkpoint.load_trained(start or run.weights(spec.init))
+        trained.behind(architecture.door)
         if trained.architecture != architecture:
             raise other_architecture(spec)
         network.load_state_dict(trained.state_dict())

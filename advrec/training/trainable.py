@@ -44,7 +44,7 @@ def weights(network: Network, spec: LabelFree, images: Tensor) -> set[str]:
 
     for block in blocks(encoder):
         block.register_forward_pre_hook(note, with_kwargs=True)
-    embeddings = network.embed(images)
+    embeddings = network.bare(images)
     used = _behind([embeddings], named)
     if not used:
         raise ConfigError(f"init: {spec.init} has no weights that could be trained")

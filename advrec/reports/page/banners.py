@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from advrec.reports.results import Results
-from advrec.reports.tables import checks, cost, equal
+from advrec.reports.tables import checks, cost, door, equal
 from advrec.reports.tables.rows import records
 
 MOST_REASONS = 20
@@ -18,12 +18,15 @@ class Banner(NamedTuple):
 
 
 def banners(results: Results) -> list[Banner]:
-    """Failed checks first, then equal images, then each way in which the run is not whole."""
+    """Failed checks first, then models that were attacked only blindly, equal images, then each way
+    in which the run is not whole.
+    """
     total = len(results.blocks)
     warnings = []
     if alarm := checks.alarm(results):
         details = [checks.warning(model, check) for model, check in checks.failed(results)]
         warnings.append(Banner(alarm, details))
+    warnings += [Banner(sentence, []) for sentence in door.warnings(results)]
     if equal_images := equal.sentence(results):
         warnings.append(Banner(equal_images, []))
     missing = results.count("missing")

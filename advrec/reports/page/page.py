@@ -12,6 +12,7 @@ import pandas as pd
 
 from advrec.reports.page import (
     categories,
+    door,
     hybrids,
     images,
     knowledge,
@@ -108,6 +109,7 @@ def render(
         feature_attacks=hybrids.attacks_table(results),
         delivered=success.delivered_tables(results),
         delivered_notes=success.delivered_notes(results),
+        door=door.door_table(results),
         categories=sections.categories(results, tables["categories"]),
         injections=[tiles.injection_strip(each) for each in pictures.injections.values()],
         examples=sections.examples(results, pictures.examples, pictures.growing, pictures.kept),

@@ -117,12 +117,12 @@ def delivered_notes(results: Results) -> list[str]:
             f"ε = {', '.join(small)} is below one of 255 levels: 8 bits leave the image as it was, "
             "and nothing is attacked for a delivery there."
         )
-    if any(attack.through for attack in attacks):
+    if any(attack.made_for for attack in attacks):
         notes.append(
             "For each delivery that it sees, an attack makes an image of its own, by gradients or "
             "queries after that round trip."
         )
-    if any(set(results.deliveries) - set(attack.through) for attack in attacks):
+    if any(set(results.deliveries) - set(attack.made_for) for attack in attacks):
         notes.append(
             "Blind: the attack did not see that delivery, and its image for float was stored. Such "
             "a success is a lower bound: who knows of the delivery can do better."

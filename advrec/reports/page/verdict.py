@@ -10,7 +10,7 @@ from advrec.reports.page import choice, exposure, promotions
 from advrec.reports.page.minimal import median_budgets
 from advrec.reports.page.words import Row, attack, cell, measured, name
 from advrec.reports.results import Results
-from advrec.reports.tables import checks
+from advrec.reports.tables import checks, door
 from advrec.reports.tables.quantities import quantities
 from advrec.reports.tables.rows import records, undefended
 from advrec.reports.tables.success import strongest
@@ -66,6 +66,11 @@ def _saving(results: Results, model: str, best: dict[str, Row]) -> Markup:
             name(model), results.shown(results.epsilon)
         )
     own = best[model]
+    if results.epsilon in door.blindly(results, model):
+        return Markup(
+            "{}: attacked only blindly at budget epsilon {}, so nothing says what its ingest "
+            "saves; add auto."
+        ).format(name(model), results.shown(results.epsilon))
     doubt = " (a check of it failed: see below)" if model in _doubted(results) else ""
     sentence = Markup("{}{}: the strongest attack on it, {}, succeeds in {}").format(
         name(model), doubt, attack(results, own), measured(own)
@@ -236,8 +241,9 @@ def _lists(results: Results, model: str) -> Markup:
 
 
 def _doubted(results: Results) -> set[str]:
-    """Models of which a check failed."""
-    return {model for model, _ in checks.failed(results)}
+    """Models of which a check failed, or that were attacked only blindly."""
+    blind = [model for model in door.guarded(results) if door.blindly(results, model)]
+    return {*blind, *(model for model, _ in checks.failed(results))}
 
 
 def _quantity(results: Results, model: str, quantity: str) -> Row | None:

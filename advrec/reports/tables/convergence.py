@@ -32,7 +32,7 @@ def convergence(results: Results) -> pd.DataFrame:
     for (_, attack), cell in results.outcomes.groupby(["model", "attack"], observed=True):
         spec = results.attack(str(attack))
         at = cell[cell["epsilon"] == results.epsilon]
-        if at.empty or (spec.through and spec.stop != "never"):
+        if at.empty or (spec.made_for and spec.stop != "never"):
             continue
         within = cell[cell["epsilon"] <= results.epsilon] if spec.nested else at
         within = cell if spec.all_budgets else within
@@ -40,7 +40,7 @@ def convergence(results: Results) -> pd.DataFrame:
             within.groupby("tuple_id")["gradient_steps"].sum().reindex(at["tuple_id"]).to_numpy()
         )
         won = at["adversarial_rank"].to_numpy() == 1
-        spent = spent // (1 + len(spec.through))  # as many for each delivery
+        spent = spent // (1 + len(spec.made_for))  # as many for each delivery
         stops_here = spec.stop == "rank-1" and not spec.sources and not results.deliveries
         stops_here &= not spec.all_budgets
         for steps in _marks(spent) if stops_here else [int(spent.max())]:

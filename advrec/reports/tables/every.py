@@ -10,6 +10,7 @@ from advrec.reports.tables import (
     convergence,
     cost,
     distances,
+    door,
     equal,
     exposure,
     gates,
@@ -30,6 +31,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
     """Every table by the name of its file."""
     strongest = success.strongest(results)
     by_group = reached.groups(results)
+    knowing = door.door(results)
     swapped = category_attacks.category_attacks(results)
     changed, against_parts = changes.changes(results), joined.joined(results)
     ladder = knowledge.ladder(results)
@@ -60,6 +62,7 @@ def all_tables(results: Results) -> dict[str, pd.DataFrame]:
         **({} if ladder.empty else {knowledge.NAME: ladder}),
         **({} if changed.empty else {"changes": changed}),
         **({} if against_parts.empty else {"joined": against_parts}),
+        **({} if knowing.empty else {"door": knowing}),
         **utility.tables(results),
         **visibility.tables(results),
         **promotions.tables(results),

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from advrec.reports.results import Results
-from advrec.spec.chains import parts
+from advrec.spec.chains import ingests, parts
 
 DASH = "–"  # noqa: RUF001 - stands for an unknown value
 
@@ -48,12 +48,13 @@ def has_defenses(results: Results) -> bool:
 
 
 def undefended(results: Results) -> list[str]:
-    """Names of the compared models without a defense; of joined models those without a part that
-    has one.
+    """Names of the compared models without a defense, trained or at the door; of joined
+    models those without a part that has one.
     """
     return [
         model
         for model, spec in results.study.models.items()
         if {spec.defense, *(part.defense for part in parts(results.whole.models, model))}
         <= {"none"}
+        and not ingests(results.whole.models, model)
     ]

@@ -70,7 +70,7 @@ def delivered(results: Results) -> pd.DataFrame:
         seen = [
             spec.name
             for spec in results.study.evaluation.attacks
-            if delivery in (FLOAT, *spec.through)
+            if delivery in (FLOAT, *spec.made_for)
         ]
         part = shares(hits, CELL).assign(delivery=delivery)
         part = part.merge(clean.rename("clean_percent").reset_index(), on=CELL, how="left")
