@@ -119,6 +119,7 @@ def _plain(values: pa.Array) -> pa.Array:
 
 def _check_columns(path: str, columns: Sequence[str]) -> list[str]:
     """The columns that count."""
+    delimited.refuse_repeats(path, columns, KNOWN)
     for name in NEEDED:
         if name not in columns:
             raise ConfigError(

@@ -52,8 +52,9 @@ def directions(factors: Factors, embeddings: Floats, known: Interactions, *, see
 def relative_changes(
     factors: Factors, embeddings: Floats, interactions: Interactions, *, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.json: NDCG@10 of held-out purchases, 0..1, before and after all embeddings
-    (N, D) were moved by epsilon. The relative change, in percent, has a bootstrap interval.
+    """Rows of metrics.json: NDCG@10 of held-out purchases, 0..1, before and after embeddings (N, D)
+    were moved by epsilon; those without a direction stay. The relative change, in percent, has a
+    bootstrap interval.
     """
     moves = directions(factors, embeddings, interactions, seed=seed)
     unit, seen = spread(embeddings), Seen(*interactions.seen())

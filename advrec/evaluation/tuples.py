@@ -116,6 +116,7 @@ def read_csv(catalog: Catalog, split: Split, path: Path) -> pa.Table:
     first = dict[tuple[int, int], int]()
     try:
         read = delimited.read(path.read_bytes(), COLUMNS)
+        delimited.refuse_repeats(path, read.columns, COLUMNS)
         if not set(COLUMNS) <= set(read.columns):
             raise ConfigError(f"{path} line 1: needs the columns {' and '.join(COLUMNS)}")
         for line, row in read.rows:

@@ -17,8 +17,8 @@ KEPT = 2**28
 anew.
 """
 TIES_WITHIN = 1e-12
-"""Relative to the largest cost: matrix products in float64 err by less, and what is nearer is
-compared pair by pair, so that equal embeddings stay ties.
+"""Relative to the lengths of query and item: products in float64 err by less, however small they
+are. What is nearer is compared pair by pair, so that equal embeddings stay ties.
 """
 
 
@@ -118,7 +118,8 @@ def _ranks(
     rival's cost rounds to that of a candidate, as many are better in float64.
     """
     own = costs_of(index.bank, query_ids, article_ids, candidates)
-    within = TIES_WITHIN * np.maximum(np.abs(own).max(initial=0.0), 1.0)
+    longest = np.linalg.norm(candidates.astype(np.float64), axis=2).max(initial=0.0)
+    within = ties_within(index.bank, query_ids, longest)
     low, high = (own - within).astype(np.float32), (own + within).astype(np.float32)
     # the article that the candidate replaces does not compete
     replaced = costs[:, article_ids].astype(np.float32).T[:, None]
@@ -137,12 +138,22 @@ def _ranks(
         one, article = query_ids[query : query + 1], article_ids[place : place + 1]
         gaps = costs[query] - own[place, form, query]
         gaps[article] = np.inf
-        tied = np.flatnonzero(np.abs(gaps) <= within).astype(np.int32)
+        tied = np.flatnonzero(np.abs(gaps) <= within[query]).astype(np.int32)
         exact = index.pair_costs(np.repeat(one, len(tied)), tied, index.bank.items[tied])
         limit = index.pair_costs(one, article, candidates[place, form][None])
-        better[place, form, query] = np.count_nonzero(gaps < -within)
+        better[place, form, query] = np.count_nonzero(gaps < -within[query])
         better[place, form, query] += np.count_nonzero(exact < limit)
     return (1 + better).astype(np.int32)
+
+
+def ties_within(bank: Bank, query_ids: Ids, longest: float = 0.0) -> Doubles:
+    """The costs (Q,) within which queries (Q,) compare pair by pair, for items of the bank and
+    others, of which the `longest` has this length.
+    """
+    if bank.unit:
+        return np.full(len(query_ids), TIES_WITHIN)
+    longest = max(longest, float(bank.item_norms.max()))
+    return np.asarray(TIES_WITHIN * np.maximum(bank.query_norms[query_ids] * longest, 1.0))
 
 
 class AllCosts:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from advrec.recommenders.audience import BYTES, TIES_WITHIN, AllCosts
+from advrec.recommenders.audience import BYTES, AllCosts, ties_within
 from advrec.recommenders.bank import Doubles, Ids, Rows
 from advrec.recommenders.ranks import ExactIndex
 
@@ -98,9 +98,8 @@ def _placed(
     for start in range(0, len(query_ids), at_once):
         some = query_ids[start : start + at_once]
         costs = all_costs(some)
-        size = np.abs(costs, where=np.isfinite(costs), out=np.zeros_like(costs)).max()
         last = np.partition(costs, k - 1, axis=1)[:, k - 1 :][:, :1]
-        near = (costs <= last + 2.0 * TIES_WITHIN * max(size, 1.0)) & np.isfinite(costs)
+        near = (costs <= last + 2.0 * ties_within(bank, some)[:, None]) & np.isfinite(costs)
         queries, columns = np.nonzero(near)
         articles: Ids = columns.astype(np.int32)
         exact = index.pair_costs(some[queries], articles, bank.items[articles])

@@ -1,7 +1,8 @@
 """Audiences of a study: the queries before which promoted articles are to stand."""
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,10 +10,11 @@ from pydantic import BeforeValidator, Field
 
 from advrec.errors import ConfigError
 from advrec.spec import delimited
-from advrec.spec.base import Strict
+from advrec.spec.base import Strict, refuse_repeats
 
 NEIGHBOURS, TARGETS, USERS = "neighbours", "targets", "users"
 Weight = Annotated[float, Field(gt=0.0)]
+TOO_LARGE = "the weights are too large to be added; give smaller ones, for only their ratios count"
 
 
 class Targets(Strict):
@@ -41,6 +43,24 @@ Promoted = Annotated[int, Field(ge=1)] | str | tuple[str, ...]
 def name(audience: str | Targets) -> str:
     """Name of an audience in rows and identities."""
     return TARGETS if isinstance(audience, Targets) else audience
+
+
+def check(audiences: Sequence[str | Targets], promoted: Promoted) -> None:
+    """Refuse names and weights in a study file that no CSV may have.
+
+    Raises:
+        ValueError: there are none, one stands twice, or the weights are too large.
+    """
+    if not isinstance(promoted, int | str):
+        if not promoted:
+            raise ValueError("promoted names no article; name some, or give their number")
+        refuse_repeats("promoted", promoted)
+    for each in audiences:
+        if isinstance(each, Targets) and isinstance(each.targets, dict):
+            if not each.targets:
+                raise ValueError("audience.targets names no article; name some, or leave it out")
+            if not _can_be_added(each.targets.values()):
+                raise ValueError(f"audience.targets: {TOO_LARGE}")
 
 
 def resolved(audiences: Sequence[str | Targets], directory: Path) -> tuple[str | Targets, ...]:
@@ -87,7 +107,14 @@ def _weights(path: Path, place: int) -> dict[str, float]:
                 "column out"
             )
         weights[row["target_name"].strip()] = weight
+    if not _can_be_added(weights.values()):
+        raise ConfigError(f"{path}: {TOO_LARGE}")
     return weights
+
+
+def _can_be_added(weights: Iterable[float]) -> bool:
+    """Say whether they can be summed, each times a score."""
+    return math.isfinite(4.0 * sum(weights))
 
 
 def _rows(path: Path, key: str, column: str) -> list[tuple[int, dict[Any, Any]]]:
@@ -96,6 +123,7 @@ def _rows(path: Path, key: str, column: str) -> list[tuple[int, dict[Any, Any]]]
         raise ConfigError(f"{key}: {path} does not exist; name an existing file")
     try:
         table = delimited.read(path.read_bytes(), (column,))
+        delimited.refuse_repeats(path, table.columns, (column, "weight"))
         rows = list(table.rows)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: is not a CSV in UTF-8 ({error})") from None

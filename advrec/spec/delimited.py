@@ -4,8 +4,11 @@ delimiters alone.
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from advrec.errors import ConfigError
 
 DELIMITERS = ",;\t"
 
@@ -36,6 +39,17 @@ def read(content: bytes, needed: tuple[str, ...]) -> Delimited:
     columns = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
     return Delimited(columns, _rows(reader))
+
+
+def refuse_repeats(path: str | Path, columns: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a table, also one of another format, of whose known columns one stands twice.
+
+    Raises:
+        ConfigError: one does.
+    """
+    for name in known:
+        if columns.count(name) > 1:
+            raise ConfigError(f"{path}: has the column {name} twice; rename one, or leave it out")
 
 
 def _names(header: str, delimiter: str) -> set[str]:

@@ -127,4 +127,5 @@ class EvaluationSpec(Strict):
             ("audience", [audiences.name(each) for each in self.audience or ()]),
         ):
             refuse_repeats(key, values)
+        audiences.check(self.audience or (), self.promoted)
         return self

@@ -25,7 +25,7 @@ class InteractionsSpec(Strict):
     """synthetic: purchases are drawn by tastes for categories and textures."""
     users: Annotated[int, Field(ge=1)] | None = None
     """synthetic: how many users are drawn; by default 400."""
-    purchases: Annotated[int, Field(ge=1)] | None = None
+    purchases: Annotated[int, Field(ge=2)] | None = None
     """synthetic: articles that each user buys, the last of which is held out; by default 12."""
     groups: Annotated[int, Field(ge=1)] | None = None
     """synthetic: groups of users of similar taste; by default 6."""

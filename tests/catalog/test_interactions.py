@@ -182,6 +182,8 @@ REFUSED = {
     "no number": (["user,article,time", "1,2,5", "1,2,inf"], "line 3: time is inf"),
     "no rows": (["user,article"], "holds no purchases"),
     "too many values": (["user,article", "1,2,3"], "line 2: holds more values than the 2 columns"),
+    "a column twice": (["user,article,article", "1,2,3"], "has the column article twice; rename"),
+    "times twice": (["user,article,time,time", "1,2,3,4"], "has the column time twice"),
     "a quote": (["user,article", '1,"2'], "is neither a CSV"),
 }
 
@@ -207,6 +209,18 @@ def test_a_bad_file_is_refused_in_a_sentence_with_its_line(kind, tmp_path):
 def test_so_is_a_bad_table(columns, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         purchases.read(parquet(tmp_path, **columns))
+
+
+def test_a_table_with_a_column_twice_is_refused_unless_nobody_reads_it(tmp_path):
+    for name in ("user", "article", "time", "note"):
+        names = ["user", "article", "time", "note", name]
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.Table.from_arrays([pa.array([1, 2])] * 5, names), path)
+        if name == "note":
+            assert len(purchases.read(str(path)).users) == 2
+        else:
+            with pytest.raises(ConfigError, match=f"has the column {name} twice; rename one"):
+                purchases.read(str(path))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -231,6 +231,7 @@ def test_a_manifest_without_splits_is_split_as_a_folder_is(tmp_path):
         ),
         (CSV.replace("Hat,,val", '"Hat,,val'), "line 3: unexpected end of data"),
         ("", "has no column path"),
+        ("path,split,path\na,test,b\n", "items.csv: has the column path twice; rename one"),
         ("path,category\n", "items.csv: holds no images"),
         ("path,category\n1.jpg,Tee\n", "items.csv: all images are of one category (Tee)"),
     ],

@@ -96,6 +96,31 @@ def test_04_costs_that_only_float64_tells_apart_rank_as_they_are():
     assert len(np.unique(ranks)) > 4
 
 
+# of 203 items
+EQUAL = np.arange(3, 203, 10, dtype=np.int32)
+
+
+def across(seed):
+    """Seven queries that the `EQUAL` items are orthogonal to, but for rounding."""
+    rng = np.random.default_rng(seed)
+    items = 100.0 * rng.normal(size=(203, 65)).astype(np.float32)
+    one = items[EQUAL] = items[3]
+    queries = 100.0 * rng.normal(size=(7, 65))
+    queries -= np.outer(queries @ one / (one @ one), one)
+    return Bank(items=items, queries=queries.astype(np.float32), unit=False)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_04_equal_items_stay_ties_however_small_their_product_is(seed):
+    """A product errs by the lengths of its vectors, and not by itself."""
+    bank, asked = across(seed), np.arange(7, dtype=np.int32)
+    index, candidates = ExactIndex(bank), bank.items[EQUAL][:, None]
+    found = audience.ranks_for_all(index, asked, EQUAL, candidates)[:, 0]
+    for query in asked:
+        expected = index.ranks(np.repeat(query, 20), EQUAL, candidates[:, 0])
+        assert found[:, query].tolist() == expected.tolist()
+
+
 def test_thresholds_are_computed_once_for_all_blocks(monkeypatch):
     rng = np.random.default_rng(4)
     bank = Bank(items=rng.normal(size=(30, 4)).astype(np.float32))

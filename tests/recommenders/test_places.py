@@ -80,3 +80,21 @@ def test_04_equal_items_stay_ties_whatever_a_product_makes_of_them():
         found = places.held(index, users, members, ~members, (1, 2, 10))
         assert found.chr == pytest.approx([1.0, 0.5, 0.5])
         assert found.target_chr == pytest.approx([0.0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_04_equal_items_stay_ties_however_small_their_product_is(seed):
+    rng = np.random.default_rng(seed)
+    query, items = 100.0 * rng.normal(size=65), 100.0 * rng.normal(size=(503, 65))
+    items -= np.outer(items @ query / (query @ query), query)
+    items[253:] = items[:250]
+    queries = np.outer(np.linspace(1.0, 2.0, 51), query)
+    of = Bank(items=items.astype(np.float32), queries=queries.astype(np.float32), unit=False)
+    index, order, asked = ExactIndex(of), np.arange(503)[::-1], np.arange(51, dtype=np.int32)
+    every = [np.full(503, query, np.int32) for query in asked]
+    exact = [index.pair_costs(each, np.arange(503, dtype=np.int32), of.items) for each in every]
+    expected = np.stack([np.lexsort((order, each)) for each in exact])
+    for article in range(493, 503):  # a product has its own way with the last ones
+        k = 1 + int(np.flatnonzero(expected[0] == article)[0])  # between two equal ones
+        (found,) = places._placed(index, asked, k, order)
+        assert (found.articles.reshape(51, k) == expected[:, :k]).all()

@@ -211,6 +211,8 @@ def test_what_would_make_other_rows_is_refused(ready, done, changes, said):
         ({}, "target_name,weight\na,-1\n", "line 2: weight is -1"),
         ({}, "target_name\na\na\n", "a stands there twice"),
         ({}, "target_name\n", "names no article"),
+        ({}, "target_name,weight\na,1e308\nb,1e308\n", "best.csv: the weights are too large"),
+        ({}, "target_name,weight,weight\na,1,2\n", "best.csv: has the column weight twice"),
         ({"audience": {"targets": "gone.csv"}}, None, "gone.csv does not exist"),
         ({"audience": "users"}, None, "no model recommends to any"),
         ({"audience": "neighbours"}, None, "belong to the audiences targets and users"),

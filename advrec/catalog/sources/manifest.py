@@ -104,6 +104,7 @@ def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
     try:
         if content.startswith(b"PAR1"):
             table = pq.ParquetFile(io.BytesIO(content))
+            delimited.refuse_repeats(path, table.schema_arrow.names, COLUMNS)
             known = [name for name in table.schema_arrow.names if name in COLUMNS]
             return table.schema_arrow.names, (
                 (f"row {place}", row)
@@ -112,6 +113,7 @@ def _rows(path: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
                 )
             )
         table_of_text = delimited.read(content, ("path",))
+        delimited.refuse_repeats(path, table_of_text.columns, COLUMNS)
         return table_of_text.columns, _csv_rows(path, table_of_text)
     except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise ConfigError(
