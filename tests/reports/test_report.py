@@ -23,6 +23,7 @@ from advrec.reports.report import write_report
 from advrec.reports.tables import (
     category_attacks,
     cost,
+    door,
     gates,
     joined,
     knowledge,
@@ -529,6 +530,7 @@ def test_every_column_is_explained_where_its_table_is(finished):
     tables["category_attacks"] = category_attacks.category_attacks(read)
     # there only with attacks of two kinds of knowledge
     tables[knowledge.NAME] = knowledge.ladder(read)
+    tables["door"] = door.door(read)  # there only with attacks that know of an ingest, and blind
     # `changes` is there only with defenses that need no labels
     assert set(re.findall(r"^\| `(\w+)` \|", first, re.MULTILINE)) == {*tables, "changes"}
     for name, table in tables.items():
