@@ -125,7 +125,7 @@ def table(run: Run, study: Study) -> Iterator[str]:
 
 def blind(recommender: Recommender, block: Block, delivery: str, alone: Outcomes) -> Cell:
     """The image as computed, delivered; nothing of the attack looks at the delivery."""
-    rows, examples = alone
+    rows, examples = alone.rows, alone.examples
     size = block.pixels.shape[1:]
     pixels = np.frombuffer(b"".join(examples["pixels"].to_pylist()), "<f4").reshape(-1, *size)
     embeddings = recommender.embeddings(chain(delivery)(to_images(pixels.copy())))
