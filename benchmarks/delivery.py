@@ -1,4 +1,4 @@
-"""What an attack gains that sees the delivery: python -m benchmarks.delivery [--out DIR | --run DIR]
+"""What an attack gains that sees the delivery: python -m benchmarks.delivery [--out | --run DIR].
 
 1. The study beside this file, run as a user would: `auto` through JPEG 90 at 0.03 must bring 95 %
    of 32 tuples to rank 3 with at most 100 forward passes a tuple in the mean; exit code 1 if not.

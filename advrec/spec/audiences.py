@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from advrec.errors import ConfigError
 from advrec.spec import delimited
 from advrec.spec.base import Strict, refuse_repeats
+from advrec.spec.messages import suggest
 
 NEIGHBOURS, TARGETS, USERS = "neighbours", "targets", "users"
 Weight = Annotated[float, Field(gt=0.0)]
@@ -28,8 +29,16 @@ class Targets(Strict):
 
 def _listed(value: Any) -> Any:
     if isinstance(value, str | dict):
-        return (value,)
-    return tuple(value) if isinstance(value, list) else value
+        value = [value]
+    if not isinstance(value, list):
+        return value
+    for each in value:
+        if isinstance(each, str) and each not in (NEIGHBOURS, USERS):
+            near = suggest(each, [NEIGHBOURS, USERS])
+            raise ValueError(
+                f"{each} is no audience (allowed: neighbours, users, {{targets: FILE.csv}}){near}"
+            )
+    return tuple(value)
 
 
 Audiences = Annotated[

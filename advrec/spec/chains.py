@@ -30,12 +30,19 @@ def check(models: Mapping[str, AnyModel]) -> None:
             hint = FOR_ENCODERS if spec.init in above else suggest(spec.init, fit)
             _check_above(f"models.{name}.init", spec.init, fit, hint, trained)
         for place, part in enumerate(joined(spec)):
-            _check_above(f"models.{name}.join.{place}", part, above, suggest(part, above))
+            _check_above(f"models.{name}.join.{place}", part, above, _hint(models, part, above))
         if isinstance(spec, AnyHybrid):
-            key, hint = f"models.{name}.encoder", suggest(spec.encoder, above)
+            key, hint = f"models.{name}.encoder", _hint(models, spec.encoder, above)
             _check_above(key, spec.encoder, above, hint)
         else:
             above.append(name)  # a hybrid embeds nothing
+
+
+def _hint(models: Mapping[str, AnyModel], named: str, above: Sequence[str]) -> str:
+    """The end of a refusal: why a hybrid is none of the models above, or the nearest name."""
+    if isinstance(models.get(named), AnyHybrid):
+        return f"; {named} is a hybrid recommender, which embeds no image"
+    return suggest(named, above)
 
 
 def _check_above(key: str, named: str, fit: Sequence[str], hint: str, trained: str = "") -> None:

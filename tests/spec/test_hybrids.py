@@ -40,6 +40,7 @@ def test_hybrids_stand_beside_the_encoders_and_are_not_attacked_as_they_are():
         (hybrid(recommender=["vbpr"]), "models.h.recommender is .*allowed: vbpr, amr, bpr"),
         (hybrid(encoder="unsecure"), "models.h.encoder is unsecure, .*did you mean unsecured?"),
         (hybrid(encoder="h"), "models.h.encoder is h, which is not a model above it"),
+        (hybrid(encoder="h"), "h is a hybrid recommender, which embeds no image"),
         (hybrid(recommender="bpr", visual_factors=4), "models.h.visual_factors is not a known key"),
         (hybrid(recommender="amr", bias_decay=0.1), "models.h.bias_decay is not a known key"),
         (hybrid(epochs=0), "models.h.epochs is 0"),

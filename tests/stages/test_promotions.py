@@ -215,6 +215,7 @@ def test_what_would_make_other_rows_is_refused(ready, done, changes, said):
         ({}, "target_name,weight,weight\na,1,2\n", "best.csv: has the column weight twice"),
         ({"audience": {"targets": "gone.csv"}}, None, "gone.csv does not exist"),
         ({"audience": "users"}, None, "no model recommends to any"),
+        ({"audience": "user"}, None, "users, {targets: FILE.csv}); did you mean users?"),
         ({"audience": "neighbours"}, None, "belong to the audiences targets and users"),
         ({"attacks": ["minimal-10"]}, None, "needs the share of targets"),
     ],
@@ -291,6 +292,18 @@ def test_ranks_before_users_are_what_numpy_alone_recomputes(hybrid):
     promoted = pq.read_table(run.promoted).to_pandas()
     assert promoted.cold.is_monotonic_decreasing
     assert not promoted[promoted.cold].article_id.isin(bought.index).any()
+
+
+def test_a_study_before_users_alone_has_a_report_with_deliveries(ready, hybrid, tmp_path):
+    run = shutil.copytree(hybrid / "run", tmp_path / "run")
+    for part in ("promotions", "promotion_ranks", "category_attacks", "attacks", "checks"):
+        shutil.rmtree(run / part, ignore_errors=True)
+    alone = {"audience": ["users"], "delivery": ["float", "png"], "attacks": ["fgsm"]}
+    before_users(ready, tmp_path, **alone, promoted=2, epsilons=[0.03], checks=0)
+    for stage in ("evaluate", "report"):
+        ended = advrec(stage, "users.yaml", "--out", run, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    assert (run / "report" / "tables" / "delivered.csv").read_text().count("\n") == 1
 
 
 def test_too_many_promoted_articles_are_refused_before_any_training(ready, hybrid, tmp_path):

@@ -53,13 +53,13 @@ def delivered(results: Results) -> pd.DataFrame:
     float is the image as it was computed; any other delivery is the image as it comes back from
     it: the one that the attack made for it where it has `seen` it, else the one made for float.
     `clean_percent` is the same share of the unchanged images, after the same delivery. Empty
-    where the study has no delivery but float.
+    where the study has no delivery but float, or attacks no tuple.
     """
     columns = {FLOAT: ("adversarial_rank", "clean_rank")} | {
         delivery: (schema.delivered(delivery)[1], schema.suffixed("clean_rank", delivery))
         for delivery in results.deliveries
     }
-    if not results.deliveries:
+    if not results.deliveries or results.outcomes.empty:
         return pd.DataFrame(columns=DELIVERED_COLUMNS)
     parts = []
     for delivery, (column, baseline) in columns.items():
