@@ -23,7 +23,7 @@ from advrec.run import promotions, schema
 from advrec.spec.base import FLOAT
 
 SAMPLE = 4096
-"""Queries that gradients are taken of; verdicts are of all."""
+"""Queries that gradients are taken of; verdicts, and a share that is asked for, are of all."""
 WARMTH = 0.5
 """T of the loss hit, as a share of the spread of the clean margins."""
 
@@ -34,22 +34,24 @@ class Wishes(Aim):
     def __init__(self, source: Recommender, block: PromotionBlock) -> None:
         self.device, self._source, self._block = source.device, source, block
         bank, article_ids = source.bank, block.attack_ids
-        asked = _sampled(block.audience, block.seed)
+        guides: Places | slice = _sample(len(block.audience.query_ids), block.seed)
+        asked = block.audience
+        if block.share is None:
+            asked, guides = asked.some(guides), slice(None)
         clean = bank.items[article_ids][:, None]
         costs = audience.costs_of(bank, asked.query_ids, article_ids, clean)[:, 0]
         limits = audience.thresholds(source.index, asked.query_ids, block.aim).against(costs)
         limits = np.minimum(limits, losses.LARGE)
         weights = asked.members(bank, article_ids)
-        # A sample may have missed the audience: then its loss is that of all.
-        nobody = ~weights.any(axis=1)
-        weights[nobody] = asked.weights
-        weights /= weights.sum(axis=1, keepdims=True)
         queries = bank.vectors(asked.query_ids).astype(np.float64)
         if bank.unit:
             queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        self._limits, self._weights = _tensor(limits), _tensor(weights)
-        self._temperature = _tensor(WARMTH * _spread(limits - costs, weights))
-        self._queries = _tensor(queries).to(self.device)
+        shares = _shares(weights[:, guides], asked.weights[guides])
+        self._temperature = _tensor(WARMTH * _spread((limits - costs)[:, guides], shares))
+        self._guides = self._asked(queries[guides], limits[:, guides], shares)
+        self._everyone = None
+        if len(self._guides.queries) < len(queries):
+            self._everyone = self._asked(queries, limits, _shares(weights, asked.weights))
         factors = source.factors
         hook = source.raw[_hook(source, block.audience)]
         self._hook = torch.from_numpy(np.array(hook)).to(self.device)
@@ -57,6 +59,10 @@ class Wishes(Aim):
         below = -torch.inf if block.share is None else -block.share
         size = (len(article_ids),)
         self.bounds = Bounds(torch.full(size, below), torch.full(size, torch.inf))
+
+    def _asked(self, queries: Doubles, limits: Floats, weights: Doubles) -> losses.Asked:
+        """Queries (S, D') on the device; limits and weights (n, S) beside the images."""
+        return losses.Asked(_tensor(queries).to(self.device), _tensor(limits), _tensor(weights))
 
     def objective(self, places: Places) -> losses.Promotion:
         """The loss of the images at `places` (n,)."""
@@ -66,11 +72,10 @@ class Wishes(Aim):
         return losses.Promotion(
             embed=self._source.embed,
             candidates=self._candidates,
-            queries=self._queries,
+            asked=self._guides.select(rows).to(self.device),
+            everyone=self._everyone and self._everyone.select(rows).to(self.device),
             hook=self._hook,
             article_ids=torch.from_numpy(block.attack_ids[places].astype(np.int64)).to(self.device),
-            thresholds=self._limits[rows].to(self.device),
-            weights=self._weights[rows].to(self.device),
             temperature=self._temperature[rows].to(self.device),
             judged=block.loss,
             descended=losses.REACH if by_reach else block.loss,
@@ -88,15 +93,21 @@ def _hook(source: Recommender, everyone: Audience) -> int:
     return int(np.bincount(source.bank.seen.articles, minlength=len(source)).argmax())
 
 
-def _sampled(everyone: Audience, seed: int) -> Audience:
-    """The queries that gradients are taken of: all, or a sample, the same for every article."""
-    if len(everyone.query_ids) <= SAMPLE:
-        return everyone
-    drawn = np.random.default_rng((seed, SAMPLE)).choice(
-        len(everyone.query_ids), SAMPLE, replace=False
-    )
-    drawn.sort()
-    return Audience(everyone.name, everyone.query_ids[drawn], everyone.weights[drawn])
+def _sample(size: int, seed: int) -> Places | slice:
+    """Places, of so many queries, of those that gradients are taken of: all, or a sample, the same
+    for every article.
+    """
+    if size <= SAMPLE:
+        return slice(None)
+    return np.sort(np.random.default_rng((seed, SAMPLE)).choice(size, SAMPLE, replace=False))
+
+
+def _shares(members: Doubles, everyone: Doubles) -> Doubles:
+    """Weights (n, S) of members as shares; those of everyone (S,) where there is no member, as a
+    sample may have missed them all.
+    """
+    weights = np.where(members.any(axis=1, keepdims=True), members, everyone)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _spread(margins: Doubles, weights: Doubles) -> Doubles:

@@ -1,12 +1,12 @@
 """Audiences: many queries that one article is ranked for, and what its ranks are worth to it."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from advrec.recommenders.bank import Bank, Doubles, Floats, Ids
+from advrec.recommenders.bank import Bank, Doubles, Floats, Ids, Rows
 from advrec.recommenders.ranks import ExactIndex
 
 BYTES = 2**26
@@ -31,6 +31,10 @@ class Audience(NamedTuple):
     """(Q,), rising."""
     weights: Doubles
     """(Q,), above 0."""
+
+    def some(self, places: Rows | slice) -> Self:
+        """The queries at some places (S,)."""
+        return self._replace(query_ids=self.query_ids[places], weights=self.weights[places])
 
     def members(self, bank: Bank, article_ids: Ids) -> Doubles:
         """Weights (n, Q), 0 of a query that is itself the article (n,), or has seen it: it is not

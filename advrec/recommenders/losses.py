@@ -4,7 +4,7 @@ adversary.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -129,6 +129,24 @@ LARGE = 1e6
 """Cost that stands for an infinite one, where fewer articles compete than the rank asked for."""
 
 
+class Asked(NamedTuple):
+    """S queries, and what they ask of N images."""
+
+    queries: Tensor
+    """(S, D'); at unit length where the bank's are."""
+    thresholds: Tensor
+    """(N, S), costs below which an article is among the K best."""
+    weights: Tensor
+    """(N, S), 0 of a query that is not of an image's audience; a row's sum is 1."""
+
+    def select(self, rows: Tensor) -> "Asked":
+        """What they ask of some of the images: those at `rows` (n,), int64."""
+        return self._replace(thresholds=self.thresholds[rows], weights=self.weights[rows])
+
+    def to(self, device: str) -> "Asked":
+        return Asked(*(each.to(device) for each in self))
+
+
 @dataclasses.dataclass(frozen=True)
 class Promotion(Objective):
     """An article before many queries at once: N images, S queries.
@@ -142,30 +160,28 @@ class Promotion(Objective):
         embed: images (N, C, H, W) to raw embeddings (N, D).
         candidates: raw embeddings (N, D) and articles (N,), int64, to items (N, D') of a bank whose
             cost is minus the product with a query; None: cosine distance.
-        queries: (S, D'); at unit length where `candidates` is None.
+        asked: the queries that losses are of.
         hook: raw embedding (D,) that the loss embedding goes to.
         article_ids: (N,) int64.
-        thresholds: (N, S), costs below which an article is among the K best.
-        weights: (N, S), 0 of a query that is not of an image's audience; a row's sum is 1.
         temperature: (N,), T.
         judged: the loss that is the score, unless a share is asked for.
         descended: the loss of which gradients are taken.
         share: the score is minus the share of the audience that is hit; equal shares are told
             apart by the smoothed one. None: nobody asks for a share.
+        everyone: the queries that the share is of, where `asked` are a sample; None: they are all.
         sign: 1, or -1 where the article is to stand low.
     """
 
     embed: Callable[[Tensor], Tensor]
     candidates: Callable[[Tensor, Tensor], Tensor] | None
-    queries: Tensor
+    asked: Asked
     hook: Tensor
     article_ids: Tensor
-    thresholds: Tensor
-    weights: Tensor
     temperature: Tensor
     judged: str = HIT
     descended: str = HIT
     share: float | None = None
+    everyone: Asked | None = None
     sign: float = 1.0
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -175,10 +191,10 @@ class Promotion(Objective):
     def losses(self, images: Tensor) -> Losses:
         """Both losses (N,) of images (N, C, H, W)."""
         embeddings = self.embed(images)
-        costs = self._costs(embeddings)
+        costs = self._costs(embeddings, self.asked)
         descended = self._loss(self.descended, embeddings, costs)
         if self.share is not None:
-            hard = ((costs < self.thresholds) * self.weights).sum(1)
+            hard = self._share_hit(embeddings, costs)
             return Losses(descended, -hard + 1e-6 * self._loss(HIT, embeddings, costs))
         same = self.judged == self.descended
         return Losses(descended, descended if same else self._loss(self.judged, embeddings, costs))
@@ -192,16 +208,23 @@ class Promotion(Objective):
         return dataclasses.replace(
             self,
             article_ids=self.article_ids[rows],
-            thresholds=self.thresholds[rows],
-            weights=self.weights[rows],
+            asked=self.asked.select(rows),
+            everyone=self.everyone and self.everyone.select(rows),
             temperature=self.temperature[rows],
         )
 
-    def _costs(self, embeddings: Tensor) -> Tensor:
-        """Costs (N, S) of embeddings (N, D) for all queries."""
+    def _share_hit(self, embeddings: Tensor, costs: Tensor) -> Tensor:
+        """The share (N,) of the audience that is hit, by the costs (N, S) of the queries asked."""
+        asked = self.asked
+        if self.everyone is not None:
+            asked, costs = self.everyone, self._costs(embeddings.detach(), self.everyone)
+        return ((costs < asked.thresholds) * asked.weights).sum(1)
+
+    def _costs(self, embeddings: Tensor, asked: Asked) -> Tensor:
+        """Costs (N, S) of embeddings (N, D) for the queries."""
         if self.candidates is None:
-            return 1.0 - functional.normalize(embeddings, dim=1) @ self.queries.T
-        return -(self.candidates(embeddings, self.article_ids) @ self.queries.T)
+            return 1.0 - functional.normalize(embeddings, dim=1) @ asked.queries.T
+        return -(self.candidates(embeddings, self.article_ids) @ asked.queries.T)
 
     def _loss(self, loss: str, embeddings: Tensor, costs: Tensor) -> Tensor:
         return self.sign * self._promoting(loss, embeddings, costs)
@@ -210,9 +233,10 @@ class Promotion(Objective):
         if loss == EMBEDDING:
             return (embeddings - self.hook).square().sum(1) / self.hook.square().sum()
         if loss == SCORE:
-            return (costs * self.weights).sum(1)
-        margins = (self.thresholds - costs) / self.temperature[:, None]
+            return (costs * self.asked.weights).sum(1)
+        margins = (self.asked.thresholds - costs) / self.temperature[:, None]
         if loss == REACH:
             steep = margins / NARROWER
-            return -((functional.softsign(steep) + SLANT * steep) * self.weights).sum(1)
-        return -(torch.sigmoid(margins) * self.weights).sum(1)
+            worth = functional.softsign(steep) + SLANT * steep
+            return -(worth * self.asked.weights).sum(1)
+        return -(torch.sigmoid(margins) * self.asked.weights).sum(1)

@@ -181,9 +181,9 @@ def test_hit_is_descended_where_its_own_gradient_has_died_away():
     """Queries that an article misses by many temperatures still draw it."""
     objective = Wishes(hybrid(), block()).objective(np.arange(6))
     images = to_images(PIXELS[:6])
-    far = dataclasses.replace(
-        objective, thresholds=objective.thresholds - 50.0 * objective.temperature[:, None]
-    )
+    asked = objective.asked
+    higher = asked.thresholds - 50.0 * objective.temperature[:, None]
+    far = dataclasses.replace(objective, asked=asked._replace(thresholds=higher))
 
     def steepness(loss):
         return evaluate(loss, images).gradient.flatten(1).norm(dim=1)
@@ -230,6 +230,40 @@ def test_minimal_k_finds_the_smallest_budget_of_a_share():
         same = fixed[fixed.article_id == article]
         solved = same[same.hr_after_10 >= 0.5].epsilon.min()
         assert high <= solved * 1.05 or np.isnan(solved)
+
+
+@pytest.mark.parametrize("attack", ["minimal-60", "apgd-20"])
+def test_a_share_is_of_all_where_a_sample_guides(attack, monkeypatch):
+    """What the sample alone says of a share is no verdict, and no reason to stop."""
+    shop, wanted = hybrid(), block(range(12), share=0.5, stop="rank-1", epsilons=(0.05, 0.1))
+    whole = rows(shop, attack, wanted)
+    monkeypatch.setattr(promotions, "SAMPLE", 10)
+    sampled = rows(shop, attack, wanted)
+    assert not (whole.score_shift == sampled.score_shift).all()
+    if attack == "minimal-60":
+        found = np.isfinite(sampled.epsilon_high)
+        assert (found == np.isfinite(whole.epsilon_high)).all()
+        assert found.any()
+        assert (sampled.epsilon_high <= 2.0 * whole.epsilon_high).all()
+        assert (sampled.hr_after_10 >= 0.5)[sampled.epsilon >= sampled.epsilon_high].all()
+        assert not (sampled.hr_after_10 >= 0.5)[sampled.epsilon < sampled.epsilon_low].any()
+    else:
+        stopped = sampled.gradient_steps < 20
+        assert stopped.any()
+        assert (sampled.hr_after_10 >= 0.5)[stopped].all()
+
+
+def test_a_smallest_budget_that_reaches_no_share_is_taken_back():
+    """Users who do not look at pixels are not reached by what was made on those who do."""
+    shop, blind = hybrid(), hybrid(visual=0.0)
+    wanted = block(range(12), share=0.5, epsilons=(0.05, 0.1))
+    own, transferred = rows(shop, "minimal-60", wanted), rows(blind, "minimal-60", wanted, shop)
+    assert (transferred.epsilon_low == own.epsilon_low).all()
+    before = transferred.hr_before_10 >= 0.5
+    assert before.any()
+    assert np.isfinite(own.epsilon_high)[~before].any()
+    assert np.isinf(transferred.epsilon_high)[~before].all()
+    assert (transferred.epsilon_high == own.epsilon_high)[before].all()
 
 
 def test_every_attack_of_the_registry_promotes_and_keeps_its_budget():
@@ -308,6 +342,46 @@ def test_a_sample_of_queries_guides_and_all_judge(monkeypatch):
     assert (whole.audience_size == sampled.audience_size).all()
     assert (whole.hr_before_10 == sampled.hr_before_10).all()
     assert not (whole.score_shift == sampled.score_shift).all()
+
+
+def test_the_queries_of_a_sample_keep_their_weights(monkeypatch):
+    monkeypatch.setattr(promotions, "SAMPLE", 10)
+    shop, own = hybrid(), np.arange(1.0, USERS + 1)
+    weighted = Audience("users", EVERYONE.query_ids, own)
+    asked = Wishes(shop, block(audience=weighted)).objective(np.arange(6)).asked
+    assert len(asked.queries) == 10
+    (same,) = np.nonzero((shop.bank.queries[:, None] == asked.queries.numpy()).all(2).any(1))
+    members = weighted.members(shop.bank, np.arange(6, dtype=np.int32))[:, same]
+    expected = members / members.sum(axis=1, keepdims=True)
+    assert asked.weights.numpy() == pytest.approx(expected)
+
+
+def test_improved_is_the_share_of_the_audience_that_sees_the_article_higher():
+    shop, own = hybrid(), np.arange(1.0, USERS + 1)
+    wanted = block(audience=Audience("users", EVERYONE.query_ids, own), epsilons=(0.01,))
+    wanted = dataclasses.replace(wanted, keeps_ranks=np.ones(6, dtype=bool))
+    outcomes = evaluate_block(shop, registry.by_name("apgd-3"), wanted)
+    found = outcomes.rows.to_pandas().set_index("article_id").improved
+    for article, ranks in outcomes.ranks.to_pandas().groupby("article_id"):
+        weights = wanted.audience.members(shop.bank, np.array([article], dtype=np.int32))[0]
+        higher = (ranks.rank_after < ranks.rank_before).to_numpy()
+        assert found[article] == pytest.approx(weights[higher].sum() / weights.sum())
+        assert (ranks.rank_after == ranks.rank_before).any()
+    assert (found > 0.0).all()
+
+
+def test_the_loss_embedding_goes_to_the_best_seller():
+    shop = hybrid()
+    best = np.bincount(shop.bank.seen.articles).argmax()
+    assert best > 0
+    hook = Wishes(shop, block(loss="embedding")).objective(np.arange(6)).hook
+    assert torch.equal(hook, torch.from_numpy(shop.embedded[best]))
+    # before targets to the heaviest of them
+    similar = Recommender.similar_articles(linear, shop.embedded)
+    targets = Audience("targets", np.array([9, 17, 30], np.int32), np.array([1.0, 3.0, 2.0]))
+    wanted = block(loss="embedding", audience=targets)
+    hook = Wishes(similar, wanted).objective(np.arange(6)).hook
+    assert torch.equal(hook, torch.from_numpy(shop.embedded[17]))
 
 
 def test_rows_do_not_depend_on_the_batch():
