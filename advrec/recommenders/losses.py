@@ -140,10 +140,11 @@ class Asked(NamedTuple):
     """(N, S), 0 of a query that is not of an image's audience; a row's sum is 1."""
 
     def select(self, rows: Tensor) -> "Asked":
-        """What they ask of some of the images: those at `rows` (n,), int64."""
+        """The same of some of the images: those at `rows` (n,), int64."""
         return self._replace(thresholds=self.thresholds[rows], weights=self.weights[rows])
 
     def to(self, device: str) -> "Asked":
+        """The same on a device."""
         return Asked(*(each.to(device) for each in self))
 
 

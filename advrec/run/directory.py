@@ -176,6 +176,8 @@ class Run:
             return None
         recorded = meant(recorded)
         for key in sorted(identity):
+            if key == "ranks_of" and identity[key] <= recorded.get(key, 0):
+                continue  # more are kept than are asked for
             if recorded.get(key) != identity[key]:
                 if key == "attack" and recorded.get(key) == AUTO_1:
                     name = part.rpartition("/")[2]
@@ -192,6 +194,8 @@ class Run:
                     )
                 # a model or an attack has one
                 other = ", or give the changed entry another name" if "/" in part else ""
+                if key == "ranks_of":
+                    other = ": ranks are kept as rows are made, and none are added to rows"
                 return (
                     f"{self.directory} holds {part} made with "
                     f"{key} = {_shown(recorded.get(key))}, the study says "

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, Cell
+from advrec.run.cells import BEFORE_AUDIENCES, CATEGORY_ATTACKS, PROMOTIONS, Cell
 from advrec.spec.audiences import TARGETS
 from advrec.spec.study import Study, canonical_hash
 
@@ -18,13 +18,14 @@ def _before(study: Study, cell: Cell) -> dict[str, Any]:
     """The audience of a cell, who is promoted, and what is measured."""
     evaluation = study.evaluation
     promoted = evaluation.promoted
+    drawn = isinstance(promoted, int)
     return {
         "audience": cell.audience,
         "targets": canonical_hash(evaluation.targets) if cell.audience == TARGETS else None,
-        "promoted": promoted if isinstance(promoted, int) else canonical_hash(promoted),
-        "split": evaluation.split,
+        "promoted": promoted if drawn else canonical_hash(promoted),
+        **({"split": evaluation.split} if drawn else {}),
         "ranks": list(evaluation.ranks),
-        "ranks_of": evaluation.ranks_of,
+        **({"ranks_of": evaluation.ranks_of} if cell.part == PROMOTIONS else {}),
     }
 
 

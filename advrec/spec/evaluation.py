@@ -60,7 +60,9 @@ class EvaluationSpec(Strict):
     column attack_name; relative to the study file.
     """
     ranks_of: Annotated[int, Field(ge=0)] = 0
-    """Number of promoted articles, the first ones, whose ranks by query are kept."""
+    """Number of promoted articles, the first ones, whose ranks by query are kept, as rows are made:
+    a run may go on with a smaller number, and keeps what it has, but not with a larger one.
+    """
     category_attack: CategoryAttack | None = None
     """All images of a seldom recommended category are attacked and swapped at once, for every
     hybrid; by default none are. `{}` takes all defaults.

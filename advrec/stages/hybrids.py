@@ -13,9 +13,10 @@ from advrec.catalog import interactions as purchases_of
 from advrec.catalog.dataset import Catalog
 from advrec.catalog.interactions import Interactions
 from advrec.distributed import evaluate
+from advrec.errors import AdvrecError, first_line
 from advrec.evaluation import features, utility
 from advrec.model import checkpoint
-from advrec.recommenders.bank import Floats, Seen
+from advrec.recommenders.bank import Bank, Floats, Seen
 from advrec.recommenders.hybrid import Factors
 from advrec.recommenders.purchases import Purchases
 from advrec.run import schema
@@ -49,7 +50,8 @@ def train(
         connect: connects to Ray, and says whether nodes may join later.
 
     Raises:
-        AdvrecError: its encoder is not trained or cannot embed, or there are no interactions.
+        AdvrecError: its encoder is not trained or cannot embed, there are no interactions, or its
+            training diverges.
     """
     spec, catalog = study.hybrids[model], Catalog(run)
     run.require_weights(spec.encoder)
@@ -58,8 +60,15 @@ def train(
     identity = identity | beneath(run, spec) | {"catalog_sha256": catalog.sha256}
     run.claim(f"models/{model}", identity, made=False)
     storage = run.training(model) / canonical_hash(identity)[:12]
-    factors = _fit(model, spec, embeddings, known, study.seed, storage)
-    _write(run, study, model, factors, embeddings, known)
+    try:
+        factors = _fit(model, spec, embeddings, known, study.seed, storage)
+        bank = factors.centred(embeddings).bank(embeddings, Seen(*known.seen()))
+    except (FloatingPointError, ValueError) as error:
+        raise AdvrecError(
+            f"models.{model}: its training diverges ({first_line(error)}); lower learning_rate, "
+            f"which is {spec.learning_rate:g}"
+        ) from None
+    _write(run, study, model, factors, bank, embeddings, known)
     shutil.rmtree(run.training(model), ignore_errors=True)
 
 
@@ -104,11 +113,17 @@ def _fit(
 
 
 def _write(
-    run: Run, study: Study, model: str, factors: Factors, embeddings: Floats, known: Interactions
+    run: Run,
+    study: Study,
+    model: str,
+    factors: Factors,
+    bank: Bank,
+    embeddings: Floats,
+    known: Interactions,
 ) -> None:
     """Write what a hybrid needs without the training set, and its metrics; the bank last."""
     users, articles = known.training()
-    rows = utility.utility(factors.centred(embeddings).bank(embeddings, Seen(*known.seen())), known)
+    rows = utility.utility(bank, known)
     changes = features.relative_changes(factors, embeddings, known, seed=study.seed)
     metrics = {"n": int(known.held_out.sum()), "utility": rows, "feature_attacks": changes}
     run.forget_measurements(model)

@@ -2,6 +2,7 @@
 of this process.
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,7 +183,11 @@ class Training:
         return len(self.history) >= self.spec.total_epochs
 
     def epoch(self) -> Epoch:
-        """Meet every purchase once."""
+        """Meet every purchase once.
+
+        Raises:
+            FloatingPointError: the training diverges.
+        """
         start, number = time.monotonic(), len(self.history) + 1
         random = np.random.default_rng((self._seed, number))
         total, seen = 0.0, 0
@@ -192,11 +197,15 @@ class Training:
             losses.mean().backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
             total, seen = total + float(losses.detach().sum()), seen + len(losses)
+        loss = total / max(seen, 1)
+        values = [loss, *(float(each.detach().sum()) for each in self.preferences.parameters())]
+        if not all(map(math.isfinite, values)):
+            raise FloatingPointError(f"after epoch {number} its values are not finite")
         self.history.append(
             Epoch(
                 epoch=number,
                 attack_steps=int(self._is_attacked),
-                train_loss=total / max(seen, 1),
+                train_loss=loss,
                 learning_rate=self.spec.learning_rate,
                 seconds=time.monotonic() - start,
             )
@@ -257,6 +266,9 @@ def fit(
         embeddings: (N, D) of the catalog, raw.
         checkpoint: a file written after each epoch, which an interrupted training goes on from; it
             ends with the very factors of an undisturbed one.
+
+    Raises:
+        FloatingPointError: it diverges; the file is that of the epoch before.
     """
     training = Training(spec, embeddings, purchases, seed=seed)
     if checkpoint is not None and checkpoint.exists():

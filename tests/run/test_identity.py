@@ -7,6 +7,7 @@ import pytest
 from advrec.errors import ConfigError
 from advrec.run import identity
 from advrec.run.cells import Cell
+from advrec.run.directory import Run
 from advrec.spec import study as study_file
 from tests.conftest import study
 
@@ -48,6 +49,64 @@ def test_a_cell_is_determined_by_these_keys():
     assert identity.outcomes(wanted, cell, weights={"unsecured": "w"}, **hashes) == {
         **said, **hashes, "weights": "w", "source_weights": None,
     }  # fmt: skip
+
+
+TARGETS = {"audience": {"targets": {"a": 1.0, "b": 2.0}}, "promoted": 3, "attacks": ["pgd-2"]}
+
+
+def promotion(part="promotions", attack=None, **evaluation):
+    """The identity of a cell before targets."""
+    entries = {"attacks": [{"name": "x", "attack": "pgd-2", **(attack or {})}]}
+    wanted = study(evaluation=TARGETS | entries | evaluation)
+    attack = wanted.evaluation.attacks[0]
+    return identity.cell(wanted, Cell(part, "unsecured", attack, (0.05,), audience="targets"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes"),
+    [
+        ({"attack": {"goal": "demote"}}, {"goal"}),
+        ({"attack": {"loss": "score"}}, {"loss"}),
+        ({"attack": {"share": 0.5}}, {"share"}),
+        ({"attack": {"loss": "hit", "goal": "promote"}}, set()),
+        ({"split": "validation"}, {"split"}),
+        ({"promoted": 4}, {"promoted"}),
+        ({"ranks": [1, 10]}, {"ranks"}),
+        ({"ranks_of": 2}, {"ranks_of"}),
+        ({"audience": {"targets": {"a": 1.0, "b": 3.0}}}, {"targets"}),
+        ({"audience": {"targets": {"a": 1.0, "c": 2.0}}}, {"targets"}),
+        ({"audience": ["neighbours", TARGETS["audience"]]}, set()),
+        ({"tuples": 9, "checks": 2}, set()),
+    ],
+    ids=str,
+)
+def test_a_promotion_is_determined_by_who_is_promoted_before_whom_and_how(keys, changes):
+    before, after = promotion(), promotion(**keys)
+    assert before.keys() == after.keys()
+    assert {key for key in before if before[key] != after[key]} == changes
+
+
+def test_named_promoted_articles_are_of_no_split_and_a_run_that_recorded_one_goes_on(tmp_path):
+    named = promotion(promoted=["a", "b"])
+    assert promotion(promoted=["a", "b"], split="validation") == named
+    others = [promotion(promoted=names) for names in (["b", "a"], ["a", "c"])]
+    assert all(other["promoted"] != named["promoted"] for other in others)
+    part = "promotions/unsecured/x"
+    Run(tmp_path).claim(part, named | {"split": "test"}, made=False)
+    Run(tmp_path).claim(part, named, made=True)
+
+
+def test_a_run_goes_on_with_ranks_of_fewer_articles_and_not_of_more(tmp_path):
+    run, part = Run(tmp_path), "promotions/unsecured/x"
+    of = {number: promotion(ranks_of=number) for number in (0, 2, 3)}
+    run.claim(part, of[3], made=False)
+    for number in (3, 2, 0):
+        run.claim(part, of[number], made=True)
+    # not again: the blocks made since then have none
+    with pytest.raises(ConfigError, match=r"ranks_of = 0, the study says 2; .*none are added to"):
+        run.claim(part, of[2], made=True)
+    checks = [promotion("promotion_checks", ranks_of=number) for number in (0, 3)]
+    assert checks[0] == checks[1]
 
 
 def test_what_a_model_starts_from_determines_it_and_whether_it_is_compared_does_not():

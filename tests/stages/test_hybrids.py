@@ -64,6 +64,23 @@ def copied(shop, tmp_path):
     return tmp_path, Run(tmp_path / "results" / "shop")
 
 
+@pytest.mark.parametrize("learning_rate", [1e30, 1e18])
+def test_a_training_that_diverges_is_told_the_remedy(shop, tmp_path, ready, learning_rate):
+    """By values that are not finite, or by those whose products float32 does not hold."""
+    directory, run = copied(shop, tmp_path)
+    shutil.rmtree(run.model("vbpr"))
+    write(directory, ready, vbpr=HYBRIDS["vbpr"] | {"learning_rate": learning_rate})
+    for _ in range(2):  # nor is a checkpoint in the way
+        ended = advrec("train", "shop.yaml", cwd=directory)
+        assert ended.returncode == 1
+        assert "models.vbpr: its training diverges (" in ended.stderr
+        assert f"); lower learning_rate, which is {learning_rate:g}" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert not run.is_trained("vbpr")
+    write(directory, ready)
+    assert advrec("train", "shop.yaml", cwd=directory).returncode == 0
+
+
 def test_all_stages_pass_and_say_what_hybrids_are_worth(shop):
     directory, done = shop
     assert "AUC of held-out purchases" in done.stderr + done.stdout

@@ -183,11 +183,25 @@ def test_a_gate_before_targets_ends_with_4(ready, done):
     assert again.returncode == 0, again.stderr
 
 
+def test_a_run_goes_on_with_ranks_of_fewer_articles_and_keeps_what_it_has(ready, done, tmp_path):
+    directory, _ = done
+    copy = shutil.copytree(directory / "run", tmp_path / "run")
+    best_sellers(ready, tmp_path)
+    study(ready, tmp_path, ranks_of=1)
+    for command in ("evaluate", "report"):
+        ended = advrec(command, "best.yaml", "--out", "run", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+    pd.testing.assert_frame_equal(
+        rows(copy, "promotion_ranks"), rows(directory / "run", "promotion_ranks")
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"promoted": 4}, "promoted"),
         ({"ranks": [1, 10]}, "ranks"),
+        ({"ranks_of": 4}, "ranks_of = 3, the study says 4; name another --out: ranks are kept as"),
         ({"audience": {"targets": "other.csv"}}, "targets"),
     ],
 )

@@ -237,6 +237,34 @@ def test_09_a_training_that_was_killed_ends_with_the_same_factors(kind, tmp_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [8, 256])
+def test_a_training_that_diverges_leaves_no_checkpoint(kind, batch, tmp_path):
+    """Of one batch an epoch the loss is finite still, and the values are not."""
+    embeddings = np.random.default_rng(1).normal(size=(14, 6)).astype(np.float32)
+    path = tmp_path / "state.safetensors"
+    spec = entry(kind, factors=3, epochs=4, batch=batch, learning_rate=1e39)
+    with pytest.raises(FloatingPointError, match="after epoch 1 its values are not finite"):
+        hybrid.fit(spec, embeddings, bought(), seed=0, checkpoint=path)
+    assert not path.exists()
+
+
+def test_every_epoch_and_every_seed_draws_anew(monkeypatch):
+    met, epoch = [], Purchases.epoch
+    embeddings = np.random.default_rng(1).normal(size=(14, 6)).astype(np.float32)
+
+    def noted(self, random, batch):
+        for each in epoch(self, random, batch):
+            met.append(np.stack(each).tobytes())
+            yield each
+
+    monkeypatch.setattr(Purchases, "epoch", noted)
+    for seed in (0, 1, 0):
+        hybrid.fit(entry("bpr", epochs=3), embeddings, bought(), seed=seed)
+    assert len({*met[:6]}) == 6
+    assert met[6:] == met[:3]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_scale_of_embeddings_changes_no_score(kind):
     embeddings = np.random.default_rng(1).normal(size=(14, 6)).astype(np.float32)
     ids, scores = np.arange(14, dtype=np.int32), []
