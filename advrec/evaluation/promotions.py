@@ -39,7 +39,7 @@ class Wishes(Aim):
         if block.share is None:
             asked, guides = asked.some(guides), slice(None)
         clean = bank.items[article_ids][:, None]
-        costs = audience.costs_of(bank, asked.query_ids, article_ids, clean)[:, 0]
+        costs = audience.costs_of(bank, asked.query_ids, clean)[:, 0]
         limits = audience.thresholds(source.index, asked.query_ids, block.aim).against(costs)
         limits = np.minimum(limits, losses.LARGE)
         weights = asked.members(bank, article_ids)
@@ -182,7 +182,7 @@ class Promoted(Measure):
         ranks = audience.ranks_for_all(
             self._recommender.index, query_ids, block.attack_ids, self._items
         )
-        costs = audience.costs_of(bank, query_ids, block.attack_ids, self._items)
+        costs = audience.costs_of(bank, query_ids, self._items)
         members = block.audience.members(bank, block.attack_ids)
         nobody = np.asarray(~members.any(axis=1))
         members[nobody] = block.audience.weights  # nobody is left to be reached: size 0 says it
@@ -211,8 +211,8 @@ class Promoted(Measure):
                 here = ranks[:, form]
                 after = _worth(here, members, block.ranks, "after")
                 after["median_rank_after"] = audience.median_rank(here, members)
-                after["improved"] = _share(here < ranks[:, 0], members)
-                after["score_shift"] = _share(costs[:, 0] - costs[:, form], members)
+                after["improved"] = audience.mean(here < ranks[:, 0], members)
+                after["score_shift"] = audience.mean(costs[:, 0] - costs[:, form], members)
                 if delivery == FLOAT:
                     after |= before
                 else:
@@ -254,8 +254,3 @@ def _worth(ranks: Ids, weights: Doubles, wanted: tuple[int, ...], when: str) -> 
         columns[f"hr_{when}_{rank}"] = audience.hit_rate(ranks, weights, rank)
         columns[f"ndcg_{when}_{rank}"] = audience.gain(ranks, weights, rank)
     return columns
-
-
-def _share(values: npt.NDArray[Any], weights: Doubles) -> Doubles:
-    """Mean (n,) of values (n, Q) by weights (n, Q)."""
-    return np.asarray((values * weights).sum(axis=1) / weights.sum(axis=1))

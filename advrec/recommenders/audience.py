@@ -72,20 +72,13 @@ def thresholds(index: ExactIndex, query_ids: Ids, rank: int) -> Thresholds:
     return Thresholds(lowest[:, -2], lowest[:, -1])
 
 
-def costs_of(bank: Bank, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Doubles:
-    """Costs (n, C, Q), in float64, of candidates (n, C, D) in the place of articles (n,)."""
+def costs_of(bank: Bank, query_ids: Ids, candidates: Floats) -> Doubles:
+    """Costs (n, C, Q), in float64, of candidates (n, C, D) for queries (Q,)."""
     n, each, dimension = candidates.shape
     products = (
         _scaled(bank, candidates.reshape(-1, dimension)) @ _scaled(bank, bank.vectors(query_ids)).T
     )
-    costs = (1.0 - products if bank.unit else -products).reshape(n, each, len(query_ids))
-    if bank.offsets is not None:
-        for row, article in enumerate(article_ids):
-            there = np.full(len(query_ids), article, dtype=np.int32)
-            offsets = bank.offsets_of(query_ids, there)
-            assert offsets is not None
-            costs[row] -= offsets
-    return costs
+    return np.asarray(1.0 - products if bank.unit else -products).reshape(n, each, len(query_ids))
 
 
 def ranks_for_all(index: ExactIndex, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
@@ -121,7 +114,7 @@ def _ranks(
     Costs are sorted in float32, which takes half the time. Rounding keeps their order: where no
     rival's cost rounds to that of a candidate, as many are better in float64.
     """
-    own = costs_of(index.bank, query_ids, article_ids, candidates)
+    own = costs_of(index.bank, query_ids, candidates)
     longest = np.linalg.norm(candidates.astype(np.float64), axis=2).max(initial=0.0)
     within = ties_within(index.bank, query_ids, longest)
     low, high = (own - within).astype(np.float32), (own + within).astype(np.float32)
@@ -184,9 +177,6 @@ class AllCosts:
             first += len(items)
         if bank.unit:
             costs += 1.0
-        offsets = bank.offsets_of(query_ids, slice(0, len(bank)))
-        if offsets is not None:
-            costs -= offsets
         places, articles = bank.excluded(query_ids)
         costs[places, articles] = np.inf
         return costs
@@ -208,14 +198,14 @@ def _scaled(bank: Bank, vectors: Floats) -> Doubles:
 
 def hit_rate(ranks: Ids, weights: Doubles, rank: int) -> Doubles:
     """HR@K (n,): share of the weights (n, Q) whose rank (n, Q) is K or better, 0..1."""
-    return _mean(ranks <= rank, weights)
+    return mean(ranks <= rank, weights)
 
 
 def gain(ranks: Ids, weights: Doubles, rank: int) -> Doubles:
     """NDCG@K (n,) of one relevant article: mean of 1 / log2(rank + 1) where the rank (n, Q) is K or
     better, by weights (n, Q), 0..1.
     """
-    return _mean(np.where(ranks <= rank, 1.0 / np.log2(ranks + 1.0), 0.0), weights)
+    return mean(np.where(ranks <= rank, 1.0 / np.log2(ranks + 1.0), 0.0), weights)
 
 
 def median_rank(ranks: Ids, weights: Doubles) -> Doubles:
@@ -233,5 +223,6 @@ def median_rank(ranks: Ids, weights: Doubles) -> Doubles:
     return np.asarray((lower + upper) / 2.0)
 
 
-def _mean(values: npt.NDArray[Any], weights: Doubles) -> Doubles:
+def mean(values: npt.NDArray[Any], weights: Doubles) -> Doubles:
+    """Mean (n,) of values (n, Q) by weights (n, Q)."""
     return np.asarray((values * weights).sum(axis=1) / weights.sum(axis=1))

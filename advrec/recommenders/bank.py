@@ -1,6 +1,6 @@
 """The bank of a recommender: its articles, and the linear queries that score them.
 
-A query u scores article i by s = offset + v . phi(f), with f the article's embedding. phi takes an
+A query u scores article i by s = v . phi(f), with f the article's embedding. phi takes an
 embedding to unit length, or leaves it as it is.
 """
 
@@ -67,7 +67,6 @@ class Bank:
         items: (N, D) float32, raw embeddings; row j is article j.
         queries: (U, D) float32. None: every article is a query for what is similar to it, and does
             not compete in its own list.
-        offsets: what pixels cannot change of a score: (N,) float32 for all queries, or (U, N).
         seen: what each query has seen, which does not compete for it.
         unit: whether items and queries count at unit length, so that a product is a cosine.
 
@@ -78,7 +77,6 @@ class Bank:
 
     items: Floats
     queries: Floats | None = None
-    offsets: Floats | None = None
     seen: Seen | None = None
     unit: bool = True
 
@@ -91,7 +89,6 @@ class Bank:
                     f"items' D = {self.items.shape[1]}"
                 )
             _check_vectors(self.queries, self.query_norms, "query", unit=self.unit)
-        self._check_offsets()
         self._check_seen()
         if not self.unit and float(self.query_norms.max()) * float(self.item_norms.max()) > 1e37:
             raise ValueError(
@@ -119,14 +116,6 @@ class Bank:
         """Raw vectors (R, D) of queries (R,)."""
         return (self.items if self.queries is None else self.queries)[query_ids]
 
-    def offsets_of(self, query_ids: Ids, articles: slice | Ids) -> Floats | None:
-        """Offsets of queries (R,): to a slice of w articles, (R, w) or (w,); to one article a
-        query, (R,).
-        """
-        if self.offsets is None or self.offsets.ndim == 1:
-            return None if self.offsets is None else self.offsets[articles]
-        return self.offsets[query_ids, articles]
-
     def excluded(self, query_ids: Ids) -> Excluded:
         """The articles that do not compete for queries (R,): the article that is itself the query,
         and what the query has seen.
@@ -146,18 +135,6 @@ class Bank:
         if not places:
             return Excluded(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.int32))
         return Excluded(np.concatenate(places), np.concatenate(articles))
-
-    def _check_offsets(self) -> None:
-        if self.offsets is None:
-            return
-        n, queries = len(self), self.num_queries
-        if self.offsets.shape not in ((n,), (queries, n)):
-            raise ValueError(
-                f"offsets have the shape {self.offsets.shape}; they need ({n},), one an article, "
-                f"or ({queries}, {n}), one a query and article"
-            )
-        if not np.isfinite(self.offsets).all():
-            raise ValueError("an offset is not finite")
 
     def _check_seen(self) -> None:
         if self.seen is None:

@@ -61,17 +61,13 @@ class ExactIndex:
         self._inverse_norms = (1.0 / bank.item_norms).astype(np.float32) if bank.unit else None
         self._largest_item = float(bank.item_norms.max())
         self._kept: tuple[bytes, int, Floats] | None = None
-        # two more, for a cosine distance that an offset is taken from
-        self._largest_offset = (
-            0.0 if bank.offsets is None else 2.0 + float(np.abs(bank.offsets).max())
-        )
 
     def __len__(self) -> int:
         return len(self.bank)
 
     def distances(self, vectors: Floats) -> Floats:
-        """Costs (Q, N) of all articles for raw query vectors (Q, D), offsets left out; of unit
-        vectors cosine distances, 0..2 up to rounding.
+        """Costs (Q, N) of all articles for raw query vectors (Q, D); of unit vectors cosine
+        distances, 0..2 up to rounding.
         """
         return self._distances(self._scaled(vectors), 0, len(self))
 
@@ -82,9 +78,7 @@ class ExactIndex:
         Equal embeddings have equal costs, bit for bit, whatever the other rows are: ties stay ties.
         """
         vectors = self.bank.vectors(query_ids)
-        costs = (pair_distances if self.bank.unit else _pair_costs)(vectors, embeddings)
-        offsets = self.bank.offsets_of(query_ids, article_ids)
-        return costs if offsets is None else costs - offsets.astype(np.float64)
+        return (pair_distances if self.bank.unit else _pair_costs)(vectors, embeddings)
 
     def ranks(self, query_ids: Ids, article_ids: Ids, candidates: Floats) -> Ids:
         """Rank (R,) of each candidate in the list of its query.
@@ -224,18 +218,14 @@ class ExactIndex:
             width = max(1, TILE_BYTES // (4 * len(rows)))
             for first in range(0, len(self), width):
                 last = min(first + width, len(self))
-                costs = self._distances(scaled, first, last)
-                offsets = self.bank.offsets_of(queries, slice(first, last))
-                if offsets is not None:
-                    costs -= offsets
-                costs = costs[inverse]
+                costs = self._distances(scaled, first, last)[inverse]
                 here = np.flatnonzero((articles >= first) & (articles < last))
                 costs[places[here], articles[here] - first] = np.inf
                 yield Tile(rows, first, costs)
 
     def _distances(self, scaled: Floats, first: int, last: int) -> Floats:
         """Costs (Q, last - first) of the articles first..last - 1 for query vectors (Q, D) that
-        `_scaled` gave, offsets left out.
+        `_scaled` gave.
         """
         products = scaled @ self.bank.items[first:last].T
         if self._inverse_norms is None:
@@ -255,12 +245,12 @@ class ExactIndex:
 
     def _rounding(self, query_ids: Ids) -> Doubles:
         """The most by which costs in float32 can be off for queries (R,): (R,)."""
-        # D products, D sums and the offset round once each (Higham 2002, section 3.1).
+        if self.bank.unit:
+            return np.full(len(query_ids), RECOUNT_WITHIN)
+        # D products and D sums round once each (Higham 2002, section 3.1).
         relative = 2.0 * ROUNDING * (self.bank.items.shape[1] + 2)
-        within: Doubles = np.full(len(query_ids), RECOUNT_WITHIN)
-        if not self.bank.unit:
-            within = relative * self._largest_item * self.bank.query_norms[query_ids] + 1e-37
-        return np.asarray(within + relative * self._largest_offset)
+        lengths = self._largest_item * self.bank.query_norms[query_ids]
+        return np.asarray(relative * lengths + 1e-37)
 
 
 def similar_articles(embeddings: Floats) -> ExactIndex:

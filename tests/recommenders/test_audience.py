@@ -11,13 +11,12 @@ from advrec.recommenders.bank import Bank, Seen
 from advrec.recommenders.ranks import ExactIndex
 
 
-def banks(rng, n, users, *, unit, offsets, queries):
+def banks(rng, n, users, *, unit, queries):
     """A bank of small whole numbers, so that ties are many."""
     seen = [rng.choice(n, rng.integers(0, n - 1), replace=False) for _ in range(users)]
     return Bank(
         items=rng.integers(1, 4, (n, 3)).astype(np.float32),
         queries=rng.integers(1, 4, (users, 3)).astype(np.float32) if queries else None,
-        offsets=rng.integers(0, 3, n).astype(np.float32) if offsets else None,
         seen=Seen.of(seen) if queries else None,
         unit=unit,
     )
@@ -41,13 +40,12 @@ def brute_rank(bank, query, article, candidate):
 @given(
     seed=st.integers(0, 10**6),
     unit=st.booleans(),
-    offsets=st.booleans(),
     queries=st.booleans(),
     n=st.integers(3, 9),
 )
-def test_04_ranks_of_an_audience_equal_brute_force_with_ties(seed, unit, offsets, queries, n):
+def test_04_ranks_of_an_audience_equal_brute_force_with_ties(seed, unit, queries, n):
     rng = np.random.default_rng(seed)
-    bank = banks(rng, n, 4, unit=unit, offsets=offsets, queries=queries)
+    bank = banks(rng, n, 4, unit=unit, queries=queries)
     asked = np.arange(bank.num_queries, dtype=np.int32)[:4]
     articles = rng.choice(n, 2, replace=False).astype(np.int32)
     candidates = rng.integers(1, 4, (2, 3, 3)).astype(np.float32)
@@ -143,9 +141,8 @@ def test_the_threshold_of_an_article_is_that_of_its_k_th_best_rival():
         unit=False,
     )
     index, asked = ExactIndex(bank), np.arange(5, dtype=np.int32)
-    articles = np.arange(12, dtype=np.int32)
     limits = audience.thresholds(index, asked, 3)
-    costs = audience.costs_of(bank, asked, articles, bank.items[:, None])[:, 0]
+    costs = audience.costs_of(bank, asked, bank.items[:, None])[:, 0]
     below = limits.against(costs)
     for query in asked:
         out = set(bank.excluded(asked[query : query + 1]).articles.tolist())

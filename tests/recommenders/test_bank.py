@@ -1,4 +1,4 @@
-"""A bank of many queries ranks as a loop does, with ties, offsets and what was seen; one of similar
+"""A bank of many queries ranks as a loop does, with ties and what was seen; one of similar
 articles is the bank of one row a tuple.
 """
 
@@ -14,7 +14,7 @@ from advrec.recommenders.ranks import ExactIndex, similar_articles
 from tests.recommenders.test_ranks import small_tiles
 
 
-def score(bank, query, article, embedding):
+def score(bank, query, embedding):
     """By the definition, in float64."""
     vector = (bank.items if bank.queries is None else bank.queries)[query].astype(np.float64)
     embedding = embedding.astype(np.float64)
@@ -23,16 +23,13 @@ def score(bank, query, article, embedding):
         # In the order of the formula of distances: ties must be ties to the last bit.
         lengths = (vector * vector).sum() * (embedding * embedding).sum()
         product = -(1.0 - product / np.sqrt(lengths))
-    if bank.offsets is None:
-        return product
-    row = bank.offsets if bank.offsets.ndim == 1 else bank.offsets[query]
-    return product + np.float64(row[article])
+    return product
 
 
 def brute_force_rank(bank, seen, query, article, candidate):
-    own = score(bank, query, article, candidate)
+    own = score(bank, query, candidate)
     return 1 + sum(
-        score(bank, query, j, item) > own
+        score(bank, query, item) > own
         for j, item in enumerate(bank.items)
         if j != article and j not in seen[query]
     )
@@ -43,7 +40,6 @@ def brute_force_rank(bank, seen, query, article, candidate):
     seed=st.integers(0, 2**32 - 1),
     ties=st.booleans(),
     unit=st.booleans(),
-    offsets=st.sampled_from(["none", "articles", "pairs"]),
     articles=st.integers(2, 25),
     queries=st.integers(1, 9),
     dimension=st.integers(1, 6),
@@ -52,7 +48,7 @@ def brute_force_rank(bank, seen, query, article, candidate):
     width=st.integers(1, 26),
 )
 def test_many_queries_rank_as_a_loop_does(
-    seed, ties, unit, offsets, articles, queries, dimension, scale, rows, width
+    seed, ties, unit, articles, queries, dimension, scale, rows, width
 ):
     random = np.random.default_rng(seed)
 
@@ -61,11 +57,9 @@ def test_many_queries_rank_as_a_loop_does(
         return (values * (1.0 if ties else scale)).astype(np.float32)
 
     seen = [random.permutation(articles)[: random.integers(articles)] for _ in range(queries)]
-    shapes = {"none": None, "articles": (articles,), "pairs": (queries, articles)}
     bank = Bank(
         items=draw(articles, dimension),
         queries=draw(queries, dimension),
-        offsets=None if shapes[offsets] is None else draw(*shapes[offsets]),
         seen=Seen.of(seen),
         unit=unit,
     )
@@ -102,13 +96,12 @@ def test_the_best_articles_of_a_query_leave_out_what_it_has_seen():
     bank = Bank(
         items=items,
         queries=np.array([[1], [-1]], dtype=np.float32),
-        offsets=np.array([0, 9, 0, 0, 0, 0], dtype=np.float32),
         seen=Seen.of([[5], [0, 1]]),
         unit=False,
     )
     best = ExactIndex(bank).top_k(np.array([0, 1]), 3)
-    assert best.ids.tolist() == [[1, 4, 3], [2, 3, 4]]
-    assert best.costs.tolist() == [[-11, -5, -4], [3, 4, 5]]
+    assert best.ids.tolist() == [[4, 3, 2], [2, 3, 4]]
+    assert best.costs.tolist() == [[-5, -4, -3], [3, 4, 5]]
     with pytest.raises(ValueError, match="fewer articles"):
         ExactIndex(bank).top_k(np.array([0, 1]), 5)
 
@@ -122,7 +115,7 @@ def test_arrays_are_kept_and_not_copied():
 
 
 def of_ones(**changes):
-    arrays = {"items": np.ones((4, 3)), "queries": np.ones((2, 3)), "offsets": np.zeros((2, 4))}
+    arrays = {"items": np.ones((4, 3)), "queries": np.ones((2, 3))}
     seen = changes.pop("seen", Seen.of([[0], [1]]))
     unit = changes.pop("unit", True)
     arrays = {name: np.asarray(value, np.float32) for name, value in (arrays | changes).items()}
@@ -138,8 +131,6 @@ def of_ones(**changes):
         ({"items": np.zeros((4, 3))}, "article 0 is zero"),
         ({"queries": [[1, 1, 1], [0, 0, 0]]}, "query 1 is zero"),
         ({"queries": [[1, 1, 1], [np.nan, 0, 0]], "unit": False}, "query 1 is not finite"),
-        ({"offsets": np.zeros(3)}, "offsets have the shape"),
-        ({"offsets": np.full((2, 4), np.inf)}, "offset is not finite"),
         ({"seen": Seen.of([[0]])}, "1 queries; the bank has 2"),
         ({"seen": Seen.of([[0], [4]])}, "outside 0..3"),
         ({"seen": Seen(np.array([0, 2, 1]), np.array([0], np.int32))}, "rise"),
