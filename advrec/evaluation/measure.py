@@ -142,7 +142,7 @@ class Ranked(Measure):
         self.table = Rows(block, pa.schema(columns))
         index, attack_ids = recommender.index, block.attack_ids
         clean = recommender.bank.items[attack_ids]
-        self._clean_distances = index.pair_costs(block.target_ids, attack_ids, clean)
+        self._clean_distances = index.pair_costs(block.target_ids, clean)
         self._clean_ranks = index.ranks(block.target_ids, attack_ids, clean)
         if block.groups is not None:
             self._clean_distinct = self._distinct(slice(None), clean)
@@ -210,7 +210,7 @@ class Ranked(Measure):
         index = self._recommender.index
         targets, attacks = self.block.target_ids[places], self.block.attack_ids[places]
         return (
-            index.pair_costs(targets, attacks, embeddings),
+            index.pair_costs(targets, embeddings),
             index.ranks(targets, attacks, embeddings),
         )
 

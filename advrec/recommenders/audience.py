@@ -136,8 +136,8 @@ def _ranks(
         gaps = costs[query] - own[place, form, query]
         gaps[article] = np.inf
         tied = np.flatnonzero(np.abs(gaps) <= within[query]).astype(np.int32)
-        exact = index.pair_costs(np.repeat(one, len(tied)), tied, index.bank.items[tied])
-        limit = index.pair_costs(one, article, candidates[place, form][None])
+        exact = index.pair_costs(np.repeat(one, len(tied)), index.bank.items[tied])
+        limit = index.pair_costs(one, candidates[place, form][None])
         better[place, form, query] = np.count_nonzero(gaps < -within[query])
         better[place, form, query] += np.count_nonzero(exact < limit)
     return (1 + better).astype(np.int32)

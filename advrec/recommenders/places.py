@@ -102,7 +102,7 @@ def _placed(
         near = (costs <= last + 2.0 * ties_within(bank, some)[:, None]) & np.isfinite(costs)
         queries, columns = np.nonzero(near)
         articles: Ids = columns.astype(np.int32)
-        exact = index.pair_costs(some[queries], articles, bank.items[articles])
+        exact = index.pair_costs(some[queries], bank.items[articles])
         sorted_rows = np.lexsort((order[articles], exact, queries))
         first = np.searchsorted(queries, np.arange(len(some)))
         places = np.arange(len(queries)) - first[queries]

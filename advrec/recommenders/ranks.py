@@ -71,9 +71,8 @@ class ExactIndex:
         """
         return self._distances(self._scaled(vectors), 0, len(self))
 
-    def pair_costs(self, query_ids: Ids, article_ids: Ids, embeddings: Floats) -> Doubles:
-        """Costs (R,), in float64, of embeddings (R, D) in the place of articles (R,) for queries
-        (R,).
+    def pair_costs(self, query_ids: Ids, embeddings: Floats) -> Doubles:
+        """Costs (R,), in float64, of embeddings (R, D) for queries (R,).
 
         Equal embeddings have equal costs, bit for bit, whatever the other rows are: ties stay ties.
         """
@@ -134,7 +133,7 @@ class ExactIndex:
         zeros = self.bank.unit and not candidates.any(axis=1).all()
         if zeros or not np.isfinite(candidates).all():
             raise ValueError(f"a candidate's embedding is {zero_or_not}: it has no distance")
-        own = self.pair_costs(query_ids, article_ids, candidates)
+        own = self.pair_costs(query_ids, candidates)
         # Both sets compare with the same float32, so nothing falls between them. No float32 lies
         # between a bound and the float32 next to it: rounding takes no cost that is so near out of
         # what is recounted.
@@ -147,7 +146,7 @@ class ExactIndex:
             for start in range(0, len(close), PAIRS):
                 places, columns = np.divmod(close[start : start + PAIRS], costs.shape[1])
                 pairs, articles = rows[places], first + columns
-                exact = self.pair_costs(query_ids[pairs], articles, self.bank.items[articles])
+                exact = self.pair_costs(query_ids[pairs], self.bank.items[articles])
                 better[places, columns] = exact < own[pairs]
             yield Better(rows, first, better)
 

@@ -24,16 +24,14 @@ def banks(rng, n, users, *, unit, queries):
 
 def brute_rank(bank, query, article, candidate):
     """1 + the number of better articles that compete, pair by pair."""
-    index = ExactIndex(bank)
+    index, asked = ExactIndex(bank), np.array([query], np.int32)
 
-    def cost(j, vector):
-        return index.pair_costs(np.array([query], np.int32), np.array([j], np.int32), vector[None])[
-            0
-        ]
+    def cost(vector):
+        return index.pair_costs(asked, vector[None])[0]
 
-    out = set(bank.excluded(np.array([query], np.int32)).articles.tolist()) | {int(article)}
-    own = cost(article, candidate)
-    return 1 + sum(cost(j, bank.items[j]) < own for j in range(len(bank)) if j not in out)
+    out = set(bank.excluded(asked).articles.tolist()) | {int(article)}
+    own = cost(candidate)
+    return 1 + sum(cost(bank.items[j]) < own for j in range(len(bank)) if j not in out)
 
 
 @settings(max_examples=40, deadline=None)
