@@ -140,8 +140,8 @@ def test_the_users_module_stays_as_it_is(pixels):
         ({"target": 0.5}, "number"),
         ({"target": [1, 2], "article": [3, 4, 5]}, "2 targets do not fit 3 articles"),
         ({"batch": 0}, "batch is 0"),
-        ({"delivery": ("gif",)}, "delivery is 'gif' .*float, png, jpeg-1 to jpeg-100"),
-        ({"delivery": "jpeg-101"}, "delivery is 'jpeg-101'"),
+        ({"delivery": ("gif",)}, "delivery: 'gif' is nothing .*float, png, jpeg-Q"),
+        ({"delivery": "jpeg-101"}, "delivery: 'jpeg-101' is nothing"),
         ({"delivery": 5}, "delivery is 5"),
         ({"delivery": ("png", "png")}, "delivery lists png twice"),
         (
