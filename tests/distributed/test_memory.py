@@ -13,7 +13,7 @@ from tests.conftest import random_network, study
 class Squares(nn.Module):
     """Keeps its input and nothing else for the backward pass."""
 
-    def embed(self, images):
+    def bare(self, images):
         return (images**2).flatten(1)
 
 
@@ -25,7 +25,7 @@ def test_activations_are_those_of_one_image_more(size):
 class KeptTwice(nn.Module):
     """Two layers keep the same result of a third one."""
 
-    def embed(self, images):
+    def bare(self, images):
         positive = images.relu()
         return (positive * positive).flatten(1)
 

@@ -329,18 +329,18 @@ def test_what_is_not_known_is_left_out_by_name(make_run):
 @pytest.mark.usefixtures("quick")
 def test_the_sentences_of_many_models_are_folded(make_run):
     run = make_run()
-    assert "All 2 models" not in write_report(results.read(run)).read_text(encoding="utf-8")
-    extra = [f"cat{number}" for number in range(3)]
+    assert "All 2 findings" not in write_report(results.read(run)).read_text(encoding="utf-8")
+    extra = [f"cat{number}" for number in range(5)]
     for name in extra:
         shutil.copytree(run.model("cat"), run.model(name))
         shutil.copytree(run.attacks / "model=cat", run.attacks / f"model={name}")
     lines = "".join(f"  {name}: {{defense: cat, width: 0.5, init: unsecured}}\n" for name in extra)
     run.study.write_text(run.study.read_text().replace("evaluation:", lines + "evaluation:"))
     page = write_report(results.read(run)).read_text(encoding="utf-8")
-    assert page.count("<summary>All 5 models</summary>") == 2
+    assert page.count("<summary>All 7 findings</summary>") == 2
     assert (
         page.index("How exposed")
-        < page.index("<summary>All 5 models")
+        < page.index("<summary>All 7 findings")
         < page.index("<b>cat2</b>: the strongest attack on it")
     )
 
