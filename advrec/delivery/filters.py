@@ -1,4 +1,4 @@
-"""Filters that wash small changes out of an image: blur, median, fewer levels. Free of torch."""
+"""Filters that wash small changes out of an image: blur, median, fewer levels."""
 
 from functools import lru_cache
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from advrec.delivery import scaling
 from advrec.delivery.codecs import Pixels
 from advrec.spec.deliveries import Step
 
@@ -17,9 +18,7 @@ def filtered(pixels: Pixels, by: Step) -> Pixels:
     """An image (H, W, 3) uint8 after a filter; what lies outside it is as its edge is."""
     if by.kind == "blur":
         rows, columns = (blur(by.number, size) for size in pixels.shape[:2])
-        exact = np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float32), columns, optimize=True)
-        blurred: Pixels = np.rint(exact).clip(0, 255).astype(np.uint8)
-        return blurred
+        return scaling.changed(pixels, rows, columns)
     if by.kind == "median":
         return np.asarray(Image.fromarray(pixels).filter(ImageFilter.MedianFilter(int(by.number))))
     return _in_levels(int(by.number))[pixels]

@@ -28,6 +28,15 @@ def scaled(pixels: Pixels, height: int, width: int, filter: str) -> Pixels:
     rows, columns = (
         matrix(filter, size, to) for size, to in zip(pixels.shape, (height, width), strict=False)
     )
+    return changed(pixels, rows, columns)
+
+
+def changed(
+    pixels: Pixels, rows: npt.NDArray[np.float32], columns: npt.NDArray[np.float32]
+) -> Pixels:
+    """An image (H, W, 3) uint8 whose rows and columns are changed by matrices (h, H) and (w, W),
+    rounded: (h, w, 3) uint8.
+    """
     exact = np.einsum("ih,hwc,jw->ijc", rows, pixels.astype(np.float32), columns, optimize=True)
     result: Pixels = np.rint(exact).clip(0, 255).astype(np.uint8)
     return result

@@ -108,34 +108,45 @@ def test_who_sees_the_delivery_comes_nearer_after_it(setting, name):
     assert seen.mean() < blind.mean() - 0.005
 
 
-@pytest.mark.parametrize(("name", "restarts", "most"), [("apgd-40", 0, 41), ("apgd-8", 2, 30)])
-def test_stops_and_restarts_test_what_arrives(setting, name, restarts, most):
+@pytest.mark.parametrize(
+    ("name", "restarts", "epsilon", "most"), [("apgd-40", 0, 0.4, 41), ("apgd-8", 2, 0.9, 30)]
+)
+def test_stops_and_restarts_test_what_arrives(setting, name, restarts, epsilon, most):
     """`most` forward passes are spent on an image that nothing solves."""
-    one = {"epsilons": (0.5,), "stop": "rank-1", "batch": 4}
+    one = {"epsilons": (epsilon,), "stop": "rank-1", "batch": 4}
     seeing = {"deliveries": ("jpeg-30-444",), "through": ("jpeg-30-444",)}
     rows = attacked(setting, name, restarts=restarts, **one, **seeing).rows.to_pandas()
     alone = attacked(setting, name, restarts=restarts, **one, deliveries=(), through=()).rows
     arrived = rows[f"adversarial_rank_{SUFFIX}"] == 1
     assert arrived.any()
     spent = rows["forward_passes"].to_numpy() - alone["forward_passes"].to_numpy()
-    assert (spent[arrived] < most).any()  # one may arrive with the last step
+    assert (spent[arrived] < most).all()
     assert (spent[~arrived] >= most).all()
     assert rows["adversarial_rank"].tolist() == alone["adversarial_rank"].to_pylist()
 
 
 def test_nested_budgets_go_on_from_the_image_of_the_same_delivery(setting):
-    rows = attacked(
+    outcomes = attacked(
         setting, "apgd-8", epsilons=(0.1, 0.3, 0.5), stop="rank-1", nested=True, batch=4
-    ).rows.to_pandas()
+    )
+    kept = (
+        outcomes.examples.to_pandas()
+        .set_index(["tuple_id", "delivery", "epsilon"])
+        .sort_index()["pixels"]
+    )
     solved = dict.fromkeys(("", "_png", f"_{SUFFIX}"), 0)
-    for _, one in rows.groupby("tuple_id"):
+    names = dict(zip(solved, ("float", *DELIVERIES), strict=True))
+    for tuple_id, one in outcomes.rows.to_pandas().groupby("tuple_id"):
         for end in solved:
-            ranks, norms = (one[f"{name}{end}"].tolist() for name in ("adversarial_rank", "l2"))
+            ranks = one[f"adversarial_rank{end}"].tolist()
             assert ranks == sorted(ranks, reverse=True)
+            images = [np.frombuffer(each, "<f4") for each in kept[tuple_id, names[end]]]
             for place in (1, 2):
-                # What is solved stays as it is, whatever the images for other deliveries do.
+                # What is solved stays as it is, whatever the images for other deliveries do. Levels
+                # are not exact in float32, so a larger budget may cut one off in its last bit less.
                 if ranks[place - 1] == 1:
-                    assert norms[place] == pytest.approx(norms[place - 1], rel=1e-6)
+                    before, after = images[place - 1 : place + 1]
+                    assert np.abs(after - before).max() <= (0.0 if end == "" else 1e-7)
                     solved[end] += 1
     assert min(solved.values()) > 0
     assert len(set(solved.values())) > 1
